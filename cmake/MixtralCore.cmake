@@ -1,0 +1,39 @@
+# mixtral::core: kernels per instruction set, files, tokenizer, engine.
+find_package(nlohmann_json REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
+
+# One object library per instruction set: -O2 always, no sanitizers, no exceptions, no LTO, so that no
+# shared inline function is compiled here with instructions that an older CPU lacks.
+function(mixtral_add_isa name)
+  add_library(mixtral_isa_${name} OBJECT ${PROJECT_SOURCE_DIR}/src/kernels/${name}.cpp)
+  target_include_directories(mixtral_isa_${name} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(mixtral_isa_${name} PRIVATE xsimd mixtral_flags)
+  target_compile_features(mixtral_isa_${name} PRIVATE cxx_std_20)
+  target_compile_options(mixtral_isa_${name} PRIVATE -O2 -fno-exceptions -fno-rtti -fno-lto ${ARGN})
+  target_compile_definitions(mixtral_isa_${name} PRIVATE NDEBUG)
+  target_sources(mixtral_core PRIVATE $<TARGET_OBJECTS:mixtral_isa_${name}>)
+  set_property(GLOBAL APPEND PROPERTY MIXTRAL_ISAS ${name})
+endfunction()
+
+file(GLOB MIXTRAL_CORE_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/core/*.cpp
+     ${PROJECT_SOURCE_DIR}/src/io/*.cpp ${PROJECT_SOURCE_DIR}/src/text/*.cpp
+     ${PROJECT_SOURCE_DIR}/src/runtime/*.cpp)
+add_library(mixtral_core STATIC ${MIXTRAL_CORE_SOURCES} ${PROJECT_SOURCE_DIR}/src/kernels/dispatch.cpp)
+add_library(mixtral::core ALIAS mixtral_core)
+set_target_properties(mixtral_core PROPERTIES EXPORT_NAME core CXX_VISIBILITY_PRESET hidden
+                                              VISIBILITY_INLINES_HIDDEN ON)
+target_include_directories(mixtral_core PRIVATE ${PROJECT_SOURCE_DIR}/src)
+target_link_libraries(
+  mixtral_core
+  PUBLIC mixtral::headers
+  PRIVATE $<BUILD_INTERFACE:mixtral_flags> $<BUILD_INTERFACE:mixtral_sanitize>
+          $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> PkgConfig::sentencepiece)
+
+mixtral_add_isa(reference)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  target_compile_definitions(mixtral_core PRIVATE MIXTRAL_X86=1)
+  mixtral_add_isa(avx2 -mavx2 -mfma -mf16c)
+  mixtral_add_isa(avx512 -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma -mf16c
+                  -mprefer-vector-width=512)
+endif()

@@ -1,0 +1,54 @@
+// Element types of stored tensors.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "mixtral/core/error.hpp"
+#include "mixtral/core/float16.hpp"
+#include "mixtral/core/types.hpp"
+
+namespace mixtral {
+
+// Pinned like ErrorCode. The first three are weights; the others only travel in files.
+enum class DType : std::int32_t { kF32 = 0, kBF16 = 1, kF16 = 2, kF64 = 3, kI32 = 4, kU8 = 5 };
+inline constexpr int kWeightDTypes = 3;
+
+struct DTypeInfo {
+  DType dtype;
+  std::string_view name;  // as in safetensors headers
+  Index bytes;
+};
+
+inline constexpr DTypeInfo kDTypes[] = {
+    {DType::kF32, "F32", 4}, {DType::kBF16, "BF16", 2}, {DType::kF16, "F16", 2},
+    {DType::kF64, "F64", 8}, {DType::kI32, "I32", 4},   {DType::kU8, "U8", 1},
+};
+
+constexpr Index size_of(DType dtype) noexcept { return kDTypes[static_cast<int>(dtype)].bytes; }
+constexpr std::string_view name_of(DType dtype) noexcept { return kDTypes[static_cast<int>(dtype)].name; }
+
+template <class T>
+struct dtype_of;
+template <>
+struct dtype_of<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct dtype_of<bf16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct dtype_of<f16> {
+  static constexpr DType value = DType::kF16;
+};
+template <>
+struct dtype_of<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct dtype_of<std::int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+
+}  // namespace mixtral

@@ -1,0 +1,69 @@
+// How the library runs work in parallel: one small interface, so that a host can bring its own pool.
+#pragma once
+
+#include <atomic>
+#include <exception>
+
+#include "mixtral/core/function_ref.hpp"
+#include "mixtral/core/types.hpp"
+
+namespace mixtral {
+
+using Task = FunctionRef<void(Index task, int worker)>;
+
+// Results of the library never depend on the number of workers or on which worker ran a task.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  // Upper bound of the workers that a call uses; `worker` is in [0, n_workers()).
+  virtual int n_workers() const noexcept = 0;
+
+  // Runs task(i, worker) once for every i in [0, n_tasks), in any order, and returns when all have ended.
+  // Tasks never wait for each other. The first exception is rethrown here after the join; the tasks that
+  // had not begun by then are skipped. One call at a time per executor.
+  virtual void parallel_for(Index n_tasks, Task task) = 0;
+};
+
+namespace detail {
+
+// The queue behind every parallel executor: workers draw the next task until none is left.
+class TaskQueue {
+ public:
+  TaskQueue(Index n_tasks, Task task) noexcept : n_tasks_(n_tasks), task_(task) {}
+
+  void work(int worker) noexcept {
+    for (Index i = next_.fetch_add(1); i < n_tasks_; i = next_.fetch_add(1)) {
+      try {
+        task_(i, worker);
+      } catch (...) {
+        if (!failed_.exchange(true)) error_ = std::current_exception();
+        next_.store(n_tasks_);
+      }
+    }
+  }
+
+  // After the join.
+  void rethrow() {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  Index n_tasks_;
+  Task task_;
+  std::atomic<Index> next_{0};
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;
+};
+
+}  // namespace detail
+
+class SerialExecutor final : public Executor {
+ public:
+  int n_workers() const noexcept override { return 1; }
+  void parallel_for(Index n_tasks, Task task) override {
+    for (Index i = 0; i < n_tasks; ++i) task(i, 0);
+  }
+};
+
+}  // namespace mixtral

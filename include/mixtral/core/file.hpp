@@ -1,0 +1,53 @@
+// Read-only access to files: mapped whole, or read whole under a limit.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mixtral/core/types.hpp"
+
+namespace mixtral {
+
+// A file mapped read-only. Pages are read when touched and shared with other processes. The file must not
+// shrink while it is mapped: no library can turn the resulting bus error into an exception.
+class MappedFile {
+ public:
+  // Throws Error(kNotFound | kIo) that names the path and the system's reason. An empty file is an empty span.
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
+  const std::filesystem::path& path() const noexcept { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// The whole file. Throws Error(kNotFound | kIo), and kBadFormat if it is larger than `max_bytes`.
+std::string read_file(const std::filesystem::path& path, Index max_bytes);
+
+// Writes atomically: a temporary file beside `path`, flushed to disk, then renamed over it. Throws Error(kIo);
+// then `path` is as it was and no temporary file is left.
+class AtomicFileWriter {
+ public:
+  explicit AtomicFileWriter(std::filesystem::path path);
+  ~AtomicFileWriter();  // without commit(): removes the temporary file
+  AtomicFileWriter(const AtomicFileWriter&) = delete;
+  AtomicFileWriter& operator=(const AtomicFileWriter&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void commit();
+
+ private:
+  std::filesystem::path path_, temporary_;
+  int descriptor_ = -1;
+};
+
+}  // namespace mixtral

@@ -1,0 +1,157 @@
+// The list of a model's tensors, and views on all of them.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mixtral/core/matrix_view.hpp"
+#include "mixtral/core/tensor.hpp"
+#include "mixtral/model/config.hpp"
+
+namespace mixtral {
+
+enum class TensorKind {
+  kEmbedding,      // [vocab_size, dim]
+  kAttentionNorm,  // [dim], as [1, dim]
+  kWq,             // [n_heads * head_dim, dim]
+  kWk,             // [n_kv_heads * head_dim, dim]
+  kWv,             // [n_kv_heads * head_dim, dim]
+  kWo,             // [dim, n_heads * head_dim]
+  kFfnNorm,        // [dim], as [1, dim]
+  kGate,           // [n_experts, dim]: the router
+  kW1,             // [hidden_dim, dim]: gate projection of one expert
+  kW2,             // [dim, hidden_dim]: down projection
+  kW3,             // [hidden_dim, dim]: up projection
+  kFinalNorm,      // [dim], as [1, dim]
+  kHead,           // [vocab_size, dim]; absent if tied_embeddings
+};
+
+// Where a tensor belongs. `layer` and `expert` are -1 where they have no meaning.
+struct TensorSlot {
+  TensorKind kind;
+  Index layer = -1;
+  Index expert = -1;
+};
+
+inline bool is_vector(TensorKind kind) noexcept {
+  return kind == TensorKind::kAttentionNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
+}
+
+// "layers.3.experts.5.w1": the library's own name, used in messages.
+std::string slot_name(const TensorSlot& slot);
+
+// Calls f(slot, Shape<2>) for every tensor of the model, in the order of the forward pass. The one list:
+// loaders, packers, `inspect` and tests walk it.
+template <class F>
+void for_each_tensor(const ModelConfig& c, F&& f) {
+  using enum TensorKind;
+  const auto shape = [](Index rows, Index cols) { return Shape<2>{{rows, cols}}; };
+  f(TensorSlot{kEmbedding}, shape(c.vocab_size, c.dim));
+  for (Index l = 0; l < c.n_layers; ++l) {
+    f(TensorSlot{kAttentionNorm, l}, shape(1, c.dim));
+    f(TensorSlot{kWq, l}, shape(c.n_heads * c.head_dim, c.dim));
+    f(TensorSlot{kWk, l}, shape(c.n_kv_heads * c.head_dim, c.dim));
+    f(TensorSlot{kWv, l}, shape(c.n_kv_heads * c.head_dim, c.dim));
+    f(TensorSlot{kWo, l}, shape(c.dim, c.n_heads * c.head_dim));
+    f(TensorSlot{kFfnNorm, l}, shape(1, c.dim));
+    f(TensorSlot{kGate, l}, shape(c.n_experts, c.dim));
+    for (Index e = 0; e < c.n_experts; ++e) {
+      f(TensorSlot{kW1, l, e}, shape(c.hidden_dim, c.dim));
+      f(TensorSlot{kW2, l, e}, shape(c.dim, c.hidden_dim));
+      f(TensorSlot{kW3, l, e}, shape(c.hidden_dim, c.dim));
+    }
+  }
+  f(TensorSlot{kFinalNorm}, shape(1, c.dim));
+  if (!c.tied_embeddings) f(TensorSlot{kHead}, shape(c.vocab_size, c.dim));
+}
+
+struct ExpertWeights {
+  MatrixView w1, w2, w3;
+};
+
+struct LayerWeights {
+  MatrixView attention_norm, wq, wk, wv, wo, ffn_norm, gate;
+  std::vector<ExpertWeights> experts;  // [n_experts]
+};
+
+// Views on all tensors of a model, together with whatever keeps the bytes alive.
+struct Weights {
+  MatrixView embedding, final_norm, head;
+  std::vector<LayerWeights> layers;     // [n_layers]
+  std::shared_ptr<const void> storage;  // mapped files or owned memory
+
+  // Room for the layers and experts of `config`; all views empty. Throws std::bad_alloc.
+  explicit Weights(const ModelConfig& config) : layers(static_cast<std::size_t>(config.n_layers)) {
+    for (LayerWeights& layer : layers) layer.experts.resize(static_cast<std::size_t>(config.n_experts));
+  }
+  Weights() = default;
+
+  MatrixView& at(const TensorSlot& slot) {
+    using enum TensorKind;
+    switch (slot.kind) {
+      case kEmbedding: return embedding;
+      case kFinalNorm: return final_norm;
+      case kHead: return head;
+      default: return at_layer(layers[static_cast<std::size_t>(slot.layer)], slot);
+    }
+  }
+
+  const MatrixView& at(const TensorSlot& slot) const { return const_cast<Weights*>(this)->at(slot); }
+
+ private:
+  static MatrixView& at_layer(LayerWeights& layer, const TensorSlot& slot) {
+    using enum TensorKind;
+    switch (slot.kind) {
+      case kAttentionNorm: return layer.attention_norm;
+      case kWq: return layer.wq;
+      case kWk: return layer.wk;
+      case kWv: return layer.wv;
+      case kWo: return layer.wo;
+      case kFfnNorm: return layer.ffn_norm;
+      case kGate: return layer.gate;
+      case kW1: return layer.experts[static_cast<std::size_t>(slot.expert)].w1;
+      case kW2: return layer.experts[static_cast<std::size_t>(slot.expert)].w2;
+      default: return layer.experts[static_cast<std::size_t>(slot.expert)].w3;
+    }
+  }
+};
+
+inline std::string slot_name(const TensorSlot& slot) {
+  static constexpr const char* kNames[] = {"embedding", "attention_norm", "wq",   "wk", "wv",
+                                           "wo",        "ffn_norm",       "gate", "w1", "w2",
+                                           "w3",        "final_norm",     "head"};
+  const char* name = kNames[static_cast<int>(slot.kind)];
+  if (slot.layer < 0) return name;
+  if (slot.expert < 0) return str("layers.", slot.layer, ".", name);
+  return str("layers.", slot.layer, ".experts.", slot.expert, ".", name);
+}
+
+// Checks every view against the shape that the configuration asks for. Throws Error(kBadFormat) that names
+// the tensor and both shapes.
+inline void validate(const Weights& weights, const ModelConfig& config) {
+  for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& want) {
+    const MatrixView& view = weights.at(slot);
+    require(view.data != nullptr && view.rows == want[0] && view.cols == want[1], ErrorCode::kBadFormat,
+            slot_name(slot), ": expected ", shape_text(want), ", found [", view.rows, ", ", view.cols, "]");
+  });
+}
+
+// Parameters of the model: all, and those that work on one token (all but the experts not chosen), as the
+// model's makers count: 46.7 B and 12.9 B for Mixtral 8x7B.
+struct ParameterCount {
+  Index total = 0;
+  Index active = 0;
+};
+
+inline ParameterCount count_parameters(const ModelConfig& config) {
+  ParameterCount count;
+  for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    const Index n = shape.count();
+    count.total += n;
+    if (slot.expert < config.n_experts_per_tok) count.active += n;  // whichever are chosen, count the first
+  });
+  return count;
+}
+
+}  // namespace mixtral
