@@ -16,7 +16,7 @@ namespace mixtral {
 
 template <int R>
 struct Shape {
-  std::array<Index, R> dims{};
+  std::array<Index, static_cast<std::size_t>(R)> dims{};
 
   constexpr Index operator[](int i) const noexcept { return dims[static_cast<std::size_t>(i)]; }
   constexpr Index& operator[](int i) noexcept { return dims[static_cast<std::size_t>(i)]; }
