@@ -35,5 +35,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_compile_definitions(mixtral_core PRIVATE MIXTRAL_X86=1)
   mixtral_add_isa(avx2 -mavx2 -mfma -mf16c)
   mixtral_add_isa(avx512 -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma -mf16c
-                  -mprefer-vector-width=512)
+                  -mprefer-vector-width=512
+                  # gcc 12 warns inside its own AVX-512 headers
+                  -Wno-maybe-uninitialized -Wno-uninitialized)
 endif()
