@@ -17,7 +17,7 @@ namespace mixtral {
 namespace {
 
 // The library uses about 150 bytes per byte of a run and counts in `int`.
-constexpr std::size_t kRunBytes = 8192;  // a run ends at the first certain place after these
+constexpr std::size_t kRunBytes = 1024;  // a run ends at the first certain place after these
 constexpr std::size_t kMaxRunBytes = std::size_t{1} << 24;
 
 // Bytes of the unit that the library reads at the front of `text`: a character, or one bad byte.
