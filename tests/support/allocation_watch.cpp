@@ -30,7 +30,9 @@ void note(std::size_t bytes) noexcept {
 #ifdef MIXTRAL_TEST_SANITIZER
 
 // Operators of our own would blind the sanitizer; it has hooks, and ends the program on absurd sizes itself.
-#include <sanitizer/allocator_interface.h>
+// Declared here because gcc's packages lack the header.
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, std::size_t),
+                                                         void (*on_free)(const volatile void*));
 
 namespace mixtral::test {
 
