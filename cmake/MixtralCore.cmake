@@ -8,7 +8,8 @@ pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
 function(mixtral_add_isa name)
   add_library(mixtral_isa_${name} OBJECT ${PROJECT_SOURCE_DIR}/src/kernels/${name}.cpp)
   target_include_directories(mixtral_isa_${name} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
-  target_link_libraries(mixtral_isa_${name} PRIVATE xsimd mixtral_flags)
+  target_include_directories(mixtral_isa_${name} SYSTEM PRIVATE ${MIXTRAL_XSIMD_DIR})
+  target_link_libraries(mixtral_isa_${name} PRIVATE mixtral_flags)
   target_compile_features(mixtral_isa_${name} PRIVATE cxx_std_20)
   target_compile_options(mixtral_isa_${name} PRIVATE -O2 -fno-exceptions -fno-rtti -fno-lto ${ARGN})
   target_compile_definitions(mixtral_isa_${name} PRIVATE NDEBUG)
@@ -35,5 +36,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_compile_definitions(mixtral_core PRIVATE MIXTRAL_X86=1)
   mixtral_add_isa(avx2 -mavx2 -mfma -mf16c)
   mixtral_add_isa(avx512 -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma -mf16c
-                  -mprefer-vector-width=512)
+                  -mprefer-vector-width=512
+                  # gcc 12 warns inside its own AVX-512 headers
+                  -Wno-maybe-uninitialized -Wno-uninitialized)
 endif()

@@ -15,7 +15,7 @@ endif()
 # -ffp-contract=off: a fused multiply-add happens where the source says so and nowhere else, so that the
 # same source gives the same bits with every compiler and instruction set.
 add_library(mixtral_flags INTERFACE)
-target_compile_options(mixtral_flags INTERFACE -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow
+target_compile_options(mixtral_flags INTERFACE -Wall -Wextra -Wconversion -Wshadow
                                                -ffp-contract=off -fno-math-errno)
 if(MIXTRAL_WERROR)
   target_compile_options(mixtral_flags INTERFACE -Werror)

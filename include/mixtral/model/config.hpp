@@ -7,11 +7,9 @@
 
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/types.hpp"
+#include "mixtral/ops/rope_pairing.hpp"
 
 namespace mixtral {
-
-// How RoPE pairs the dimensions of a head. Hugging Face: i with i + head_dim/2. Mistral: 2i with 2i + 1.
-enum class RopePairing { kHalfSplit, kInterleaved };
 
 struct ModelConfig {
   Index dim = 0;         // width of the residual stream

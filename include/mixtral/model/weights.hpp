@@ -8,6 +8,7 @@
 #include "mixtral/core/matrix_view.hpp"
 #include "mixtral/core/tensor.hpp"
 #include "mixtral/model/config.hpp"
+#include "mixtral/moe/expert_ffn.hpp"
 
 namespace mixtral {
 
@@ -65,10 +66,6 @@ void for_each_tensor(const ModelConfig& c, F&& f) {
   f(TensorSlot{kFinalNorm}, shape(1, c.dim));
   if (!c.tied_embeddings) f(TensorSlot{kHead}, shape(c.vocab_size, c.dim));
 }
-
-struct ExpertWeights {
-  MatrixView w1, w2, w3;
-};
 
 struct LayerWeights {
   MatrixView attention_norm, wq, wk, wv, wo, ffn_norm, gate;

@@ -1,0 +1,21 @@
+// A look into the forward pass: statistics, `eval`, tests.
+#pragma once
+
+#include "mixtral/core/tensor.hpp"
+#include "mixtral/moe/router.hpp"
+
+namespace mixtral {
+
+// Called on the thread that runs the step, in the order of the model; n rows are those of the step. The views
+// are valid during the call only. An exception ends the step as any other error does.
+class ForwardObserver {
+ public:
+  virtual ~ForwardObserver() = default;
+  virtual void on_embedding(TensorView<const float, 2> /*x*/) {}                     // [n, dim]
+  virtual void on_attention(Index /*layer*/, TensorView<const float, 2> /*out*/) {}  // [n, dim], before the residual
+  virtual void on_routing(Index /*layer*/, const RouterOutput& /*routing*/) {}       // see RouterOutput
+  virtual void on_layer(Index /*layer*/, TensorView<const float, 2> /*x*/) {}        // [n, dim], residual stream
+  virtual void on_final_norm(TensorView<const float, 2> /*x*/) {}                    // [m, dim], rows with logits
+};
+
+}  // namespace mixtral

@@ -1,0 +1,89 @@
+// Chooses each token's experts.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#include "mixtral/ops/activation.hpp"
+#include "mixtral/ops/linear.hpp"
+
+namespace mixtral {
+
+// One layer's routing of n tokens. Plain views: the caller owns the memory.
+struct RouterOutput {
+  TensorView<float, 2> logits;      // [n, n_experts], as the gate gives them
+  TensorView<ExpertId, 2> experts;  // [n, k], the largest logit first
+  TensorView<float, 2> weights;     // [n, k], softmax over the chosen; a row adds up to 1
+};
+
+namespace moe {
+
+namespace detail {
+
+// The k largest logits by insertion, ties to the lower id. False if fewer than k are usable.
+inline bool top_k(std::span<const float> logits, std::span<ExpertId> ids, std::span<float> values) noexcept {
+  std::size_t found = 0;
+  for (std::size_t e = 0; e < logits.size(); ++e) {
+    if (!(logits[e] > -std::numeric_limits<float>::infinity())) continue;  // masked, or not a number
+    std::size_t at = found;
+    while (at > 0 && logits[e] > values[at - 1]) --at;
+    if (at == ids.size()) continue;
+    if (found < ids.size()) ++found;
+    for (std::size_t i = found - 1; i > at; --i) {
+      ids[i] = ids[i - 1];
+      values[i] = values[i - 1];
+    }
+    ids[at] = static_cast<ExpertId>(e);
+    values[at] = logits[e];
+  }
+  return found == ids.size();
+}
+
+}  // namespace detail
+
+// Chooses experts for logits that are there already: the k largest among the available ones, ties to the
+// lower id, then softmax over the chosen (equal to softmax over all, top-k, renormalise). Top-2 of 8 runs in
+// one SIMD register; any other shape takes the general path, with the same result.
+// `available` [n_experts]: 0 masks an expert; empty: all are available. logits [n, n_experts].
+// Throws Error(kInvalidArgument) on shapes, and where a token has fewer than k experts with a usable logit
+// (masked, -infinity and NaN are not); the output is then unspecified.
+inline void select_experts(const OpContext& ctx, std::span<const std::uint8_t> available, const RouterOutput& out) {
+  const Index n = out.logits.dim(0), n_experts = out.logits.dim(1), k = out.experts.dim(1);
+  require(out.experts.dim(0) == n && out.weights.shape() == out.experts.shape() && k >= 1 && k <= n_experts,
+          "router: logits are ", shape_text(out.logits.shape()), ", experts ", shape_text(out.experts.shape()),
+          ", weights ", shape_text(out.weights.shape()));
+  require(available.empty() || static_cast<Index>(available.size()) == n_experts, "router: the mask has ",
+          available.size(), " entries for ", n_experts, " experts");
+  const ScratchScope scope(ctx.scratch);
+  float* masked = ctx.scratch.take<float>(n_experts);
+  for (Index t = 0; t < n; ++t) {
+    const float* logits = out.logits.row(t);
+    if (!available.empty()) {
+      for (Index e = 0; e < n_experts; ++e) {
+        masked[e] = available[static_cast<std::size_t>(e)] != 0 ? logits[e] : -std::numeric_limits<float>::infinity();
+      }
+      logits = masked;
+    }
+    bool ok;
+    if (n_experts == 8 && k == 2) {
+      ok = ctx.table.top2_of_8(logits, out.experts.row(t), out.weights.row(t));
+    } else {
+      ok = detail::top_k({logits, static_cast<std::size_t>(n_experts)}, out.experts.row_span(t),
+                         out.weights.row_span(t));
+      if (ok) ctx.table.softmax(out.weights.row(t), k);
+    }
+    require(ok, "router: token ", t, " has fewer than ", k, " of ", n_experts, " experts with a usable logit");
+  }
+}
+
+// Gate and choice: logits = x gate^T in float32, then select_experts.  gate [n_experts, dim], x [n, dim]
+inline void route(const OpContext& ctx, const MatrixView& gate, TensorView<const float, 2> x,
+                  std::span<const std::uint8_t> available, const RouterOutput& out) {
+  ops::linear(ctx, gate, x, out.logits);
+  select_experts(ctx, available, out);
+}
+
+}  // namespace moe
+}  // namespace mixtral

@@ -1,0 +1,31 @@
+// The kernels of one instruction set: plain function pointers, filled at run time (mixtral::core) or from
+// the including program's architecture (mixtral::headers, see ops/native_table.hpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "mixtral/core/types.hpp"
+#include "mixtral/simd/attention_rows.hpp"
+#include "mixtral/simd/linear_rows.hpp"
+
+namespace mixtral {
+
+// Indexed by DType: F32, BF16, F16.
+inline constexpr int kLinearTypes = 3;
+
+struct KernelTable {
+  const char* name;
+  void (*linear[kLinearTypes])(const simd::LinearArgs&) noexcept;
+  void (*widen[kLinearTypes])(const std::byte* in, Index n, float* out) noexcept;
+  void (*rms_norm)(const float* x, const float* weight, float eps, Index n, float* y) noexcept;
+  void (*softmax)(float* x, Index n) noexcept;
+  void (*swiglu)(const float* gate, const float* up, Index n, float* h) noexcept;
+  void (*axpy)(float a, const float* x, Index n, float* y) noexcept;
+  void (*rope_half_split)(float* x, const float* cos, const float* sin, Index head_dim) noexcept;
+  void (*rope_interleaved)(float* x, const float* cos, const float* sin, Index head_dim) noexcept;
+  void (*attention)(const simd::AttentionArgs&) noexcept;
+  bool (*top2_of_8)(const float* logits, std::int32_t* ids, float* weights) noexcept;
+};
+
+}  // namespace mixtral

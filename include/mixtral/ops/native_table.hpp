@@ -1,0 +1,41 @@
+// A kernel table made of the row primitives of one architecture.
+#pragma once
+
+#include "mixtral/ops/kernel_table.hpp"
+#include "mixtral/simd/rows.hpp"
+
+namespace mixtral {
+
+// Sets every entry of the table to the row primitives of `Arch`.
+template <class Arch>
+void fill_rows(KernelTable& t) noexcept {
+  t.linear[0] = simd::linear<Arch, float>;
+  t.linear[1] = simd::linear<Arch, bf16>;
+  t.linear[2] = simd::linear<Arch, f16>;
+  t.widen[0] = simd::widen<Arch, float>;
+  t.widen[1] = simd::widen<Arch, bf16>;
+  t.widen[2] = simd::widen<Arch, f16>;
+  t.rms_norm = simd::rms_norm<Arch>;
+  t.softmax = simd::softmax<Arch>;
+  t.swiglu = simd::swiglu<Arch>;
+  t.axpy = simd::axpy<Arch>;
+  t.rope_half_split = simd::rope_half_split<Arch>;
+  t.rope_interleaved = simd::rope_interleaved<Arch>;
+  t.attention = simd::attention<Arch>;
+  t.top2_of_8 = simd::top2_of_8<Arch>;
+}
+
+// For programs that link nothing of ours: the table of the architecture that this translation unit is
+// compiled for (-mavx2 -mfma, ... decide; plain x86-64 means SSE2).
+template <class Arch = xsimd::default_arch>
+const KernelTable& native_table() noexcept {
+  static const KernelTable table = [] {
+    KernelTable t{};
+    t.name = "native";
+    fill_rows<Arch>(t);
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace mixtral

@@ -1,0 +1,69 @@
+// Rotary position embedding (Su et al. 2021).
+#pragma once
+
+#include <cmath>
+#include <span>
+
+#include "mixtral/ops/rope_pairing.hpp"
+#include "mixtral/ops/rows.hpp"
+
+namespace mixtral::ops {
+
+// Cosines and sines of position * theta^(-2i/head_dim), i in [0, head_dim/2), one row per position. The
+// angles are computed in double: at position 32767 float32 angles are only good to 2e-3.
+struct RopeAngles {
+  TensorView<float, 2> cos, sin;  // [n, head_dim / 2]
+};
+
+// Fills `angles` for `positions` [n].
+inline void rope_angles(std::span<const Index> positions, Index head_dim, double theta, RopeAngles angles) {
+  const Shape<2> want{{static_cast<Index>(positions.size()), head_dim / 2}};
+  require(head_dim > 0 && head_dim % 2 == 0, "rope: head_dim is ", head_dim, ", expected an even number > 0");
+  require(angles.cos.shape() == want && angles.sin.shape() == want, "rope: cos is ", shape_text(angles.cos.shape()),
+          ", sin is ", shape_text(angles.sin.shape()), ", expected ", shape_text(want));
+  for (Index i = 0; i < head_dim / 2; ++i) {
+    const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+    for (Index t = 0; t < want[0]; ++t) {
+      const double angle = static_cast<double>(positions[static_cast<std::size_t>(t)]) * frequency;
+      angles.cos.row(t)[i] = static_cast<float>(std::cos(angle));
+      angles.sin.row(t)[i] = static_cast<float>(std::sin(angle));
+    }
+  }
+}
+
+// Rotates every head of every row in place.  x [n, n_heads * head_dim]
+inline void rope(const OpContext& ctx, TensorView<float, 2> x, const RopeAngles& angles, RopePairing pairing) {
+  const Index head_dim = 2 * angles.cos.dim(1);
+  require(x.dim(0) == angles.cos.dim(0) && head_dim > 0 && x.dim(1) % head_dim == 0, "rope: x is ",
+          shape_text(x.shape()), ", the angles are ", shape_text(angles.cos.shape()));
+  const auto rotate = pairing == RopePairing::kHalfSplit ? ctx.table.rope_half_split : ctx.table.rope_interleaved;
+  ctx.executor.parallel_for(x.dim(0), [&](Index t, int) {
+    for (Index h = 0; h < x.dim(1); h += head_dim) rotate(x.row(t) + h, angles.cos.row(t), angles.sin.row(t), head_dim);
+  });
+}
+
+// Angles and rotation in one call; T float, bf16, f16 (computed in float32) or double.
+template <class T>
+void rope(const OpContext& ctx, TensorView<T, 2> x, std::span<const Index> positions, Index head_dim, double theta,
+          RopePairing pairing) {
+  require(static_cast<Index>(positions.size()) == x.dim(0) && head_dim > 0 && x.dim(1) % head_dim == 0, "rope: x is ",
+          shape_text(x.shape()), ", ", positions.size(), " positions, head_dim ", head_dim);
+  if constexpr (!detail::kHasKernels<T>) {
+    reference::rope(x, positions, head_dim, theta, pairing == RopePairing::kInterleaved);
+  } else {
+    const ScratchScope scope(ctx.scratch);
+    const RopeAngles angles{ctx.scratch.matrix<float>(x.dim(0), head_dim / 2),
+                            ctx.scratch.matrix<float>(x.dim(0), head_dim / 2)};
+    rope_angles(positions, head_dim, theta, angles);
+    if constexpr (std::is_same_v<T, float>) {
+      rope(ctx, x, angles, pairing);
+    } else {
+      const auto wide = ctx.scratch.matrix<float>(x.dim(0), x.dim(1));
+      for (Index t = 0; t < x.dim(0); ++t) detail::as_float(ctx.table, x.row(t), x.dim(1), wide.row(t));
+      rope(ctx, wide, angles, pairing);
+      for (Index t = 0; t < x.dim(0); ++t) detail::from_float(wide.row(t), x.dim(1), x.row(t));
+    }
+  }
+}
+
+}  // namespace mixtral::ops

@@ -1,0 +1,28 @@
+// Which instruction sets this CPU and this system allow, and the kernel table of each.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "mixtral/ops/kernel_table.hpp"
+
+namespace mixtral {
+
+// In rising order of capability. Pinned: values are never reused.
+enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2 };
+
+// All that this library knows, best last; `supported` says what runs here.
+std::span<const Isa> all_isas() noexcept;
+std::string_view name_of(Isa isa) noexcept;
+// "avx2" -> Isa::kAvx2. Throws Error(kInvalidArgument) that lists the names.
+Isa isa_from_name(std::string_view name);
+
+// Compiled in, reported by the CPU (CPUID), and its registers saved by the system (XGETBV).
+bool supported(Isa isa) noexcept;
+// The best supported one.
+Isa best_isa() noexcept;
+
+// The reference table, overwritten by each supported set up to `cap`: no entry is null.
+KernelTable make_table(Isa cap) noexcept;
+
+}  // namespace mixtral

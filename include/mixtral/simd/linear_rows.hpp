@@ -1,0 +1,187 @@
+// y[t, r] = sum over k of x[t, k] * w[r, k], for weights of any 16- or 32-bit float type.
+//
+// The order of every sum is fixed and the same for one token and for many, for any block size and any
+// architecture: lane l adds the products of k = l (mod 16) in rising k, then the lanes are added in the tree
+// of Lanes::sum. Batches, prompt splits and threads therefore cannot change a bit.
+#pragma once
+
+#include <algorithm>
+
+#include "mixtral/simd/lanes.hpp"
+
+namespace mixtral::simd {
+
+struct LinearArgs {
+  const std::byte* w;  // [rows, cols], rows w_row_bytes apart, any alignment
+  Index w_row_bytes;
+  const float* x;  // [tokens, cols]
+  Index x_stride;
+  float* y;  // [tokens, rows]
+  Index y_stride;
+  Index rows;
+  Index cols;
+  Index tokens;
+};
+
+// The register tile: tile rows * tile tokens sums (times the registers of a Lanes) and one operand of each
+// kind must fit into the registers. AVX-512: 24 + 4 + 1 of 32. AVX2: 2 * 6 + 2 + 1 of 16. It also needs 8
+// sums to hide the latency of the multiply-add (4 cycles, 2 a cycle), which AVX2 has in its 12 half Lanes.
+template <class Arch, class = void>
+struct Blocking {
+  static constexpr int kTileRows = 2, kTileTokens = 3;
+};
+#if XSIMD_WITH_AVX512F
+template <class Arch>
+struct Blocking<Arch, std::enable_if_t<std::is_base_of_v<xsimd::avx512f, Arch>>> {
+  static constexpr int kTileRows = 4, kTileTokens = 6;
+};
+#endif
+
+namespace detail {
+
+template <class W>
+const W* row_of(const LinearArgs& a, Index r) noexcept {
+  return reinterpret_cast<const W*>(a.w + r * a.w_row_bytes);
+}
+
+// R rows for T tokens, all of k, in registers.
+template <class Arch, class W, int R, int T>
+void narrow_block(const LinearArgs& a, Index r0) noexcept {
+  using V = Lanes<Arch>;
+  const W* w[R];
+  unroll<R>([&](auto r) { w[r] = row_of<W>(a, r0 + r); });
+  V acc[R][T];
+  unroll<R>([&](auto r) { unroll<T>([&](auto t) { acc[r][t] = V::zero(); }); });
+  Index k = 0;
+  for (; k + kLanes <= a.cols; k += kLanes) {
+    V xs[T];
+    unroll<T>([&](auto t) { xs[t] = V::load(a.x + t * a.x_stride + k); });
+    unroll<R>([&](auto r) {
+      const V ws = V::load(w[r] + k);
+      unroll<T>([&](auto t) { acc[r][t] = fma(ws, xs[t], acc[r][t]); });
+    });
+  }
+  if (k < a.cols) {
+    V xs[T];
+    unroll<T>([&](auto t) { xs[t] = V::load_first(a.x + t * a.x_stride + k, a.cols - k); });
+    unroll<R>([&](auto r) {
+      const V ws = V::load_first(w[r] + k, a.cols - k);
+      unroll<T>([&](auto t) { acc[r][t] = fma(ws, xs[t], acc[r][t]); });
+    });
+  }
+  unroll<R>([&](auto r) { unroll<T>([&](auto t) { a.y[t * a.y_stride + r0 + r] = acc[r][t].sum(); }); });
+}
+
+// A few tokens: the weights stream from memory once, several rows at a time, which gives independent sums and
+// several memory streams.
+template <class Arch, class W, int T>
+void narrow(const LinearArgs& a) noexcept {
+  constexpr unsigned kSums = Blocking<Arch>::kTileRows * Blocking<Arch>::kTileTokens;
+  constexpr int R = static_cast<int>(std::bit_floor(std::min(8u, kSums / T)));
+  Index r = 0;
+  for (; r + R <= a.rows; r += R) narrow_block<Arch, W, R, T>(a, r);
+  for (; r < a.rows; ++r) narrow_block<Arch, W, 1, T>(a, r);
+}
+
+// Columns that are widened and multiplied at a time, and tokens whose sums are kept meanwhile: 8 rows * 512
+// floats of weights (16 KiB) and 6 tokens * 512 (12 KiB) stay in the L1 cache.
+inline constexpr Index kPanelCols = 512, kPanelRows = 8, kPanelTokens = 48;
+
+// Adds the products of kc (a multiple of 16) columns to R x T sums kept in memory, R panel rows by T tokens.
+template <class Arch, int R, int T>
+void tile(const float* w, const float* x, Index x_stride, Index kc, float* sums) noexcept {
+  using V = Lanes<Arch>;
+  V acc[R][T];
+  unroll<R>([&](auto r) { unroll<T>([&](auto t) { acc[r][t] = V::load(sums + (t * kPanelRows + r) * kLanes); }); });
+  for (Index k = 0; k < kc; k += kLanes) {
+    V ws[R];
+    unroll<R>([&](auto r) { ws[r] = V::load(w + r * kPanelCols + k); });
+    unroll<T>([&](auto t) {
+      const V xs = V::load(x + t * x_stride + k);
+      unroll<R>([&](auto r) { acc[r][t] = fma(ws[r], xs, acc[r][t]); });
+    });
+  }
+  unroll<R>([&](auto r) { unroll<T>([&](auto t) { acc[r][t].store(sums + (t * kPanelRows + r) * kLanes); }); });
+}
+
+// Widens rows [r0, r0 + n) of columns [k0, k0 + kc) into panel rows; missing rows are zero.
+template <class Arch, class W>
+void widen_panel(const LinearArgs& a, Index r0, Index n, Index k0, Index kc, float* panel) noexcept {
+  using V = Lanes<Arch>;
+  for (Index r = 0; r < kPanelRows; ++r) {
+    const W* w = row_of<W>(a, r0 + (r < n ? r : 0)) + k0;
+    for (Index k = 0; k < kc; k += kLanes) V::load(w + k).store(panel + r * kPanelCols + k);
+  }
+}
+
+// Adds to the sums [tokens][kPanelRows][16] what kc columns contribute.
+template <class Arch>
+void multiply_panel(const LinearArgs& a, const float* panel, Index t0, Index tokens, Index k0, Index kc,
+                    float* sums) noexcept {
+  constexpr int R = Blocking<Arch>::kTileRows, T = Blocking<Arch>::kTileTokens;
+  const auto at = [&](Index t) { return a.x + (t0 + t) * a.x_stride + k0; };
+  Index t = 0;
+  for (; t + T <= tokens; t += T) {
+    for (Index r = 0; r < kPanelRows; r += R) {
+      tile<Arch, R, T>(panel + r * kPanelCols, at(t), a.x_stride, kc, sums + (t * kPanelRows + r) * kLanes);
+    }
+  }
+  for (; t < tokens; ++t) {
+    for (Index r = 0; r < kPanelRows; r += R) {
+      tile<Arch, R, 1>(panel + r * kPanelCols, at(t), a.x_stride, kc, sums + (t * kPanelRows + r) * kLanes);
+    }
+  }
+}
+
+// What is left of k when cols is no multiple of 16, and the sums of the lanes.
+template <class Arch, class W>
+void finish_panel(const LinearArgs& a, Index r0, Index n, Index t0, Index tokens, const float* sums) noexcept {
+  using V = Lanes<Arch>;
+  const Index k = a.cols / kLanes * kLanes;
+  for (Index t = 0; t < tokens; ++t) {
+    for (Index r = 0; r < n; ++r) {
+      V acc = V::load(sums + (t * kPanelRows + r) * kLanes);
+      if (k < a.cols) {
+        const V xs = V::load_first(a.x + (t0 + t) * a.x_stride + k, a.cols - k);
+        acc = fma(V::load_first(row_of<W>(a, r0 + r) + k, a.cols - k), xs, acc);
+      }
+      a.y[(t0 + t) * a.y_stride + r0 + r] = acc.sum();
+    }
+  }
+}
+
+template <class Arch, class W>
+void wide(const LinearArgs& a) noexcept {
+  alignas(64) float panel[kPanelRows * kPanelCols];
+  alignas(64) float sums[kPanelTokens * kPanelRows * kLanes];
+  const Index whole = a.cols / kLanes * kLanes;
+  for (Index t0 = 0; t0 < a.tokens; t0 += kPanelTokens) {
+    const Index tokens = std::min(kPanelTokens, a.tokens - t0);
+    for (Index r0 = 0; r0 < a.rows; r0 += kPanelRows) {
+      const Index n = std::min(kPanelRows, a.rows - r0);
+      std::memset(sums, 0, static_cast<std::size_t>(tokens * kPanelRows * kLanes) * sizeof(float));
+      for (Index k0 = 0; k0 < whole; k0 += kPanelCols) {
+        const Index kc = std::min(kPanelCols, whole - k0);
+        widen_panel<Arch, W>(a, r0, n, k0, kc, panel);
+        multiply_panel<Arch>(a, panel, t0, tokens, k0, kc, sums);
+      }
+      finish_panel<Arch, W>(a, r0, n, t0, tokens, sums);
+    }
+  }
+}
+
+}  // namespace detail
+
+template <class Arch, class W>
+void linear(const LinearArgs& a) noexcept {
+  switch (a.tokens) {
+    case 0: return;
+    case 1: return detail::narrow<Arch, W, 1>(a);
+    case 2: return detail::narrow<Arch, W, 2>(a);
+    case 3: return detail::narrow<Arch, W, 3>(a);
+    case 4: return detail::narrow<Arch, W, 4>(a);
+    default: return detail::wide<Arch, W>(a);
+  }
+}
+
+}  // namespace mixtral::simd

@@ -1,0 +1,12 @@
+// AVX-512 F, CD, DQ, BW, VL (Skylake-X, Zen 4 and later). Runs only after dispatch.cpp has checked the CPU.
+#include "kernels/isa.hpp"
+#include "mixtral/ops/native_table.hpp"
+
+namespace mixtral::kernels {
+
+void fill_avx512(KernelTable& table) noexcept {
+  table.name = "avx512";
+  fill_rows<xsimd::avx512bw>(table);
+}
+
+}  // namespace mixtral::kernels

@@ -1,0 +1,122 @@
+// Run-time choice of the kernels.
+#include <array>
+
+#if defined(MIXTRAL_X86)
+#include <cpuid.h>
+#endif
+
+#include "kernels/isa.hpp"
+#include "mixtral/core/error.hpp"
+#include "mixtral/runtime/isa.hpp"
+
+namespace mixtral {
+namespace {
+
+#if defined(MIXTRAL_X86)
+
+struct CpuidRegisters {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+CpuidRegisters cpuid(unsigned leaf, unsigned subleaf) noexcept {
+  CpuidRegisters r;
+  if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
+  return r;
+}
+
+// The register sets that the system saves on a context switch; 0 without OSXSAVE.
+unsigned saved_register_sets() noexcept {
+  constexpr unsigned kOsXsave = 1u << 27;
+  if ((cpuid(1, 0).ecx & kOsXsave) == 0) return 0;
+  unsigned low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+bool has(unsigned value, unsigned bits) noexcept { return (value & bits) == bits; }
+
+bool cpu_has_avx2() noexcept {
+  constexpr unsigned kFma = 1u << 12, kAvx = 1u << 28, kF16c = 1u << 29;  // leaf 1, ecx
+  constexpr unsigned kAvx2 = 1u << 5;                                     // leaf 7, ebx
+  constexpr unsigned kXmmYmm = 0x6;
+  return has(cpuid(1, 0).ecx, kFma | kAvx | kF16c) && has(cpuid(7, 0).ebx, kAvx2) &&
+         has(saved_register_sets(), kXmmYmm);
+}
+
+bool cpu_has_avx512() noexcept {
+  // leaf 7, ebx: F, DQ, CD, BW, VL
+  constexpr unsigned kFeatures = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
+  constexpr unsigned kXmmYmmMasksZmm = 0xe6;
+  return cpu_has_avx2() && has(cpuid(7, 0).ebx, kFeatures) && has(saved_register_sets(), kXmmYmmMasksZmm);
+}
+
+#endif
+
+bool always() noexcept { return true; }
+
+// One line per instruction set, worst first.
+struct IsaEntry {
+  Isa isa;
+  std::string_view name;
+  bool (*runs_here)() noexcept;
+  void (*fill)(KernelTable&) noexcept;
+};
+
+constexpr IsaEntry kIsas[] = {
+    {Isa::kReference, "reference", always, kernels::fill_reference},
+#if defined(MIXTRAL_X86)
+    {Isa::kAvx2, "avx2", cpu_has_avx2, kernels::fill_avx2},
+    {Isa::kAvx512, "avx512", cpu_has_avx512, kernels::fill_avx512},
+#endif
+};
+
+constexpr auto kAllIsas = [] {
+  std::array<Isa, std::size(kIsas)> out{};
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = kIsas[i].isa;
+  return out;
+}();
+
+}  // namespace
+
+std::span<const Isa> all_isas() noexcept { return kAllIsas; }
+
+std::string_view name_of(Isa isa) noexcept {
+  for (const IsaEntry& entry : kIsas) {
+    if (entry.isa == isa) return entry.name;
+  }
+  return "unknown";
+}
+
+Isa isa_from_name(std::string_view name) {
+  std::string names;
+  for (const IsaEntry& entry : kIsas) {
+    if (entry.name == name) return entry.isa;
+    names += str(names.empty() ? "" : ", ", entry.name);
+  }
+  fail(ErrorCode::kInvalidArgument, "unknown instruction set '", name, "', expected one of ", names);
+}
+
+bool supported(Isa isa) noexcept {
+  for (const IsaEntry& entry : kIsas) {
+    if (entry.isa == isa) return entry.runs_here();
+  }
+  return false;
+}
+
+Isa best_isa() noexcept {
+  Isa best = Isa::kReference;
+  for (const IsaEntry& entry : kIsas) {
+    if (entry.runs_here()) best = entry.isa;
+  }
+  return best;
+}
+
+KernelTable make_table(Isa cap) noexcept {
+  KernelTable table{};
+  for (const IsaEntry& entry : kIsas) {
+    if (entry.isa <= cap && entry.runs_here()) entry.fill(table);
+  }
+  return table;
+}
+
+}  // namespace mixtral

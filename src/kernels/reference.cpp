@@ -1,0 +1,12 @@
+// Plain arrays: runs on any CPU, and gives the same bits as the vector tables.
+#include "kernels/isa.hpp"
+#include "mixtral/ops/native_table.hpp"
+
+namespace mixtral::kernels {
+
+void fill_reference(KernelTable& table) noexcept {
+  table.name = "reference";
+  fill_rows<simd::Scalar>(table);
+}
+
+}  // namespace mixtral::kernels
