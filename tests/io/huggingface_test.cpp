@@ -10,11 +10,14 @@
 
 #include "mixtral/core/error.hpp"
 #include "mixtral/io/safetensors.hpp"
+#include "support/checkpoint_files.hpp"
 #include "support/error_of.hpp"
 
 using namespace mixtral;
 using test::error_of;
+using test::Files;
 using test::names;
+using test::TempDir;
 
 namespace {
 
@@ -34,6 +37,29 @@ float value(const MatrixView& view, Index row, Index col) {
   if (view.dtype == DType::kBF16) return read(bf16{});
   if (view.dtype == DType::kF16) return read(f16{});
   return read(0.0f);
+}
+
+Files base_files() { return test::read_dir(kGolden / "malformed_hf/_base"); }
+
+// Loads a directory with these files. The mapping outlives the directory.
+Checkpoint load(const Files& files) {
+  const TempDir dir;
+  test::write_dir(dir.path(), files);
+  return load_huggingface(dir.path());
+}
+
+// The base with a model.safetensors of other tensors.
+Files with_tensors(Files files, const std::vector<SafetensorsEntry>& tensors) {
+  const TempDir dir;
+  write_safetensors(dir / "f", tensors);
+  files["model.safetensors"] = read_file(dir / "f", 1 << 20);
+  return files;
+}
+
+void replace(std::string& text, const std::string& from, const std::string& to) {
+  const std::size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  text.replace(at, from.size(), to);
 }
 
 void check_same_values(const Checkpoint& got, const Checkpoint& want) {
@@ -139,7 +165,7 @@ TEST_CASE("every malformed checkpoint is refused with the culprit's name") {
       {"st_empty", ErrorCode::kBadFormat, "model.safetensors: 0 bytes"},
       {"header_length_max", ErrorCode::kBadFormat, "header length 18446744073709551615"},
       {"header_length_past_end", ErrorCode::kBadFormat, "past the end of a file of 4352 bytes"},
-      {"header_length_short", ErrorCode::kBadFormat, "parse error at line 1, column 41"},
+      {"header_length_short", ErrorCode::kBadFormat, "parse error at line 1, column 1585"},
       {"header_garbage", ErrorCode::kBadFormat, "model.safetensors: header "},
       {"header_deep_nesting", ErrorCode::kBadFormat, "unexpected an array"},
       {"header_duplicate_key", ErrorCode::kBadFormat,
@@ -197,4 +223,134 @@ TEST_CASE("legal but unusual checkpoints load with the base's values") {
     CHECK(got.config.head_dim == 4);
     check_same_values(got, base);
   }
+}
+
+TEST_CASE("in a fused file the gate projection comes first") {
+  // The base's w1 and w3 differ, so "legal_fused_experts has the base's values" above would notice a swap.
+  const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
+  for (const ExpertWeights& expert : base.weights.layers[0].experts)
+    CHECK(value(expert.w1, 0, 0) != value(expert.w3, 0, 0));
+
+  const SafetensorsFile file(kGolden / "malformed_hf/legal_fused_experts/model.safetensors");
+  const SafetensorsEntry& stack = file.at("model.layers.0.mlp.experts.gate_up_proj");  // [2, 2 * 4, 8] F32
+  const Checkpoint fused = load_huggingface(kGolden / "malformed_hf/legal_fused_experts");
+  const std::size_t half = 4 * 8 * 4;
+  for (std::size_t e = 0; e < 2; ++e) {
+    CHECK(same_bytes(fused.weights.layers[0].experts[e].w1, stack.data.subspan(2 * e * half, half)));
+    CHECK(same_bytes(fused.weights.layers[0].experts[e].w3, stack.data.subspan((2 * e + 1) * half, half)));
+  }
+}
+
+TEST_CASE("weights at odd addresses are used where they lie") {
+  Files files = base_files();
+  std::string& model = files["model.safetensors"];
+  const auto length = static_cast<std::size_t>(test::header_bytes(model));
+  model = test::with_header(model.substr(8, length) + " ", std::string_view(model).substr(8 + length));
+  const Checkpoint odd = load(files);
+  CHECK(reinterpret_cast<std::uintptr_t>(odd.weights.embedding.data) % 2 == 1);
+  check_same_values(odd, load_huggingface(kGolden / "malformed_hf/_base"));
+}
+
+TEST_CASE("any number of shards gives the values of one file") {
+  const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
+  for (const std::size_t n_shards : {1u, 2u, 5u}) {
+    CAPTURE(n_shards);
+    check_same_values(load(test::sharded(base_files(), n_shards)), base);
+    check_same_values(load(test::sharded(test::read_dir(kGolden / "malformed_hf/legal_fused_experts"), n_shards)),
+                      base);
+  }
+}
+
+TEST_CASE("views stay valid when the checkpoint moves and only the weights are kept") {
+  Weights kept;
+  {
+    Checkpoint loaded = load_huggingface(kGolden / "models/B");
+    const Checkpoint moved = std::move(loaded);
+    kept = moved.weights;
+  }
+  CHECK(
+      same_bytes(kept.final_norm,
+                 SafetensorsFile(kGolden / "models/B/model-00002-of-00002.safetensors").at("model.norm.weight").data));
+}
+
+TEST_CASE("a config may not claim more parameters than the files can hold") {
+  for (const auto& [from, to] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"\"num_hidden_layers\": 1", "\"num_hidden_layers\": 65536"},
+           {"\"num_local_experts\": 2", "\"num_local_experts\": 65536"},
+           {"\"vocab_size\": 16", "\"vocab_size\": 268435456"},
+           {"\"intermediate_size\": 4", "\"intermediate_size\": 268435456"}}) {
+    Files files = base_files();
+    replace(files["config.json"], from, to);
+    CAPTURE(to);
+    const Error error = error_of([&] { load(files); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, "config.json: claims "));
+    CHECK(names(error, "the tensors hold 2720 bytes"));
+  }
+}
+
+TEST_CASE("a tied model has no head of its own and ignores one in the file") {
+  Files files = base_files();
+  replace(files["config.json"], "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+  CHECK(load(files).weights.head.data == nullptr);
+  const SafetensorsFile file(kGolden / "malformed_hf/missing_lm_head_untied/model.safetensors");
+  CHECK(load(with_tensors(files, file.entries())).config.tied_embeddings);
+}
+
+TEST_CASE("tensors that the model has no place for are refused, not dropped") {
+  const SafetensorsFile file(kGolden / "malformed_hf/_base/model.safetensors");
+  const std::vector<std::byte> zeros(32);
+  for (const std::string name : {"model.layers.0.self_attn.q_proj.bias", "model.layers.1.input_layernorm.weight",
+                                 "model.layers.0.mlp.gate.weight", "score.weight"}) {
+    std::vector<SafetensorsEntry> tensors = file.entries();
+    tensors.push_back({name, DType::kF32, {8}, zeros});
+    const Error error = error_of([&] { load(with_tensors(base_files(), tensors)); });
+    CHECK(error.code() == ErrorCode::kUnsupported);
+    CHECK(names(error, "model.safetensors: tensor \"" + name + "\": the model of config.json has no place for it"));
+  }
+}
+
+TEST_CASE("weights in other dtypes are unsupported") {
+  const SafetensorsFile file(kGolden / "malformed_hf/_base/model.safetensors");
+  std::vector<SafetensorsEntry> tensors = file.entries();
+  const auto norm =
+      std::find_if(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "model.norm.weight"; });
+  norm->dtype = DType::kI32;
+  const Error error = error_of([&] { load(with_tensors(base_files(), tensors)); });
+  CHECK(error.code() == ErrorCode::kUnsupported);
+  CHECK(names(error, "tensor \"model.norm.weight\": dtype I32, expected F32, F16 or BF16"));
+}
+
+TEST_CASE("an index that is malformed or leads out of its directory is refused") {
+  const struct {
+    std::string index, message;
+  } cases[] = {
+      {"[]", "index.json: an array, expected an object"},
+      {"{}", "weight_map is missing"},
+      {R"({"weight_map":[]})", "weight_map is an array, expected an object"},
+      {R"({"weight_map":{"a":1}})", "weight_map: \"a\" is 1, expected a file name"},
+      {R"({"weight_map":{"a":""}})", "shard \"\" is not a plain file name"},
+      {R"({"weight_map":{"a":".."}})", "shard \"..\" is not a plain file name"},
+      {R"({"weight_map":{"a":"/etc/passwd"}})", "shard \"/etc/passwd\" is not a plain file name"},
+      {R"({"weight_map":{"a":"x\u0000y"}})", "is not a plain file name"},
+      {R"({"weight_map":{"a":"config.json"}})", "config.json: header length"},
+      {R"({"weight_map":{}})", "the tensors hold 0 bytes"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.index);
+    Files files = base_files();
+    files.erase("model.safetensors");
+    files["model.safetensors.index.json"] = c.index;
+    const Error error = error_of([&] { load(files); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, c.message));
+  }
+}
+
+TEST_CASE("a directory without weights names both files it looked for") {
+  Files files = base_files();
+  files.erase("model.safetensors");
+  const Error error = error_of([&] { load(files); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(names(error, "neither model.safetensors nor model.safetensors.index.json exists"));
 }
