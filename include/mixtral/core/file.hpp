@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "mixtral/core/types.hpp"
 
@@ -33,8 +32,9 @@ class MappedFile {
 // The whole file. Throws Error(kNotFound | kIo), and kBadFormat if it is larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, Index max_bytes);
 
-// Writes atomically: a temporary file beside `path`, flushed to disk, then renamed over it. Throws Error(kIo);
-// then `path` is as it was and no temporary file is left.
+// Writes atomically: a temporary file beside `path`, flushed to disk, then renamed over it. Every member throws
+// Error(kNotFound | kIo) that names the path, the bytes written and the system's reason; `path` is then as it
+// was, and the destructor leaves no temporary file. A path that is no regular file (a device) is refused.
 class AtomicFileWriter {
  public:
   explicit AtomicFileWriter(std::filesystem::path path);
@@ -48,6 +48,7 @@ class AtomicFileWriter {
  private:
   std::filesystem::path path_, temporary_;
   int descriptor_ = -1;
+  Index written_ = 0;
 };
 
 }  // namespace mixtral

@@ -1,0 +1,157 @@
+// Files through POSIX: every failure names the path, what was being done, and the system's reason.
+#include "mixtral/core/file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "mixtral/core/error.hpp"
+
+namespace mixtral {
+namespace {
+
+[[noreturn]] void fail_system(const std::filesystem::path& path, const std::string& action, int error) {
+  const bool missing = error == ENOENT || error == ENOTDIR;
+  fail(missing ? ErrorCode::kNotFound : ErrorCode::kIo, path.string(), ": ", action, ": ",
+       std::generic_category().message(error));
+}
+
+// Repeats a system call that a signal interrupted.
+template <class F>
+auto retry(F call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+// An open regular file.
+class InputFile {
+ public:
+  explicit InputFile(const std::filesystem::path& path)
+      // O_NONBLOCK: a pipe that somebody put in the place of a file must not block us.
+      : descriptor_(retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); })) {
+    if (descriptor_ < 0) fail_system(path, "cannot open", errno);
+    struct stat status {};
+    if (::fstat(descriptor_, &status) != 0) fail_and_close(path, "cannot examine", errno);
+    if (S_ISDIR(status.st_mode)) fail_and_close(path, "cannot read", EISDIR);
+    if (!S_ISREG(status.st_mode)) fail_and_close(path, "cannot read: not a regular file", EINVAL);
+    size_ = status.st_size;
+  }
+  ~InputFile() { ::close(descriptor_); }
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  int descriptor() const noexcept { return descriptor_; }
+  Index size() const noexcept { return size_; }
+
+ private:
+  [[noreturn]] void fail_and_close(const std::filesystem::path& path, const char* action, int error) {
+    ::close(descriptor_);
+    fail_system(path, action, error);
+  }
+
+  int descriptor_;
+  Index size_ = 0;
+};
+
+void unmap(const std::byte* data, std::size_t size) noexcept {
+  if (data != nullptr) ::munmap(const_cast<std::byte*>(data), size);
+}
+
+// The new file becomes durable under its name with this. Some file systems cannot; the name is already
+// right for every reader by then, so that is no error.
+void sync_directory(const std::filesystem::path& file) noexcept {
+  const std::filesystem::path parent = file.parent_path();
+  const int descriptor = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);
+  ::close(descriptor);
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const InputFile file(path);
+  if (file.size() == 0) return;  // mmap refuses an empty range
+  const auto size = static_cast<std::size_t>(file.size());
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  if (data == MAP_FAILED) fail_system(path, str("cannot map ", file.size(), " bytes"), errno);
+  data_ = static_cast<const std::byte*>(data);
+  size_ = size;
+}
+
+MappedFile::~MappedFile() { unmap(data_, size_); }
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+std::string read_file(const std::filesystem::path& path, Index max_bytes) {
+  const InputFile file(path);
+  require(file.size() <= max_bytes, ErrorCode::kBadFormat, path.string(), ": ", file.size(),
+          " bytes, expected at most ", max_bytes);
+  std::string text(static_cast<std::size_t>(file.size()), '\0');
+  std::size_t used = 0;
+  while (used < text.size()) {
+    const ssize_t n = retry([&] { return ::read(file.descriptor(), text.data() + used, text.size() - used); });
+    if (n < 0) fail_system(path, str("cannot read after ", used, " of ", text.size(), " bytes"), errno);
+    if (n == 0) break;  // the file shrank meanwhile
+    used += static_cast<std::size_t>(n);
+  }
+  text.resize(used);
+  return text;
+}
+
+AtomicFileWriter::AtomicFileWriter(std::filesystem::path path) : path_(std::move(path)) {
+  // Renaming over a device or a pipe would destroy it.
+  std::error_code ignored;
+  const std::filesystem::file_status status = std::filesystem::status(path_, ignored);
+  require(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), ErrorCode::kIo, path_.string(),
+          ": cannot write: exists and is not a regular file");
+  // Not mkstemp: that ignores the umask. Names left over from a process that died are skipped.
+  for (int attempt = 0; descriptor_ < 0; ++attempt) {
+    temporary_ = path_;
+    temporary_ += str(".", ::getpid(), "-", attempt, ".tmp");
+    descriptor_ =
+        retry([&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode_t{0666}); });
+    if (descriptor_ < 0 && (errno != EEXIST || attempt == 1000)) fail_system(path_, "cannot create", errno);
+  }
+}
+
+AtomicFileWriter::~AtomicFileWriter() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFileWriter::write(std::span<const std::byte> bytes) {
+  require(descriptor_ >= 0, path_.string(), ": write after commit");
+  while (!bytes.empty()) {
+    const ssize_t n = retry([&] { return ::write(descriptor_, bytes.data(), bytes.size()); });
+    if (n < 0) fail_system(path_, str("cannot write ", bytes.size(), " bytes after ", written_), errno);
+    written_ += n;
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+  }
+}
+
+void AtomicFileWriter::commit() {
+  require(descriptor_ >= 0, path_.string(), ": commit called twice");
+  if (::fsync(descriptor_) != 0) fail_system(path_, str("cannot flush ", written_, " bytes to disk"), errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_system(path_, "cannot rename into place", errno);
+  ::close(descriptor_);  // everything is on disk already: nothing is left to fail
+  descriptor_ = -1;
+  sync_directory(path_);
+}
+
+}  // namespace mixtral

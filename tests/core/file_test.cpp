@@ -1,0 +1,203 @@
+#include "mixtral/core/file.hpp"
+
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "support/error_of.hpp"
+#include "support/temp_dir.hpp"
+
+using namespace mixtral;
+using test::error_of;
+using test::names;
+using test::TempDir;
+using test::write_text;
+
+namespace {
+
+std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
+
+std::string text_of(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+std::size_t count_files(const TempDir& dir) {
+  std::size_t n = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(dir.path())) ++n;
+  return n;
+}
+
+// Runs `action` as a user without rights on root's files, which root itself cannot be refused.
+template <class F>
+void as_nobody(F&& action) {
+  const bool root = ::geteuid() == 0;
+  if (root) REQUIRE(::seteuid(65534) == 0);
+  action();
+  if (root) REQUIRE(::seteuid(0) == 0);
+}
+
+// While it lives, files cannot grow beyond `bytes`: what a full disk looks like, without one.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : old_handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &old_);
+    const rlimit limit{bytes, old_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &old_);
+    std::signal(SIGXFSZ, old_handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit old_{};
+  void (*old_handler_)(int);
+};
+
+}  // namespace
+
+TEST_CASE("a mapped file shows the file's bytes and outlives a move") {
+  const TempDir dir;
+  write_text(dir / "f", "hello");
+  MappedFile file(dir / "f");
+  CHECK(text_of(file) == "hello");
+  MappedFile moved(std::move(file));
+  CHECK(text_of(moved) == "hello");
+  write_text(dir / "g", "other");
+  MappedFile other(dir / "g");
+  other = std::move(moved);
+  CHECK(text_of(other) == "hello");
+  CHECK(other.path() == dir / "f");
+  static_assert(!std::is_copy_constructible_v<MappedFile>);
+}
+
+TEST_CASE("an empty file maps to an empty span and reads as an empty string") {
+  const TempDir dir;
+  write_text(dir / "f", "");
+  CHECK(MappedFile(dir / "f").bytes().empty());
+  CHECK(read_file(dir / "f", 0).empty());
+}
+
+TEST_CASE("opening something that is no readable file names the path and the reason") {
+  const TempDir dir;
+  REQUIRE(::mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  const struct {
+    std::filesystem::path path;
+    ErrorCode code;
+    const char* reason;
+  } cases[] = {
+      {dir / "missing", ErrorCode::kNotFound, "No such file"},
+      {dir / "missing/below", ErrorCode::kNotFound, "No such file"},
+      {dir.path(), ErrorCode::kIo, "Is a directory"},
+      {dir / "pipe", ErrorCode::kIo, "not a regular file"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.path);
+    for (const Error& error : {error_of([&] { MappedFile file(c.path); }), error_of([&] { read_file(c.path, 100); })}) {
+      CHECK(error.code() == c.code);
+      CHECK(names(error, c.path.string()));
+      CHECK(names(error, c.reason));
+    }
+  }
+}
+
+TEST_CASE("a file without read permission is an I/O error that says so") {
+  const TempDir dir;
+  REQUIRE(::chmod(dir.path().c_str(), 0755) == 0);
+  write_text(dir / "f", "secret");
+  REQUIRE(::chmod((dir / "f").c_str(), 0) == 0);
+  as_nobody([&] {
+    const Error error = error_of([&] { MappedFile file(dir / "f"); });
+    CHECK(error.code() == ErrorCode::kIo);
+    CHECK(names(error, "Permission denied"));
+  });
+}
+
+TEST_CASE("read_file reads up to its limit and refuses one byte more with both numbers") {
+  const TempDir dir;
+  write_text(dir / "f", "12345");
+  CHECK(read_file(dir / "f", 5) == "12345");
+  const Error error = error_of([&] { read_file(dir / "f", 4); });
+  CHECK(error.code() == ErrorCode::kBadFormat);
+  CHECK(names(error, "5 bytes, expected at most 4"));
+}
+
+TEST_CASE("a committed file replaces the old one and leaves nothing else") {
+  const TempDir dir;
+  write_text(dir / "f", "old");
+  AtomicFileWriter writer(dir / "f");
+  writer.write(bytes_of("new "));
+  writer.write(bytes_of(""));
+  writer.write(bytes_of("text"));
+  CHECK(read_file(dir / "f", 100) == "old");
+  writer.commit();
+  CHECK(read_file(dir / "f", 100) == "new text");
+  CHECK(count_files(dir) == 1);
+  CHECK(names(error_of([&] { writer.write(bytes_of("x")); }), "write after commit"));
+  CHECK(names(error_of([&] { writer.commit(); }), "commit called twice"));
+}
+
+TEST_CASE("a writer without commit leaves the old file and no temporary one") {
+  const TempDir dir;
+  write_text(dir / "f", "old");
+  { AtomicFileWriter(dir / "f").write(bytes_of("new")); }
+  CHECK(read_file(dir / "f", 100) == "old");
+  CHECK(count_files(dir) == 1);
+}
+
+TEST_CASE("two writers of one path do not meet, and the last commit wins") {
+  const TempDir dir;
+  AtomicFileWriter first(dir / "f"), second(dir / "f");
+  first.write(bytes_of("first"));
+  second.write(bytes_of("second"));
+  second.commit();
+  first.commit();
+  CHECK(read_file(dir / "f", 100) == "first");
+  CHECK(count_files(dir) == 1);
+}
+
+TEST_CASE("a new file gets the permissions that the umask allows") {
+  const TempDir dir;
+  const mode_t old = ::umask(0027);
+  AtomicFileWriter(dir / "f").commit();
+  ::umask(old);
+  struct stat status {};
+  REQUIRE(::stat((dir / "f").c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0640);
+}
+
+TEST_CASE("running out of space names the path and the bytes and changes nothing") {
+  const TempDir dir;
+  write_text(dir / "f", "old");
+  {
+    const FileSizeLimit limit(4096);
+    AtomicFileWriter writer(dir / "f");
+    const std::string block(3000, 'x');
+    writer.write(bytes_of(block));
+    const Error error = error_of([&] { writer.write(bytes_of(block)); });
+    CHECK(error.code() == ErrorCode::kIo);
+    CHECK(names(error, (dir / "f").string()));
+    CHECK(names(error, "cannot write 1904 bytes after 4096"));
+  }
+  CHECK(read_file(dir / "f", 100) == "old");
+  CHECK(count_files(dir) == 1);
+}
+
+TEST_CASE("a place that cannot be written is refused before anything is written") {
+  const TempDir dir;
+  const Error missing = error_of([&] { AtomicFileWriter writer(dir / "no/f"); });
+  CHECK(missing.code() == ErrorCode::kNotFound);
+  CHECK(names(missing, "no/f: cannot create"));
+  // Renaming a file over a device would destroy the device.
+  const Error device = error_of([&] { AtomicFileWriter writer("/dev/null"); });
+  CHECK(device.code() == ErrorCode::kIo);
+  CHECK(names(device, "/dev/null: cannot write: exists and is not a regular file"));
+}
