@@ -1,0 +1,44 @@
+// Which experts worked: counts per layer and expert.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "mixtral/model/config.hpp"
+#include "mixtral/model/forward_observer.hpp"
+#include "mixtral/moe/load_balancing_loss.hpp"
+
+namespace mixtral {
+
+// Counts every (token, choice) of the steps that it observes.
+class RoutingStats : public ForwardObserver {
+ public:
+  explicit RoutingStats(const ModelConfig& config)
+      : n_experts_(config.n_experts), counts_(static_cast<std::size_t>(config.n_layers * config.n_experts)) {}
+
+  void on_routing(Index layer, const RouterOutput& routing) override {
+    for (Index t = 0; t < routing.experts.dim(0); ++t) {
+      for (const ExpertId e : routing.experts.row_span(t)) ++counts_[static_cast<std::size_t>(layer * n_experts_ + e)];
+    }
+  }
+
+  Index n_layers() const noexcept { return static_cast<Index>(counts_.size()) / n_experts_; }
+  Index n_experts() const noexcept { return n_experts_; }
+  // How often `expert` was chosen in `layer`.
+  Index count(Index layer, Index expert) const noexcept {
+    return counts_[static_cast<std::size_t>(layer * n_experts_ + expert)];
+  }
+  // Choices in `layer` altogether: tokens times experts per token.
+  Index total(Index layer) const noexcept {
+    Index sum = 0;
+    for (Index e = 0; e < n_experts_; ++e) sum += count(layer, e);
+    return sum;
+  }
+  void reset() noexcept { std::fill(counts_.begin(), counts_.end(), 0); }
+
+ private:
+  Index n_experts_;
+  std::vector<Index> counts_;  // [n_layers, n_experts]
+};
+
+}  // namespace mixtral
