@@ -18,7 +18,7 @@ Error error_of(F&& action) {
   } catch (const Error& error) {
     return error;
   } catch (const std::exception& error) {
-    FAIL_CHECK("expected an Error, got: ", error.what());
+    FAIL_CHECK("expected an Error, got: ", std::string(error.what()));
     return {ErrorCode::kInternal, ""};
   }
   FAIL_CHECK("expected an Error, nothing was thrown");
@@ -27,7 +27,7 @@ Error error_of(F&& action) {
 
 inline bool names(const Error& error, const std::string& part) {
   const bool found = std::string(error.what()).find(part) != std::string::npos;
-  if (!found) MESSAGE("not in the message: \"", part, "\"; the message: ", error.what());
+  if (!found) MESSAGE("not in the message: \"", part, "\"; the message: ", std::string(error.what()));
   return found;
 }
 
