@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <new>
 #include <vector>
@@ -19,11 +20,14 @@ class Scratch {
   template <class T>
   T* take(Index count) {
     static_assert(std::is_trivially_copyable_v<T>);
+    constexpr Index kMost = (kMaxIndex - static_cast<Index>(kTensorAlignment)) / static_cast<Index>(sizeof(T));
+    if (count < 0 || count > kMost) throw std::bad_alloc();
     const auto bytes = (static_cast<std::size_t>(count) * sizeof(T) + kTensorAlignment - 1) & ~(kTensorAlignment - 1);
     return reinterpret_cast<T*>(take_bytes(bytes));
   }
   template <class T>
   TensorView<T, 2> matrix(Index rows, Index cols) {
+    if (cols > 0 && rows > kMaxIndex / cols) throw std::bad_alloc();
     return {take<T>(rows * cols), Shape<2>{{rows, cols}}};
   }
   std::size_t capacity_bytes() const noexcept {
@@ -41,26 +45,29 @@ class Scratch {
     std::unique_ptr<std::byte[], Free> data;
     std::size_t size;
   };
+  static constexpr Index kMaxIndex = std::numeric_limits<Index>::max();
   static constexpr std::size_t kFirstBlock = std::size_t{1} << 16;
 
   std::byte* take_bytes(std::size_t bytes) {
     // A block that is too small for this request stays empty until the scope ends; blocks double, so the
     // waste is bounded by what is in use.
-    while (block_ < blocks_.size() && blocks_[block_].size - used_ < bytes) {
-      ++block_;
-      used_ = 0;
+    std::size_t block = block_, used = used_;
+    while (block < blocks_.size() && blocks_[block].size - used < bytes) {
+      ++block;
+      used = 0;
     }
-    if (block_ == blocks_.size()) {
-      const std::size_t last = blocks_.empty() ? kFirstBlock / 2 : blocks_.back().size;
-      const std::size_t size = bytes > 2 * last ? bytes : 2 * last;
-      blocks_.reserve(blocks_.size() + 1);
-      blocks_.push_back(
-          {std::unique_ptr<std::byte[], Free>(new (std::align_val_t{kTensorAlignment}) std::byte[size]), size});
-      used_ = 0;
-    }
-    std::byte* out = blocks_[block_].data.get() + used_;
-    used_ += bytes;
-    return out;
+    if (block == blocks_.size()) add_block(bytes);
+    block_ = block;
+    used_ = used + bytes;
+    return blocks_[block].data.get() + used;
+  }
+
+  void add_block(std::size_t bytes) {
+    const std::size_t last = blocks_.empty() ? kFirstBlock / 2 : blocks_.back().size;
+    const std::size_t size = bytes > 2 * last ? bytes : 2 * last;
+    blocks_.reserve(blocks_.size() + 1);
+    blocks_.push_back(
+        {std::unique_ptr<std::byte[], Free>(new (std::align_val_t{kTensorAlignment}) std::byte[size]), size});
   }
 
   std::vector<Block> blocks_;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <new>
 #include <span>
@@ -79,7 +80,7 @@ class TensorView {
 
 inline constexpr std::size_t kTensorAlignment = 64;  // a cache line and an AVX-512 register
 
-// Owns a dense tensor, zero at first.
+// Owns a dense tensor, zero at first. Throws Error(kInvalidArgument) on a shape that no index can count.
 template <class T, int R>
 class Tensor {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -87,8 +88,7 @@ class Tensor {
  public:
   Tensor() = default;
   explicit Tensor(Shape<R> shape) : shape_(shape) {
-    for (const Index d : shape.dims) require(d >= 0, "Tensor: negative dimension in ", shape_text(shape));
-    const auto count = static_cast<std::size_t>(shape.count());
+    const std::size_t count = checked_count(shape);
     if (count > 0) data_.reset(new (std::align_val_t{kTensorAlignment}) T[count]());
   }
 
@@ -107,6 +107,15 @@ class Tensor {
   std::span<const T> span() const noexcept { return {data(), static_cast<std::size_t>(size())}; }
 
  private:
+  static std::size_t checked_count(const Shape<R>& shape) {
+    Index n = 1;
+    for (const Index d : shape.dims) {
+      require(d >= 0 && (d == 0 || n <= std::numeric_limits<Index>::max() / d), "Tensor: ", shape_text(shape),
+              " has a negative dimension or too many elements");
+      n *= d;
+    }
+    return static_cast<std::size_t>(n);
+  }
   struct Free {
     void operator()(T* p) const noexcept { ::operator delete[](p, std::align_val_t{kTensorAlignment}); }
   };

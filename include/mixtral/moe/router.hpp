@@ -26,7 +26,7 @@ namespace detail {
 inline bool top_k(std::span<const float> logits, std::span<ExpertId> ids, std::span<float> values) noexcept {
   std::size_t found = 0;
   for (std::size_t e = 0; e < logits.size(); ++e) {
-    if (!(logits[e] > -std::numeric_limits<float>::infinity())) continue;  // masked, or not a number
+    if (!std::isfinite(logits[e])) continue;
     std::size_t at = found;
     while (at > 0 && logits[e] > values[at - 1]) --at;
     if (at == ids.size()) continue;
@@ -48,7 +48,7 @@ inline bool top_k(std::span<const float> logits, std::span<ExpertId> ids, std::s
 // one SIMD register; any other shape takes the general path, with the same result.
 // `available` [n_experts]: 0 masks an expert; empty: all are available. logits [n, n_experts].
 // Throws Error(kInvalidArgument) on shapes, and where a token has fewer than k experts with a usable logit
-// (masked, -infinity and NaN are not); the output is then unspecified.
+// (masked, infinite and NaN are not); the output is then unspecified.
 inline void select_experts(const OpContext& ctx, std::span<const std::uint8_t> available, const RouterOutput& out) {
   const Index n = out.logits.dim(0), n_experts = out.logits.dim(1), k = out.experts.dim(1);
   require(out.experts.dim(0) == n && out.weights.shape() == out.experts.shape() && k >= 1 && k <= n_experts,

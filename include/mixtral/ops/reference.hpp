@@ -158,16 +158,20 @@ void expert_ffn(TensorView<const W, 2> w1, TensorView<const W, 2> w2, TensorView
   linear(w2, gate.cview(), y);
 }
 
-// The k experts with the largest logits, largest first, ties to the lower id, and the softmax over them.
+// The k experts with the largest finite logits, largest first, ties to the lower id, and the softmax over them.
 // `available` [n_experts] may be empty: all are.  logits [n, n_experts], ids, weights [n, k]
+// Throws Error(kInvalidArgument) where fewer than k can be chosen.
 template <class T>
 void route(TensorView<const T, 2> logits, std::span<const std::uint8_t> available, TensorView<ExpertId, 2> ids,
            TensorView<T, 2> weights) {
   for (Index t = 0; t < logits.dim(0); ++t) {
     std::vector<ExpertId> order;
     for (Index e = 0; e < logits.dim(1); ++e) {
-      if (available.empty() || available[static_cast<std::size_t>(e)] != 0) order.push_back(static_cast<ExpertId>(e));
+      const bool usable = available.empty() || available[static_cast<std::size_t>(e)] != 0;
+      if (usable && std::isfinite(logits.row(t)[e])) order.push_back(static_cast<ExpertId>(e));
     }
+    require(static_cast<Index>(order.size()) >= ids.dim(1), "route: token ", t, " has ", order.size(),
+            " experts to choose ", ids.dim(1), " from");
     std::stable_sort(order.begin(), order.end(),
                      [&](ExpertId a, ExpertId b) { return logits.row(t)[a] > logits.row(t)[b]; });
     for (Index i = 0; i < ids.dim(1); ++i) {

@@ -139,13 +139,14 @@ void rope_interleaved(float* x, const float* cos, const float* sin, Index head_d
 
 // The two largest of eight router logits, the larger first, ties to the lower id, and their softmax. All
 // eight sit in one register; a choice is one reduction, one comparison and one bit scan, without a branch on
-// the data. False, with nothing written, if fewer than two are greater than -infinity.
+// the data. The weights have the bits that `softmax` gives. False, with nothing written, if fewer than two
+// are finite: an infinity or NaN is no choice.
 template <class Arch>
 bool top2_of_8(const float* logits, std::int32_t* ids, float* weights) noexcept {
   using V = Lanes<Arch>;
-  constexpr float kNone = -std::numeric_limits<float>::infinity();
+  constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNone = -kInfinity;
   float v[kLanes];
-  for (Index i = 0; i < kLanes; ++i) v[i] = i < 8 && logits[i] > kNone ? logits[i] : kNone;
+  for (Index i = 0; i < kLanes; ++i) v[i] = i < 8 && std::abs(logits[i]) < kInfinity ? logits[i] : kNone;
   const V all = V::load(v);
   const float best = all.largest();
   const int best_id = all.find(best);
@@ -157,7 +158,7 @@ bool top2_of_8(const float* logits, std::int32_t* ids, float* weights) noexcept 
   ids[0] = best_id;
   ids[1] = others.find(second);
   weights[0] = 1.0f / (1.0f + ratio);
-  weights[1] = ratio / (1.0f + ratio);
+  weights[1] = ratio * weights[0];
   return true;
 }
 

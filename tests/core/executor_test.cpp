@@ -1,0 +1,148 @@
+#include "mixtral/core/executor.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/core/thread_executor.hpp"
+
+using namespace mixtral;
+
+namespace {
+
+template <class F>
+void for_each_executor(F&& f) {
+  const auto run = [&](const std::string& executor, std::unique_ptr<Executor> e) {
+    CAPTURE(executor);
+    f(*e);
+  };
+  run("serial", std::make_unique<SerialExecutor>());
+  for (const int n : {0, 1, 2, 3, 7}) {
+    run("openmp " + std::to_string(n), std::make_unique<OpenMpExecutor>(n));
+    run("threads " + std::to_string(n), std::make_unique<ThreadExecutor>(n));
+  }
+}
+
+// Runs n tasks and checks that each ran once, on a worker in range.
+void check_each_once(Executor& e, Index n) {
+  std::vector<std::atomic<int>> runs(static_cast<std::size_t>(n));
+  std::atomic<int> bad_workers{0};
+  e.parallel_for(n, [&](Index i, int worker) {
+    ++runs[static_cast<std::size_t>(i)];
+    if (worker < 0 || worker >= e.n_workers()) ++bad_workers;
+  });
+  Index once = 0;
+  for (const auto& r : runs) once += r == 1;
+  CHECK(once == n);
+  CHECK(bad_workers == 0);
+}
+
+}  // namespace
+
+TEST_CASE("every task runs once, on a worker in range") {
+  for_each_executor([](Executor& e) {
+    CHECK(e.n_workers() >= 1);
+    for (const Index n : {0, 1, 2, 3, 100, 5000}) check_each_once(e, n);
+  });
+}
+
+TEST_CASE("no two tasks at a time share a worker") {
+  for_each_executor([](Executor& e) {
+    std::vector<std::atomic<int>> inside(static_cast<std::size_t>(e.n_workers()));
+    std::atomic<int> clashes{0};
+    e.parallel_for(500, [&](Index, int worker) {
+      if (inside[static_cast<std::size_t>(worker)].fetch_add(1) != 0) ++clashes;
+      std::this_thread::yield();
+      inside[static_cast<std::size_t>(worker)].fetch_sub(1);
+    });
+    CHECK(clashes == 0);
+  });
+}
+
+TEST_CASE("an exception is rethrown after the join, later tasks are skipped, the executor stays usable") {
+  for_each_executor([](Executor& e) {
+    for (int round = 0; round < 3; ++round) {
+      std::atomic<int> inside{0}, ran{0};
+      const auto run = [&] {
+        e.parallel_for(100000, [&](Index i, int) {
+          ++inside;
+          ++ran;
+          if (i == 3) {
+            --inside;
+            throw std::runtime_error("task 3");
+          }
+          --inside;
+        });
+      };
+      CHECK_THROWS_WITH_AS(run(), "task 3", std::runtime_error);
+      CHECK(inside == 0);
+      CHECK(ran < 100000);
+      check_each_once(e, 50);
+    }
+  });
+}
+
+TEST_CASE("when every task throws, one exception arrives") {
+  for_each_executor([](Executor& e) {
+    CHECK_THROWS_AS(e.parallel_for(64, [](Index i, int) { throw i; }), Index);
+    check_each_once(e, 10);
+  });
+}
+
+TEST_CASE("with two workers, both do work") {
+  const auto check = [](Executor& e) {
+    // The first task waits until another worker has come: an executor that runs tasks in a row would not end
+    // the wait before its time limit.
+    std::atomic<int> met{0};
+    e.parallel_for(2, [&](Index, int) {
+      ++met;
+      const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (met < 2 && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
+    });
+    CHECK(met == 2);
+    std::vector<std::atomic<int>> tasks(2);
+    std::atomic<int> arrived{0};
+    e.parallel_for(2, [&](Index, int worker) {
+      ++tasks[static_cast<std::size_t>(worker)];
+      ++arrived;
+      const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (arrived < 2 && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
+    });
+    CHECK(tasks[0] == 1);
+    CHECK(tasks[1] == 1);
+  };
+  ThreadExecutor threads(2);
+  check(threads);
+#ifdef _OPENMP
+  OpenMpExecutor openmp(2);
+  check(openmp);
+#endif
+}
+
+TEST_CASE("an OpenMP executor works inside a host's parallel region, one per host thread") {
+  std::atomic<Index> total{0};
+#pragma omp parallel num_threads(3)
+  {
+    OpenMpExecutor e(2);
+    e.parallel_for(100, [&](Index i, int) { total += i; });
+  }
+#ifdef _OPENMP
+  CHECK(total == 3 * 4950);
+#else
+  CHECK(total == 4950);
+#endif
+}
+
+TEST_CASE("a thread executor can be made, used and destroyed many times, idle or busy") {
+  for (int i = 0; i < 50; ++i) {
+    ThreadExecutor e(3);
+    if (i % 2 == 0) check_each_once(e, 8);
+  }
+}

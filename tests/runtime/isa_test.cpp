@@ -1,0 +1,52 @@
+#include "mixtral/runtime/isa.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "support/error_of.hpp"
+#include "support/tables.hpp"
+
+using namespace mixtral;
+
+TEST_CASE("the tables that run here") {
+  std::string names;
+  test::for_each_table([&](const KernelTable& table) { names += str(names.empty() ? "" : ", ", table.name); });
+  MESSAGE("kernel tables tested on this machine: ", names);
+  CHECK(names.starts_with("reference"));
+}
+
+TEST_CASE("no entry of a table is null") {
+  test::for_each_table_and_native([](const KernelTable& t) {
+    for (int i = 0; i < kLinearTypes; ++i) {
+      CHECK((t.linear[i] != nullptr));
+      CHECK((t.widen[i] != nullptr));
+    }
+    CHECK((t.name != nullptr));
+    CHECK((t.rms_norm != nullptr));
+    CHECK((t.softmax != nullptr));
+    CHECK((t.swiglu != nullptr));
+    CHECK((t.axpy != nullptr));
+    CHECK((t.rope_half_split != nullptr));
+    CHECK((t.rope_interleaved != nullptr));
+    CHECK((t.attention != nullptr));
+    CHECK((t.top2_of_8 != nullptr));
+  });
+}
+
+TEST_CASE("a table made for an instruction set is that set's, and the best one is supported") {
+  for (const Isa isa : all_isas()) {
+    CHECK(isa_from_name(name_of(isa)) == isa);
+    if (supported(isa)) CHECK(make_table(isa).name == name_of(isa));
+  }
+  CHECK(supported(Isa::kReference));
+  CHECK(supported(best_isa()));
+  CHECK(make_table(best_isa()).name == name_of(best_isa()));
+}
+
+TEST_CASE("an unknown name is refused with the list of the known ones") {
+  const Error error = test::error_of([] { isa_from_name("avx3"); });
+  CHECK(error.code() == ErrorCode::kInvalidArgument);
+  CHECK(test::names(error, "avx3"));
+  for (const Isa isa : all_isas()) CHECK(test::names(error, std::string(name_of(isa))));
+}

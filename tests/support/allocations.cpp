@@ -1,0 +1,56 @@
+#include "support/allocations.hpp"
+
+#include <cstdlib>
+#include <limits>
+#include <new>
+
+namespace mixtral::test {
+namespace {
+
+constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
+thread_local std::size_t count = 0;
+thread_local std::size_t fails_at = kNever;
+
+void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
+  if (count++ == fails_at) return nullptr;
+  if (bytes > std::numeric_limits<std::size_t>::max() / 2) return nullptr;
+  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+}
+
+void* allocate_or_throw(std::size_t bytes, std::size_t alignment) {
+  void* p = allocate(bytes == 0 ? 1 : bytes, alignment);
+  if (p == nullptr) throw std::bad_alloc();
+  return p;
+}
+
+constexpr std::size_t kDefault = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
+
+}  // namespace
+
+std::size_t allocations() noexcept { return count; }
+FailingAllocation::FailingAllocation(std::size_t nth) noexcept { fails_at = count + nth; }
+FailingAllocation::~FailingAllocation() { fails_at = kNever; }
+
+}  // namespace mixtral::test
+
+// Every form is replaced, since the sanitizers bring their own ones which do not end up here.
+using mixtral::test::allocate;
+using mixtral::test::allocate_or_throw;
+using mixtral::test::kDefault;
+
+void* operator new(std::size_t n) { return allocate_or_throw(n, kDefault); }
+void* operator new[](std::size_t n) { return allocate_or_throw(n, kDefault); }
+void* operator new(std::size_t n, std::align_val_t a) { return allocate_or_throw(n, static_cast<std::size_t>(a)); }
+void* operator new[](std::size_t n, std::align_val_t a) { return allocate_or_throw(n, static_cast<std::size_t>(a)); }
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return allocate(n == 0 ? 1 : n, kDefault); }
+void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return allocate(n == 0 ? 1 : n, kDefault); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }

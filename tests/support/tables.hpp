@@ -1,0 +1,40 @@
+// The kernel tables under test.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "mixtral/ops/native_table.hpp"
+#include "mixtral/runtime/isa.hpp"
+
+namespace mixtral::test {
+
+// Calls f(table) for every table that runs on this machine, and says which do not.
+template <class F>
+void for_each_table(F&& f) {
+  for (const Isa isa : all_isas()) {
+    if (!supported(isa)) {
+      MESSAGE("skipped, not supported here: ", std::string(name_of(isa)));
+      continue;
+    }
+    const KernelTable table = make_table(isa);
+    const std::string table_name = table.name;
+    CAPTURE(table_name);
+    f(table);
+  }
+}
+
+// Also the table that a program gets which links nothing of ours. Without a fused multiply-add (plain x86-64)
+// it rounds differently, so it takes part in comparisons with a budget only.
+template <class F>
+void for_each_table_and_native(F&& f) {
+  for_each_table(f);
+  const std::string table_name = "native";
+  CAPTURE(table_name);
+  f(native_table());
+}
+
+inline KernelTable reference_table() { return make_table(Isa::kReference); }
+
+}  // namespace mixtral::test
