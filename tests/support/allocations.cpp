@@ -1,5 +1,6 @@
 #include "support/allocations.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -10,9 +11,13 @@ namespace {
 constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
 thread_local std::size_t count = 0;
 thread_local std::size_t fails_at = kNever;
+thread_local std::size_t limit = kNever;
+thread_local std::size_t largest_request = 0;
 
 void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
   if (count++ == fails_at) return nullptr;
+  largest_request = std::max(largest_request, bytes);
+  if (bytes > limit) return nullptr;
   if (bytes > std::numeric_limits<std::size_t>::max() / 2) return nullptr;
   return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
 }
@@ -30,6 +35,12 @@ constexpr std::size_t kDefault = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 std::size_t allocations() noexcept { return count; }
 FailingAllocation::FailingAllocation(std::size_t nth) noexcept { fails_at = count + nth; }
 FailingAllocation::~FailingAllocation() { fails_at = kNever; }
+AllocationWatch::AllocationWatch(std::size_t limit_bytes) noexcept {
+  limit = limit_bytes;
+  largest_request = 0;
+}
+AllocationWatch::~AllocationWatch() { limit = kNever; }
+std::size_t AllocationWatch::largest() const noexcept { return largest_request; }
 
 }  // namespace mixtral::test
 

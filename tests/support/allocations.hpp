@@ -1,4 +1,4 @@
-// Counts the allocations of this program and makes chosen ones fail. The test program replaces operator new.
+// Counts and bounds the allocations of this program and makes chosen ones fail. The test program replaces operator new.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +15,18 @@ class FailingAllocation {
   ~FailingAllocation();
   FailingAllocation(const FailingAllocation&) = delete;
   FailingAllocation& operator=(const FailingAllocation&) = delete;
+};
+
+// While it lives, a request of this thread above `limit_bytes` throws std::bad_alloc. One at a time.
+class AllocationWatch {
+ public:
+  explicit AllocationWatch(std::size_t limit_bytes) noexcept;
+  ~AllocationWatch();
+  AllocationWatch(const AllocationWatch&) = delete;
+  AllocationWatch& operator=(const AllocationWatch&) = delete;
+
+  // Bytes of the largest single request so far, refused ones included.
+  std::size_t largest() const noexcept;
 };
 
 }  // namespace mixtral::test
