@@ -227,7 +227,10 @@ TEST_CASE("ten thousand mutated checkpoints each load and run or are refused wit
       ++n_loaded;
     } catch (const Error& error) {
       ++n_rejected;
-      if (std::string_view(error.what()).find(dirs[base].path().string()) != 0) ++n_unnamed;
+      if (std::string_view(error.what()).find(dirs[base].path().string()) != 0) {
+        ++n_unnamed;
+        MESSAGE(std::string(error.what()));
+      }
     } catch (const std::exception& error) {
       FAIL_CHECK("not an Error: ", std::string(error.what()));
     }
