@@ -2,6 +2,7 @@
 // transformers library computes it for Mixtral.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -12,12 +13,14 @@ namespace mixtral::moe {
 // With the rows of all layers stacked: f[k, e] = share of rows whose k-th choice is e, p[e] = mean softmax
 // probability of e; loss = n_experts * sum over k and e of f[k, e] * p[e]. An even router gives top_k.
 // logits [rows, n_experts], experts [rows, top_k]. Sums are kept in double. 0 for no rows.
+// Throws Error(kInvalidArgument) on shapes that do not fit or an id outside [0, n_experts). T float or double.
 template <class T>
 double load_balancing_loss(TensorView<const T, 2> logits, TensorView<const ExpertId, 2> experts) {
   require(logits.dim(0) == experts.dim(0), "load_balancing_loss: logits are ", shape_text(logits.shape()), ", experts ",
           shape_text(experts.shape()));
   const Index rows = logits.dim(0), n_experts = logits.dim(1);
   if (rows == 0) return 0;
+  require(n_experts > 0, "load_balancing_loss: no experts");
   // The sum over k first: how often e was chosen at all.
   std::vector<double> chosen(static_cast<std::size_t>(n_experts)), probability(static_cast<std::size_t>(n_experts));
   std::vector<double> e(static_cast<std::size_t>(n_experts));
