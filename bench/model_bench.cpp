@@ -21,6 +21,7 @@ struct Options {
   Index layers = 2, prompt = 128, decode = 16;
   int repeat = 5, threads = 2;
   std::string isa = std::string(name_of(best_isa()));
+  std::string model, save;
 };
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -55,6 +56,27 @@ struct SyntheticModel {
     });
   }
 };
+
+// Writes the model as a Hugging Face directory, to be opened with --model: what a user's mapped file costs.
+void save(const Model& model, const std::filesystem::path& dir) {
+  const ModelConfig& c = model.config;
+  std::filesystem::create_directories(dir);
+  const Json config = {{"architectures", {"MixtralForCausalLM"}}, {"model_type", "mixtral"}, {"hidden_act", "silu"},
+                       {"hidden_size", c.dim}, {"intermediate_size", c.hidden_dim}, {"num_hidden_layers", c.n_layers},
+                       {"num_attention_heads", c.n_heads}, {"num_key_value_heads", c.n_kv_heads},
+                       {"num_local_experts", c.n_experts}, {"num_experts_per_tok", c.n_experts_per_tok},
+                       {"vocab_size", c.vocab_size}, {"max_position_embeddings", c.max_positions},
+                       {"rms_norm_eps", c.norm_eps}, {"rope_theta", c.rope_theta}, {"sliding_window", nullptr},
+                       {"tie_word_embeddings", false}, {"torch_dtype", "bfloat16"}};
+  std::ofstream(dir / "config.json") << config.dump(2) << "\n";
+  std::vector<SafetensorsEntry> tensors;
+  for_each_tensor(c, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    const MatrixView& w = model.weights.at(slot);
+    std::vector<Index> dims(shape.dims.begin() + (is_vector(slot.kind) ? 1 : 0), shape.dims.end());
+    tensors.push_back({hf_name(slot), w.dtype, std::move(dims), {w.data, static_cast<std::size_t>(w.bytes())}});
+  });
+  write_safetensors(dir / "model.safetensors", tensors);
+}
 
 // One measured quantity and its ceiling before and after.
 struct Sample {

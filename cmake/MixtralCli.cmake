@@ -4,6 +4,7 @@ find_package(CLI11 REQUIRED)
 file(GLOB MIXTRAL_CLI_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/cli/*.cpp)
 add_executable(mixtral_cli ${MIXTRAL_CLI_SOURCES})
 set_target_properties(mixtral_cli PROPERTIES OUTPUT_NAME mixtral)
+target_include_directories(mixtral_cli PRIVATE ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(mixtral_cli PRIVATE mixtral::core CLI11::CLI11 nlohmann_json::nlohmann_json mixtral_flags
                                           mixtral_sanitize)
 file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/share/mixtral/models)

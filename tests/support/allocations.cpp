@@ -1,5 +1,6 @@
 #include "support/allocations.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -11,9 +12,14 @@ constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
 thread_local std::size_t count = 0;
 thread_local std::size_t fails_at = kNever;
 
+// Address space that no test needs, and no sanitizer ends the program over.
+constexpr std::size_t kMostBytes = std::size_t{1} << 38;
+std::atomic<std::size_t> limit_bytes{kMostBytes}, largest_bytes{0};
+
 void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
   if (count++ == fails_at) return nullptr;
-  if (bytes > std::numeric_limits<std::size_t>::max() / 2) return nullptr;
+  if (bytes > largest_bytes) largest_bytes = bytes;
+  if (bytes > limit_bytes) return nullptr;
   return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
 }
 
@@ -30,6 +36,13 @@ constexpr std::size_t kDefault = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 std::size_t allocations() noexcept { return count; }
 FailingAllocation::FailingAllocation(std::size_t nth) noexcept { fails_at = count + nth; }
 FailingAllocation::~FailingAllocation() { fails_at = kNever; }
+
+AllocationWatch::AllocationWatch(std::size_t limit) noexcept {
+  limit_bytes = limit;
+  largest_bytes = 0;
+}
+AllocationWatch::~AllocationWatch() { limit_bytes = kMostBytes; }
+std::size_t AllocationWatch::largest() const noexcept { return largest_bytes; }
 
 }  // namespace mixtral::test
 

@@ -1,4 +1,5 @@
-// Counts the allocations of this program and makes chosen ones fail. The test program replaces operator new.
+// Counts and bounds the allocations of this program and makes chosen ones fail. The test program replaces
+// operator new, with the sanitizers too: memory still comes from the allocator that they watch.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +16,19 @@ class FailingAllocation {
   ~FailingAllocation();
   FailingAllocation(const FailingAllocation&) = delete;
   FailingAllocation& operator=(const FailingAllocation&) = delete;
+};
+
+// Sees every allocation of all threads while it lives; one above `limit_bytes` throws std::bad_alloc. One watch at
+// a time.
+class AllocationWatch {
+ public:
+  explicit AllocationWatch(std::size_t limit_bytes) noexcept;
+  ~AllocationWatch();
+  AllocationWatch(const AllocationWatch&) = delete;
+  AllocationWatch& operator=(const AllocationWatch&) = delete;
+
+  // Bytes of the largest single request so far.
+  std::size_t largest() const noexcept;
 };
 
 }  // namespace mixtral::test

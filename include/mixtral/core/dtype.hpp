@@ -11,8 +11,28 @@
 namespace mixtral {
 
 // Pinned like ErrorCode. The first three are weights; the others only travel in files.
-enum class DType : std::int32_t { kF32 = 0, kBF16 = 1, kF16 = 2, kF64 = 3, kI32 = 4, kU8 = 5 };
+enum class DType : std::int32_t {
+  kF32 = 0,
+  kBF16 = 1,
+  kF16 = 2,
+  kF64 = 3,
+  kI32 = 4,
+  kU8 = 5,
+  kI64 = 6,
+  kI16 = 7,
+  kI8 = 8,
+  kU64 = 9,
+  kU32 = 10,
+  kU16 = 11,
+  kBool = 12,
+  kF8E4M3 = 13,
+  kF8E5M2 = 14,
+  kF8E8M0 = 15,
+  kC64 = 16,
+};
 inline constexpr int kWeightDTypes = 3;
+
+constexpr bool is_weight(DType dtype) noexcept { return static_cast<int>(dtype) < kWeightDTypes; }
 
 struct DTypeInfo {
   DType dtype;
@@ -21,8 +41,12 @@ struct DTypeInfo {
 };
 
 inline constexpr DTypeInfo kDTypes[] = {
-    {DType::kF32, "F32", 4}, {DType::kBF16, "BF16", 2}, {DType::kF16, "F16", 2},
-    {DType::kF64, "F64", 8}, {DType::kI32, "I32", 4},   {DType::kU8, "U8", 1},
+    {DType::kF32, "F32", 4},        {DType::kBF16, "BF16", 2},      {DType::kF16, "F16", 2},
+    {DType::kF64, "F64", 8},        {DType::kI32, "I32", 4},        {DType::kU8, "U8", 1},
+    {DType::kI64, "I64", 8},        {DType::kI16, "I16", 2},        {DType::kI8, "I8", 1},
+    {DType::kU64, "U64", 8},        {DType::kU32, "U32", 4},        {DType::kU16, "U16", 2},
+    {DType::kBool, "BOOL", 1},      {DType::kF8E4M3, "F8_E4M3", 1}, {DType::kF8E5M2, "F8_E5M2", 1},
+    {DType::kF8E8M0, "F8_E8M0", 1}, {DType::kC64, "C64", 8},
 };
 
 constexpr Index size_of(DType dtype) noexcept { return kDTypes[static_cast<int>(dtype)].bytes; }

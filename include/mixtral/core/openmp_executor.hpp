@@ -24,7 +24,9 @@ class OpenMpExecutor final : public Executor {
       queue.work(0);
     } else {
       std::atomic<int> workers{0};
+#if defined(_OPENMP)
 #pragma omp parallel num_threads(team)
+#endif
       queue.work(workers.fetch_add(1));
     }
     queue.rethrow();

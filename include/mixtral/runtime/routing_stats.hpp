@@ -6,7 +6,6 @@
 
 #include "mixtral/model/config.hpp"
 #include "mixtral/model/forward_observer.hpp"
-#include "mixtral/moe/load_balancing_loss.hpp"
 
 namespace mixtral {
 

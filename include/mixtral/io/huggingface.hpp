@@ -1,0 +1,45 @@
+// Checkpoints as Hugging Face directories: config.json and safetensors files.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "mixtral/core/dtype.hpp"
+#include "mixtral/core/types.hpp"
+#include "mixtral/model/config.hpp"
+#include "mixtral/model/weights.hpp"
+
+namespace mixtral {
+
+// One tensor as it lies in its file.
+struct CheckpointTensor {
+  std::string name;  // the file's own name for it
+  std::string file;  // without the directory
+  DType dtype = DType::kF32;
+  std::vector<Index> shape;
+  Index bytes = 0;
+};
+
+struct Checkpoint {
+  ModelConfig config;
+  Weights weights;                        // views on the mapped files, which `weights.storage` keeps open
+  std::vector<CheckpointTensor> tensors;  // sorted by name
+};
+
+// Reads `dir`/config.json, generation_config.json if there is one (its eos_token_id wins), and the weights:
+// model.safetensors, or the shards of model.safetensors.index.json. Tensors may have the names of
+// transformers 4 or the fused experts of transformers 5, any order, any alignment, F32, F16 or BF16 each.
+// No weight is copied.
+//
+// Throws Error, always naming the file and the key or tensor:
+//   kNotFound      a file does not exist
+//   kBadFormat     a file breaks its format, a value is out of range, a tensor is missing or has another shape
+//   kUnsupported   legal, but it would compute something else: another architecture or activation, RoPE
+//                  scaling, attention biases, quantisation, tensors that the model has no place for
+//                  (rotary_emb.inv_freq and the lm_head of a tied model are ignored)
+//   kIo            the system refused
+// Nothing is allocated from a size that a file claims before it was checked against the files' real sizes.
+Checkpoint load_huggingface(const std::filesystem::path& dir);
+
+}  // namespace mixtral

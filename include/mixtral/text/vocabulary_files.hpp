@@ -1,0 +1,25 @@
+// Vocabularies from the files of a checkpoint. The bytes are hostile until parsed: everything is bounded by the
+// size of the file, and every result has passed Vocabulary::validate().
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+#include "mixtral/core/vocabulary.hpp"
+
+namespace mixtral {
+
+// A SentencePiece ModelProto: BPE, without normalisation of the text. `source` begins every message. Throws
+// Error(kBadFormat | kUnsupported).
+Vocabulary parse_sentencepiece_model(std::string_view bytes, std::string_view source = "tokenizer.model");
+
+// A Hugging Face tokenizer made from a SentencePiece BPE model: scores are minus the rank of the merge. Throws
+// Error(kBadFormat), and kUnsupported where SentencePiece's algorithm would not give the file's ids.
+Vocabulary parse_tokenizer_json(std::string_view text, std::string_view source = "tokenizer.json");
+
+// Reads `tokenizer.model`, or `tokenizer.json` where that is absent; then the settings `add_bos_token`,
+// `bos_token` and `eos_token` of `tokenizer_config.json`, if there is one. A bos or eos token that is no piece
+// counts as none. Throws Error(kNotFound | kIo | kBadFormat | kUnsupported).
+Vocabulary load_vocabulary(const std::filesystem::path& directory);
+
+}  // namespace mixtral

@@ -1,0 +1,30 @@
+// What the subcommands share: options, standard input and output.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace CLI {
+class App;
+}
+
+namespace mixtral::cli {
+
+struct CommonOptions {
+  std::filesystem::path model;  // --model; default: the tiny model that comes with the program
+  int threads = 1;              // --threads; default: the CPUs that this process may use
+  std::string isa;              // --isa; empty: the best instruction set of this CPU
+  bool json = false;            // --json
+};
+
+// Adds --model, --threads, --isa and --json. `options` must outlive the parsing.
+void add_common_options(CLI::App& command, CommonOptions& options);
+
+// All bytes of standard input. Throws Error(kIo).
+std::string read_stdin();
+
+// Throws Error(kIo), so that a full disk does not look like success.
+void write_stdout(std::string_view bytes);
+
+}  // namespace mixtral::cli

@@ -1,0 +1,145 @@
+// `mixtral eval`: how well a model predicts given ids or a text, and everything on the way to the logits.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.hpp"
+#include "cli/loaded_model.hpp"
+#include "mixtral/core/file.hpp"
+#include "mixtral/io/safetensors.hpp"
+#include "mixtral/runtime/evaluator.hpp"
+
+namespace mixtral::cli {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  CommonOptions common;
+  std::vector<TokenId> ids;
+  std::string text_file, out;
+};
+
+// What the model reads and what should follow each of it.
+struct Piece {
+  std::vector<TokenId> inputs, targets;
+};
+
+// --ids: one piece; each id is the target of those before it. A text: pieces of at most the context length,
+// each beginning with BOS, so that every token of the text is a target once.
+std::vector<Piece> pieces_of(const Options& options, const LoadedModel& loaded) {
+  const ModelConfig& config = loaded.model.config;
+  if (options.text_file.empty()) return {{options.ids, {options.ids.begin() + 1, options.ids.end()}}};
+  require(loaded.tokenizer.has_value(), "eval: the model has no tokenizer, give --ids");
+  constexpr Index kMostBytes = Index{1} << 30;
+  std::vector<TokenId> all = loaded.tokenizer->encode(read_file(options.text_file, kMostBytes));
+  require(!all.empty(), "eval: ", options.text_file, " is empty");
+  const bool bos = loaded.tokenizer->vocabulary().add_bos && config.bos_id >= 0;
+  std::vector<Piece> pieces;
+  for (std::size_t begin = 0; begin < all.size();) {
+    const std::size_t count = std::min(all.size() - begin, static_cast<std::size_t>(config.max_positions));
+    Piece piece;
+    if (bos) piece.inputs.push_back(config.bos_id);
+    const auto first = all.begin() + static_cast<std::ptrdiff_t>(begin),
+               last = first + static_cast<std::ptrdiff_t>(count);
+    piece.inputs.insert(piece.inputs.end(), first, bos ? last - 1 : last);
+    piece.targets.assign(bos ? first : first + 1, last);
+    pieces.push_back(std::move(piece));
+    begin += count;
+  }
+  return pieces;
+}
+
+template <class T>
+SafetensorsEntry entry(std::string name, const std::vector<T>& values, std::vector<Index> shape) {
+  return {std::move(name), dtype_of<T>::value, std::move(shape), std::as_bytes(std::span(values))};
+}
+
+// Named as in the golden cases of tests/golden.
+void write_trace(const std::string& path, const ModelConfig& c, const std::vector<TokenId>& ids,
+                 const SequenceTrace& trace) {
+  const auto n = static_cast<Index>(ids.size());
+  std::vector<SafetensorsEntry> tensors = {entry("ids", ids, {n}), entry("embed", trace.embed, {n, c.dim})};
+  for (std::size_t l = 0; l < trace.layers.size(); ++l) {
+    const SequenceTrace::Layer& layer = trace.layers[l];
+    const std::string name = str("layer.", l, ".");
+    tensors.push_back(entry(name + "output", layer.output, {n, c.dim}));
+    tensors.push_back(entry(name + "router_logits", layer.router_logits, {n, c.n_experts}));
+    tensors.push_back(entry(name + "expert_ids", layer.expert_ids, {n, c.n_experts_per_tok}));
+    tensors.push_back(entry(name + "expert_weights", layer.expert_weights, {n, c.n_experts_per_tok}));
+  }
+  tensors.push_back(entry("final_norm", trace.final_norm, {n, c.dim}));
+  tensors.push_back(entry("logits", trace.logits, {n, c.vocab_size}));
+  if (!trace.token_nll.empty()) {
+    tensors.push_back(entry("token_nll", trace.token_nll, {static_cast<Index>(trace.token_nll.size())}));
+  }
+  write_safetensors(path, tensors);
+}
+
+json summary(const Evaluator& evaluator, Index inputs) {
+  const auto cross_entropy = evaluator.cross_entropy();
+  return {{"seq_len", inputs},
+          {"targets", evaluator.n_targets()},
+          {"cross_entropy", cross_entropy ? json(*cross_entropy) : json()},
+          {"perplexity", cross_entropy ? json(std::exp(*cross_entropy)) : json()},
+          {"load_balancing_loss", evaluator.load_balancing_loss()},
+          {"expert_usage", routes_json(evaluator.routing())}};
+}
+
+std::string summary_text(const json& s) {
+  const auto number = [](const json& j) {
+    return j.is_null() ? "none: no token to predict" : fixed(j.get<double>(), 6);
+  };
+  std::string out =
+      str("tokens read          ", s["seq_len"].get<Index>(), "\ntokens predicted     ", s["targets"].get<Index>(),
+          "\ncross-entropy        ", number(s["cross_entropy"]), "\nperplexity           ", number(s["perplexity"]),
+          "\nload-balancing loss  ", number(s["load_balancing_loss"]), "\nchoices of each expert per layer\n");
+  for (std::size_t l = 0; l < s["expert_usage"].size(); ++l) {
+    out += padded(str(l), 5);
+    for (const json& count : s["expert_usage"][l]) out += padded(str(count.get<Index>()), 8);
+    out += "\n";
+  }
+  return out;
+}
+
+void run(const Options& options) {
+  const LoadedModel loaded(options.common);
+  const std::vector<Piece> pieces = pieces_of(options, loaded);
+  require(options.out.empty() || pieces.size() == 1, "eval: --out takes one sequence of at most ",
+          loaded.model.config.max_positions, " tokens, the text makes ", pieces.size(), " of them");
+  Index inputs = 0;
+  for (const Piece& piece : pieces) inputs += static_cast<Index>(piece.inputs.size());
+
+  Evaluator evaluator(loaded.model, loaded.table, loaded.executor);
+  SequenceTrace trace;
+  ProgressBar bar("eval", inputs);
+  Index done = 0;
+  for (const Piece& piece : pieces) {
+    evaluator.run(piece.inputs, piece.targets, options.out.empty() ? nullptr : &trace,
+                  [&](Index n) { bar.show(done + n); });
+    done += static_cast<Index>(piece.inputs.size());
+  }
+  bar.finish();
+  if (!options.out.empty()) write_trace(options.out, loaded.model.config, pieces[0].inputs, trace);
+  const json result = summary(evaluator, inputs);
+  write_stdout(options.common.json ? result.dump() + "\n" : summary_text(result));
+}
+
+}  // namespace
+
+void add_eval(CLI::App& program) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("eval", "Cross-entropy, perplexity and expert usage of ids or a text");
+  command->footer("Example: mixtral eval --ids 1,17,23,42 --out trace.safetensors --json");
+  add_common_options(*command, options->common);
+  auto* source = command->add_option_group("source", "What to read");
+  source->add_option("--ids", options->ids, "Token ids, as they are: 1,2,3")->delimiter(',');
+  source->add_option("--text", options->text_file, "A text file; cut into pieces of the model's context length");
+  source->require_option(1);
+  command->add_option("--out", options->out, "Write ids, hidden states, routing and logits to this safetensors file");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace mixtral::cli

@@ -1,0 +1,143 @@
+// `mixtral generate`: continue a prompt, streaming.
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "cli/commands.hpp"
+#include "cli/loaded_model.hpp"
+#include "mixtral/runtime/generate.hpp"
+
+namespace mixtral::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::string prompt;
+  std::vector<TokenId> ids;
+  Index n = 128;
+  bool greedy = false, print_ids = false, ignore_eos = false, routes = false;
+  SamplerOptions sampler{.temperature = 0.7f, .top_p = 0.95f};
+  std::vector<std::string> stops;
+};
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Percent of a layer's choices, a row per layer.
+std::string routes_text(const RoutingStats& stats) {
+  std::string out = "\nshare of the tokens' choices per expert (%)\nlayer";
+  for (Index e = 0; e < stats.n_experts(); ++e) out += padded(str(e), 6);
+  for (Index l = 0; l < stats.n_layers(); ++l) {
+    out += "\n" + padded(str(l), 5);
+    const auto total = static_cast<double>(std::max<Index>(stats.total(l), 1));
+    for (Index e = 0; e < stats.n_experts(); ++e) {
+      out += padded(fixed(100 * static_cast<double>(stats.count(l, e)) / total, 1), 6);
+    }
+  }
+  return out + "\n";
+}
+
+// Counts routes, and shows how far a long prompt has come.
+class Observer final : public RoutingStats {
+ public:
+  Observer(const ModelConfig& config, Index prompt_tokens)
+      : RoutingStats(config), bar_("prompt", config.n_layers * prompt_tokens) {}
+  void on_layer(Index, TensorView<const float, 2> x) override { bar_.show(done_ += x.dim(0)); }
+  void end_of_prompt() { bar_.finish(); }
+
+ private:
+  ProgressBar bar_;
+  Index done_ = 0;
+};
+
+// The library's options, but for the callbacks.
+GenerateOptions library_options(const Options& options, const ModelConfig& config) {
+  GenerateOptions out;
+  out.max_tokens = options.n;
+  out.sampler = options.sampler;
+  if (options.greedy) out.sampler.temperature = 0;
+  if (!options.ignore_eos) out.stop_ids = config.eos_ids;
+  out.stop_strings = options.stops;
+  return out;
+}
+
+void run(const Options& options) {
+  const LoadedModel loaded(options.common);
+  Session session(loaded.model, loaded.table, loaded.executor);
+  session.feed(options.ids.empty() ? prompt_ids(loaded, options.prompt) : options.ids);
+  const auto prompt_tokens = static_cast<Index>(session.tokens().size());
+  Observer observer(loaded.model.config, prompt_tokens);
+
+  GenerateOptions settings = library_options(options, loaded.model.config);
+  const bool stream = loaded.tokenizer.has_value() && !options.common.json;
+  if (stream) {
+    settings.on_text = [](std::string_view text) {
+      write_stdout(text);
+      return true;
+    };
+  }
+  const double begin = seconds();
+  double first = 0;  // when the first token was drawn
+  settings.on_token = [&](TokenId) {
+    if (first == 0) {
+      first = seconds();
+      observer.end_of_prompt();
+    }
+    return true;
+  };
+  const GenerateResult result = generate(session, loaded.tokenizer ? &*loaded.tokenizer : nullptr, settings, &observer);
+  const double end = seconds();
+  if (first == 0) first = end;
+
+  if (!options.common.json) {
+    if (stream) write_stdout("\n");
+    if (options.routes) write_stdout(routes_text(observer));
+    if (options.print_ids || !loaded.tokenizer) write_stdout(nlohmann::json(result.ids).dump() + "\n");
+    return;
+  }
+  nlohmann::json out = {{"ids", result.ids},
+                        {"stop_reason", std::string(name_of(result.reason))},
+                        {"prompt_tokens", prompt_tokens},
+                        {"prompt_seconds", first - begin},
+                        {"decode_seconds", end - first}};
+  if (loaded.tokenizer) out["text"] = result.text;
+  if (options.routes) out["routes"] = routes_json(observer);
+  write_stdout(out.dump() + "\n");
+}
+
+}  // namespace
+
+void add_generate(CLI::App& program) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("generate", "Continue a prompt");
+  command->footer("Example: mixtral generate --prompt \"RETURN VALUE\" --n 64 --greedy --routes");
+  add_common_options(*command, options->common);
+  auto* prompt =
+      command->add_option("--prompt", options->prompt, "Text to continue; begins with BOS where the model wants it");
+  command->add_option("--ids", options->ids, "Token ids to continue, as they are: 1,2,3")
+      ->delimiter(',')
+      ->excludes(prompt);
+  command->add_option("--n", options->n, "Most tokens to generate")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_flag("--greedy", options->greedy, "Always the likeliest token (temperature 0)");
+  SamplerOptions& s = options->sampler;
+  command->add_option("--temperature", s.temperature, "Below 1: bolder choices become rarer; 0: greedy")
+      ->capture_default_str();
+  command->add_option("--top-k", s.top_k, "Keep the k likeliest tokens; 0: all")->capture_default_str();
+  command->add_option("--top-p", s.top_p, "Keep the fewest tokens that add up to this probability")
+      ->capture_default_str();
+  command->add_option("--min-p", s.min_p, "Drop what is less likely than this share of the likeliest")
+      ->capture_default_str();
+  command->add_option("--repetition-penalty", s.repetition_penalty, "Above 1: seen tokens become rarer")
+      ->capture_default_str();
+  command->add_option("--seed", s.seed, "The same seed draws the same text")->capture_default_str();
+  command->add_option("--stop", options->stops, "End before this text; may be given several times");
+  command->add_flag("--print-ids", options->print_ids, "Print the new ids as a JSON array, as the last line");
+  command->add_flag("--ignore-eos", options->ignore_eos, "Go on after the end-of-text token");
+  command->add_flag("--routes", options->routes, "Print which share of the tokens each expert worked on, per layer");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace mixtral::cli

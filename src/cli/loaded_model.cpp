@@ -1,0 +1,83 @@
+#include "cli/loaded_model.hpp"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "mixtral/io/huggingface.hpp"
+
+namespace mixtral::cli {
+namespace {
+
+Model load_model(const std::filesystem::path& path) {
+  Checkpoint checkpoint = load_huggingface(path);
+  return {std::move(checkpoint.config), std::move(checkpoint.weights)};
+}
+
+std::optional<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path / "tokenizer.model") && !std::filesystem::exists(path / "tokenizer.json"))
+    return {};
+  return Tokenizer::load(path);
+}
+
+}  // namespace
+
+LoadedModel::LoadedModel(const CommonOptions& options)
+    : model(load_model(options.model)),
+      tokenizer(load_tokenizer(options.model)),
+      table(make_table(options.isa.empty() ? best_isa() : isa_from_name(options.isa))),
+      executor(options.threads) {
+  require(!tokenizer || tokenizer->vocabulary().size() <= model.config.vocab_size, ErrorCode::kBadFormat,
+          options.model.string(), ": the tokenizer has ", tokenizer ? tokenizer->vocabulary().size() : 0,
+          " pieces, the model ", model.config.vocab_size);
+}
+
+std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text) {
+  require(loaded.tokenizer.has_value(), "the model has no tokenizer: give --ids");
+  const Vocabulary& vocabulary = loaded.tokenizer->vocabulary();
+  std::vector<TokenId> ids = loaded.tokenizer->encode(text);
+  if (vocabulary.add_bos && vocabulary.bos_id >= 0) ids.insert(ids.begin(), vocabulary.bos_id);
+  return ids;
+}
+
+nlohmann::json routes_json(const RoutingStats& stats) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (Index l = 0; l < stats.n_layers(); ++l) {
+    layers.push_back(nlohmann::json::array());
+    for (Index e = 0; e < stats.n_experts(); ++e) layers.back().push_back(stats.count(l, e));
+  }
+  return layers;
+}
+
+std::string padded(std::string text, std::size_t width) {
+  return std::string(width - std::min(width, text.size()), ' ') + text;
+}
+
+std::string fixed(double value, int digits) {
+  char text[64];
+  const int n = std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return {text, static_cast<std::size_t>(n)};
+}
+
+ProgressBar::ProgressBar(std::string name, Index total)
+    : name_(std::move(name)), total_(std::max<Index>(total, 1)), active_(::isatty(STDERR_FILENO) == 1) {}
+
+void ProgressBar::show(Index done) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!active_ || now < next_) return;
+  next_ = now + std::chrono::milliseconds(100);
+  constexpr Index kWidth = 40;
+  const auto filled = static_cast<std::size_t>(std::min(done, total_) * kWidth / total_);
+  std::fprintf(stderr, "\r%s [%s%s] %3d%%", name_.c_str(), std::string(filled, '#').c_str(),
+               std::string(kWidth - filled, ' ').c_str(), static_cast<int>(std::min(done, total_) * 100 / total_));
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+void ProgressBar::finish() {
+  if (drawn_) std::fprintf(stderr, "\r\033[K");
+  active_ = drawn_ = false;
+}
+
+}  // namespace mixtral::cli

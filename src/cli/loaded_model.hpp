@@ -1,0 +1,58 @@
+// A model ready to run, as the common options ask for it, and what the commands print of it.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/common.hpp"
+#include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/model/transformer.hpp"
+#include "mixtral/runtime/isa.hpp"
+#include "mixtral/runtime/routing_stats.hpp"
+#include "mixtral/text/tokenizer.hpp"
+
+namespace mixtral::cli {
+
+struct LoadedModel {
+  explicit LoadedModel(const CommonOptions& options);
+
+  Model model;
+  std::optional<Tokenizer> tokenizer;  // models without one work with ids
+  KernelTable table;
+  mutable OpenMpExecutor executor;
+};
+
+// BOS, where the tokenizer asks for it, and the ids of `text`.
+std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text);
+
+// Choices per layer and expert: [n_layers][n_experts].
+nlohmann::json routes_json(const RoutingStats& stats);
+
+// Right-aligned in `width` columns.
+std::string padded(std::string text, std::size_t width);
+std::string fixed(double value, int digits);
+
+// A bar on stderr, on a terminal only, at most ten times a second.
+class ProgressBar {
+ public:
+  ProgressBar(std::string name, Index total);
+  ~ProgressBar() { finish(); }
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  void show(Index done);
+  // Wipes the bar. Nothing is shown after that.
+  void finish();
+
+ private:
+  std::string name_;
+  Index total_;
+  bool active_, drawn_ = false;
+  std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
+};
+
+}  // namespace mixtral::cli

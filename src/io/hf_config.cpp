@@ -1,0 +1,151 @@
+#include "io/hf_config.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+
+#include "core/json.hpp"
+#include "mixtral/core/error.hpp"
+
+namespace mixtral {
+namespace {
+
+using json::ObjectReader;
+
+constexpr Index kMaxConfigBytes = Index{1} << 20;
+constexpr float kMaxFloat = std::numeric_limits<float>::max();
+
+template <class... Parts>
+void support(bool ok, const ObjectReader& json, const Parts&... problem) {
+  if (!ok) fail(ErrorCode::kUnsupported, json.where(), ": ", problem...);
+}
+
+// The members that say: this is a Mixtral model, computed in the way this library does it.
+void require_mixtral(const ObjectReader& json) {
+  const std::string* type = json.optional_string("model_type");
+  const json::Value* architectures = json.find("architectures");
+  require(type != nullptr || architectures != nullptr, ErrorCode::kBadFormat, json.where(),
+          ": neither model_type nor architectures is given");
+  if (type != nullptr)
+    support(*type == "mixtral", json, "model_type is ", json::quote(*type), ", expected \"mixtral\"");
+  if (architectures != nullptr) {
+    const json::Array* names = architectures->get<json::Array>();
+    if (names == nullptr) json.fail_member("architectures", *architectures, "an array");
+    const bool found = std::any_of(names->begin(), names->end(), [](const json::Value& name) {
+      const auto* text = name.get<std::string>();
+      return text != nullptr && *text == "MixtralForCausalLM";
+    });
+    support(found, json, "architectures is [", names->empty() ? "" : json::describe(names->front()),
+            "], expected [\"MixtralForCausalLM\"]");
+  }
+  const std::string* activation = json.optional_string("hidden_act");
+  support(activation == nullptr || *activation == "silu", json, "hidden_act is ",
+          json::quote(activation == nullptr ? "" : *activation), ", expected \"silu\"");
+  for (const char* bias : {"attention_bias", "mlp_bias"}) {
+    support(!json.boolean(bias, false), json, bias, " is true, biases are not supported");
+  }
+  if (const std::optional<ObjectReader> quantized = json.optional_object("quantization_config")) {
+    const std::string* method = quantized->optional_string("quant_method");
+    support(false, json, "quantization_config: quant_method is ", method == nullptr ? "absent" : json::quote(*method),
+            ", quantised checkpoints are not supported");
+  }
+}
+
+// RoPE settings inside `key`: its base if it is there.
+std::optional<float> read_rope_dict(const ObjectReader& json, const char* key) {
+  const std::optional<ObjectReader> rope = json.optional_object(key);
+  if (!rope) return std::nullopt;
+  for (const char* type_key : {"rope_type", "type"}) {  // older files say type
+    const std::string* type = rope->optional_string(type_key);
+    support(type == nullptr || *type == "default", *rope, type_key, " is ", json::quote(type == nullptr ? "" : *type),
+            ", expected \"default\": RoPE scaling is not supported");
+  }
+  const float partial = rope->optional_number("partial_rotary_factor", 0, 1).value_or(1);
+  support(partial == 1, *rope, "partial_rotary_factor is ", partial, ", expected 1");
+  return rope->optional_number("rope_theta", std::numeric_limits<float>::min(), kMaxFloat);
+}
+
+// transformers 4 writes the base at the top, transformers 5 into rope_parameters.
+float read_rope_theta(const ObjectReader& json) {
+  std::optional<float> theta = json.optional_number("rope_theta", std::numeric_limits<float>::min(), kMaxFloat);
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    const std::optional<float> inner = read_rope_dict(json, key);
+    if (!inner) continue;
+    require(!theta || *theta == *inner, ErrorCode::kBadFormat, json.where(), ": ", key, ": rope_theta is ", *inner,
+            ", elsewhere ", theta.value_or(0));
+    theta = inner;
+  }
+  return theta.value_or(1e6f);  // the default of the original implementation
+}
+
+Index read_n_experts(const ObjectReader& json) {
+  constexpr Index kMost = 1 << 16;
+  const std::optional<Index> local = json.optional_integer("num_local_experts", 1, kMost);
+  const std::optional<Index> newer = json.optional_integer("num_experts", 1, kMost);
+  if (!local && !newer) json.fail_missing("num_local_experts");
+  require(!local || !newer || *local == *newer, ErrorCode::kBadFormat, json.where(), ": num_local_experts is ",
+          local.value_or(0), ", num_experts is ", newer.value_or(0));
+  return local ? *local : *newer;
+}
+
+void read_heads(const ObjectReader& json, ModelConfig& config) {
+  config.n_heads = json.integer("num_attention_heads", 1, 1 << 16);
+  config.n_kv_heads = json.optional_integer("num_key_value_heads", 1, config.n_heads).value_or(config.n_heads);
+  require(config.n_heads % config.n_kv_heads == 0, ErrorCode::kBadFormat, json.where(), ": num_attention_heads ",
+          config.n_heads, " is not a multiple of num_key_value_heads ", config.n_kv_heads);
+  const std::optional<Index> head_dim = json.optional_integer("head_dim", 2, 1 << 16);
+  require(head_dim.has_value() || config.dim % config.n_heads == 0, ErrorCode::kBadFormat, json.where(),
+          ": hidden_size ", config.dim, " is not a multiple of num_attention_heads ", config.n_heads,
+          ", and head_dim is not given");
+  config.head_dim = head_dim.value_or(config.dim / config.n_heads);
+  require(config.head_dim % 2 == 0, ErrorCode::kBadFormat, json.where(), ": head_dim is ", config.head_dim,
+          ", expected an even number: RoPE needs pairs");
+}
+
+std::vector<TokenId> read_eos_ids(const ObjectReader& json, Index vocab_size) {
+  std::vector<TokenId> ids;
+  for (const Index id : json.integer_or_list("eos_token_id", 0, vocab_size - 1))
+    ids.push_back(static_cast<TokenId>(id));
+  return ids;
+}
+
+ModelConfig read_config(const ObjectReader& json) {
+  using detail::kMaxDimension;
+  require_mixtral(json);
+  ModelConfig config;
+  config.dim = json.integer("hidden_size", 1, kMaxDimension);
+  config.hidden_dim = json.integer("intermediate_size", 1, kMaxDimension);
+  config.n_layers = json.integer("num_hidden_layers", 1, 1 << 16);
+  read_heads(json, config);
+  config.n_experts = read_n_experts(json);
+  config.n_experts_per_tok = json.integer("num_experts_per_tok", 1, config.n_experts);
+  config.vocab_size = json.integer("vocab_size", 1, kMaxDimension);
+  config.max_positions = json.integer("max_position_embeddings", 1, Index{1} << 30);
+  config.sliding_window = json.optional_integer("sliding_window", 1, std::numeric_limits<Index>::max() / 2).value_or(0);
+  config.norm_eps = json.optional_number("rms_norm_eps", 0, kMaxFloat).value_or(config.norm_eps);
+  config.rope_theta = read_rope_theta(json);
+  config.tied_embeddings = json.boolean("tie_word_embeddings", false);
+  config.bos_id = static_cast<TokenId>(json.optional_integer("bos_token_id", 0, config.vocab_size - 1).value_or(-1));
+  config.eos_ids = read_eos_ids(json, config.vocab_size);
+  return config;
+}
+
+}  // namespace
+
+ModelConfig read_hf_config(const std::filesystem::path& dir) {
+  const std::filesystem::path path = dir / "config.json";
+  const json::Value value = json::parse_file(path, kMaxConfigBytes);
+  ModelConfig config = read_config(ObjectReader(value, path.string()));
+
+  const std::filesystem::path generation_path = dir / "generation_config.json";
+  std::error_code ignored;
+  if (std::filesystem::status(generation_path, ignored).type() != std::filesystem::file_type::not_found) {
+    const json::Value generation = json::parse_file(generation_path, kMaxConfigBytes);
+    const ObjectReader reader(generation, generation_path.string());
+    if (reader.find("eos_token_id") != nullptr) config.eos_ids = read_eos_ids(reader, config.vocab_size);
+  }
+  config.validate();
+  return config;
+}
+
+}  // namespace mixtral

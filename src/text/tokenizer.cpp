@@ -1,0 +1,164 @@
+// The SentencePiece library (0.1.97) behind a wall: it loads only bytes that we wrote from a valid vocabulary,
+// and it encodes only runs of bounded length.
+#include "mixtral/text/tokenizer.hpp"
+
+#include <sentencepiece_processor.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "mixtral/core/error.hpp"
+#include "mixtral/core/utf8.hpp"
+#include "mixtral/text/stream_decoder.hpp"
+#include "mixtral/text/vocabulary_files.hpp"
+#include "text/sentencepiece_model.hpp"
+
+namespace mixtral {
+namespace {
+
+// The library uses about 150 bytes per byte of a run and counts in `int`.
+constexpr std::size_t kRunBytes = 1024;  // a run ends at the first certain place after these
+constexpr std::size_t kMaxRunBytes = std::size_t{1} << 24;
+
+// Bytes of the unit that the library reads at the front of `text`: a character, or one bad byte.
+std::size_t unit_length(std::string_view text) { return static_cast<std::size_t>(std::max(1, utf8_char_length(text))); }
+
+// The unit as the library sees it, its bytes packed into a number: spaces escaped, bad bytes replaced.
+std::uint64_t unit_code(std::string_view text) {
+  const int length = utf8_char_length(text);
+  if (length <= 0) return unit_code(kReplacementCharacter);
+  if (text[0] == ' ') return unit_code(kSpaceSymbol);
+  std::uint64_t code = 0;
+  for (const char c : text.substr(0, static_cast<std::size_t>(length)))
+    code = code << 8 | static_cast<unsigned char>(c);
+  return code;
+}
+
+// Where a text may be cut without a change of its ids: between two characters that are neighbours in no piece,
+// so that no token spans them. Then the parts are encoded alone, in memory that does not grow with the text.
+class Cutter {
+ public:
+  explicit Cutter(const std::vector<std::string>& pieces) {
+    for (const std::string_view piece : pieces) {
+      for (std::size_t i = 0, n = unit_length(piece); i + n < piece.size(); i += n, n = unit_length(piece.substr(i))) {
+        joined_.push_back(pair(piece.substr(i), piece.substr(i + n)));
+      }
+    }
+    std::sort(joined_.begin(), joined_.end());
+    joined_.erase(std::unique(joined_.begin(), joined_.end()), joined_.end());
+  }
+
+  // Bytes of the first part of `text`.
+  std::size_t cut(std::string_view text) const {
+    std::size_t i = std::min(kRunBytes, text.size());
+    while (i < text.size() && (text[i] & 0xC0) == 0x80) ++i;  // only there is it certain that a unit begins
+    while (i < text.size()) {
+      const std::size_t next = i + unit_length(text.substr(i));
+      if (next >= text.size()) break;
+      if (!std::binary_search(joined_.begin(), joined_.end(), pair(text.substr(i), text.substr(next)))) return next;
+      i = next;
+    }
+    return text.size();
+  }
+
+ private:
+  static std::uint64_t pair(std::string_view left, std::string_view right) {
+    return unit_code(left) << 32 | unit_code(right);
+  }
+
+  std::vector<std::uint64_t> joined_;  // sorted
+};
+
+std::string bytes_of(const Vocabulary& v, std::size_t id) {
+  switch (v.types[id]) {
+    case PieceType::kControl: return "";
+    case PieceType::kUnknown: return v.unk_text;
+    case PieceType::kByte: return {static_cast<char>(byte_of_piece(v.pieces[id]))};
+    default: break;
+  }
+  std::string text;
+  for (std::string_view rest = v.pieces[id]; !rest.empty();) {
+    const bool is_space = rest.starts_with(kSpaceSymbol);
+    text.push_back(is_space ? ' ' : rest[0]);
+    rest.remove_prefix(is_space ? kSpaceSymbol.size() : 1);
+  }
+  return text;
+}
+
+}  // namespace
+
+struct Tokenizer::State {
+  explicit State(Vocabulary v) : vocabulary(std::move(v)), cutter(vocabulary.pieces) {
+    bytes.reserve(vocabulary.pieces.size());
+    for (std::size_t id = 0; id < vocabulary.pieces.size(); ++id) bytes.push_back(bytes_of(vocabulary, id));
+    has_bytes = vocabulary.has_bytes();
+    check(processor.LoadFromSerializedProto(sentencepiece_model_bytes(vocabulary)));
+  }
+
+  // A valid vocabulary leaves the library no reason to fail.
+  static void check(const sentencepiece::util::Status& status) {
+    require(status.ok(), ErrorCode::kInternal, "sentencepiece: ", status.error_message());
+  }
+
+  bool wants_prefix(std::string_view text) const {
+    if (vocabulary.space_prefix != SpacePrefix::kUnlessSpace) return vocabulary.space_prefix == SpacePrefix::kAlways;
+    return !text.starts_with(' ') && !text.starts_with(kSpaceSymbol);
+  }
+
+  void append_ids(std::string_view run, std::vector<TokenId>& ids) const {
+    require(run.size() <= kMaxRunBytes, "encode: ", run.size(),
+            " bytes in which no place is certain to end a token, at most ", kMaxRunBytes);
+    std::vector<int> found;
+    check(processor.Encode(run, &found));
+    // Without byte pieces the library gives one unk_id for a series of unknown characters: also across a cut.
+    const bool one_series = !has_bytes && !ids.empty() && !found.empty() && ids.back() == vocabulary.unk_id &&
+                            found.front() == vocabulary.unk_id;
+    ids.insert(ids.end(), found.begin() + (one_series ? 1 : 0), found.end());
+  }
+
+  Vocabulary vocabulary;
+  Cutter cutter;
+  std::vector<std::string> bytes;  // [size]: token_bytes()
+  bool has_bytes = false;
+  sentencepiece::SentencePieceProcessor processor;
+};
+
+Tokenizer::Tokenizer(Vocabulary vocabulary) {
+  vocabulary.validate();
+  state_ = std::make_shared<const State>(std::move(vocabulary));
+}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& directory) { return Tokenizer(load_vocabulary(directory)); }
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
+  std::vector<TokenId> ids;
+  if (text.empty()) return ids;
+  std::size_t size = state_->cutter.cut(text);
+  if (state_->wants_prefix(text)) {
+    state_->append_ids(str(kSpaceSymbol, text.substr(0, size)), ids);
+  } else {
+    state_->append_ids(text.substr(0, size), ids);
+  }
+  for (text.remove_prefix(size); !text.empty(); text.remove_prefix(size)) {
+    size = state_->cutter.cut(text);
+    state_->append_ids(text.substr(0, size), ids);
+  }
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids) const {
+  StreamDecoder decoder(*this);
+  std::string text;
+  for (const TokenId id : ids) text += decoder.push(id);
+  return text += decoder.flush();
+}
+
+std::string_view Tokenizer::token_bytes(TokenId id) const {
+  require(id >= 0 && id < state_->vocabulary.size(), "token id ", id, " is outside the vocabulary of ",
+          state_->vocabulary.size());
+  return state_->bytes[static_cast<std::size_t>(id)];
+}
+
+const Vocabulary& Tokenizer::vocabulary() const noexcept { return state_->vocabulary; }
+
+}  // namespace mixtral

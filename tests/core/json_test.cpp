@@ -1,0 +1,127 @@
+#include "core/json.hpp"
+
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "mixtral/core/error.hpp"
+#include "support/error_of.hpp"
+#include "support/temp_dir.hpp"
+
+using namespace mixtral;
+using json::ObjectReader;
+using json::Value;
+using test::error_of;
+using test::names;
+
+TEST_CASE("values keep their kind, and integers that fit stay exact") {
+  const Value value =
+      json::parse(R"({"n":null,"t":true,"i":-9223372036854775808,"m":9223372036854775807,"big":9223372036854775808,)"
+                  R"("r":1.50,"s":"\u00e9\n","a":[1,[],{}],"o":{"x":1}})",
+                  "f");
+  const ObjectReader reader(value, "f");
+  const json::Object& object = *value.get<json::Object>();
+  CHECK(object.size() == 9);
+  CHECK(object.front().key == "n");
+  CHECK(object.front().value.get<std::nullptr_t>() != nullptr);
+  CHECK(reader.find("n") == nullptr);
+  CHECK(*reader.find("t")->get<bool>());
+  CHECK(*reader.find("i")->get<Index>() == std::numeric_limits<Index>::min());
+  CHECK(*reader.find("m")->get<Index>() == std::numeric_limits<Index>::max());
+  CHECK(reader.find("big")->get<json::Real>()->text == "9223372036854775808");
+  CHECK(reader.find("r")->get<json::Real>()->value == 1.5);
+  CHECK(reader.find("r")->get<json::Real>()->text == "1.50");
+  CHECK(*reader.find("s")->get<std::string>() == "\u00e9\n");
+  CHECK(reader.find("a")->get<json::Array>()->size() == 3);
+  CHECK(reader.optional_object("o")->integer("x", 0, 1) == 1);
+  CHECK(!reader.optional_object("n").has_value());
+}
+
+TEST_CASE("what is not JSON is refused with the name and the place") {
+  const struct {
+    std::string text;
+    std::string reason;
+  } cases[] = {
+      {"", "parse error at line 1, column 1"},
+      {"{", "parse error"},
+      {"{} {}", "parse error"},
+      {"{\n\"a\":NaN}", "parse error at line 2"},
+      {"[Infinity]", "parse error"},
+      {"[1e999]", "number overflow parsing '1e999'"},
+      {"[01]", "parse error"},
+      {"\"\xff\"", "ill-formed UTF-8"},
+      {"[1,]", "parse error"},
+      {"// x\n1", "parse error"},
+      {"{\"a\":1,\"b\":{\"c\":1,\"c\":2}}", "key \"c\" is given twice"},
+      {"{\"\\u0061\":1,\"a\":2}", "key \"a\" is given twice"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.text);
+    const Error error = error_of([&] { json::parse(c.text, "name.json"); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, "name.json: "));
+    CHECK(names(error, c.reason));
+  }
+}
+
+TEST_CASE("64 levels of nesting are read, 65 refused, a million without harm") {
+  const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  CHECK_NOTHROW(json::parse(nested(64), "f"));
+  CHECK(names(error_of([&] { json::parse(nested(65), "f"); }), "nested deeper than 64 levels"));
+  CHECK(names(error_of([&] { json::parse(nested(1'000'000), "f"); }), "nested deeper than 64 levels"));
+}
+
+TEST_CASE("a file above its limit is refused before it is read") {
+  const test::TempDir dir;
+  test::write_text(dir / "f.json", "[1, 2]");
+  CHECK(json::parse_file(dir / "f.json", 6).get<json::Array>()->size() == 2);
+  CHECK(names(error_of([&] { json::parse_file(dir / "f.json", 5); }), "f.json: 6 bytes, expected at most 5"));
+}
+
+TEST_CASE("a stranger's text is escaped and cut in messages") {
+  CHECK(json::quote("a\"b\n") == R"("a\"b\n")");
+  CHECK(json::quote("\xff\xfe").find('\xff') == std::string::npos);
+  CHECK(json::quote(std::string(1000, 'x')).size() < 110);
+  CHECK(json::quote(std::string(95, 'x') + "\u00e9").size() < 110);  // cut inside a character
+}
+
+TEST_CASE("getters name the key, the offending value and what was expected") {
+  const Value value = json::parse(
+      R"({"neg":-8,"str":"8","real":8.0,"huge":1e31,"f32":1e39,"null":null,"arr":[1,"x"],"obj":{"k":[]},"t":1})", "f");
+  const ObjectReader reader(value, "dir/f");
+  const struct {
+    std::function<void()> get;
+    std::string message;
+  } cases[] = {
+      {[&] { reader.integer("neg", 1, 9); }, "dir/f: neg is -8, expected an integer from 1 to 9"},
+      {[&] { reader.integer("str", 1, 9); }, "dir/f: str is \"8\", expected an integer from 1 to 9"},
+      {[&] { reader.integer("real", 1, 9); }, "dir/f: real is 8.0, expected an integer"},
+      {[&] { reader.integer("huge", 1, 9); }, "dir/f: huge is 1e31, expected an integer"},
+      {[&] { reader.integer("absent", 1, 9); }, "dir/f: absent is missing"},
+      {[&] { reader.integer("null", 1, 9); }, "dir/f: null is missing"},
+      {[&] { reader.optional_number("f32", 0, 1e38f); }, "dir/f: f32 is 1e39, expected a number from 0 to 1e+38"},
+      {[&] { reader.optional_number("neg", 0, 1); }, "dir/f: neg is -8, expected a number"},
+      {[&] { reader.optional_number("str", 0, 1); }, "dir/f: str is \"8\", expected a number"},
+      {[&] { reader.boolean("t", false); }, "dir/f: t is 1, expected true or false"},
+      {[&] { reader.optional_string("obj"); }, "dir/f: obj is an object, expected a string"},
+      {[&] { reader.integer_or_list("arr", 0, 9); }, "dir/f: arr[1] is \"x\", expected an integer from 0 to 9"},
+      {[&] { reader.integer_or_list("neg", 0, 9); }, "dir/f: neg is -8, expected an integer from 0 to 9"},
+      {[&] { reader.object("arr"); }, "dir/f: arr is an array, expected an object"},
+      {[&] { reader.object("absent"); }, "dir/f: absent is missing"},
+      {[&] { reader.optional_object("obj")->integer("k", 0, 1); }, "dir/f: obj: k is an array, expected an integer"},
+      {[&] { reader.optional_object("t"); }, "dir/f: t: 1, expected an object"},
+  };
+  for (const auto& c : cases) {
+    const Error error = error_of(c.get);
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, c.message));
+  }
+  CHECK(reader.optional_integer("absent", 1, 9) == std::nullopt);
+  CHECK(reader.optional_number("real", 0, 9) == 8.0f);
+  CHECK(reader.integer_or_list("absent", 0, 9).empty());
+  CHECK(reader.integer_or_list("t", 0, 9) == std::vector<Index>{1});
+  CHECK(reader.boolean("absent", true));
+  CHECK(reader.optional_string("absent") == nullptr);
+}

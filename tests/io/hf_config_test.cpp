@@ -1,0 +1,151 @@
+#include "io/hf_config.hpp"
+
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "mixtral/core/error.hpp"
+#include "mixtral/model/weights.hpp"
+#include "support/error_of.hpp"
+#include "support/temp_dir.hpp"
+
+using namespace mixtral;
+using nlohmann::json;
+using test::error_of;
+using test::names;
+using test::TempDir;
+
+namespace {
+
+// Mixtral 8x7B's own.
+json base_config() {
+  return json::parse(R"({
+    "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_act": "silu",
+    "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2,
+    "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "sliding_window": null, "max_position_embeddings": 32768,
+    "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "bfloat16"})");
+}
+
+ModelConfig read(const json& config, const std::string& generation = "") {
+  const TempDir dir;
+  test::write_text(dir / "config.json", config.dump());
+  if (!generation.empty()) test::write_text(dir / "generation_config.json", generation);
+  return read_hf_config(dir.path());
+}
+
+// The base with the members of `patch`; a member "-" is taken away.
+json patched(const std::string& patch) {
+  json config = base_config();
+  const json changes = json::parse(patch);
+  for (const auto& [key, value] : changes.items()) {
+    if (value == "-") {
+      config.erase(key);
+    } else {
+      config[key] = value;
+    }
+  }
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("Mixtral 8x7B's config gives its dimensions and 46.7 B parameters, 12.9 B of them active") {
+  const ModelConfig c = read(base_config());
+  CHECK(c.dim == 4096);
+  CHECK(c.hidden_dim == 14336);
+  CHECK(c.n_layers == 32);
+  CHECK(c.head_dim == 128);
+  CHECK(c.max_positions == 32768);
+  CHECK(count_parameters(c).total == 46'702'792'704);
+  CHECK(count_parameters(c).active == 12'879'925'248);
+}
+
+TEST_CASE("every spelling of the same config is understood") {
+  CHECK(read(patched(R"({"head_dim":64})")).head_dim == 64);
+  CHECK(read(patched(R"({"head_dim":null})")).head_dim == 128);
+  CHECK(read(patched(R"({"num_local_experts":"-","num_experts":16})")).n_experts == 16);
+  CHECK(read(patched(R"({"num_key_value_heads":null})")).n_kv_heads == 32);
+  CHECK(read(patched(R"({"sliding_window":4096})")).sliding_window == 4096);
+  CHECK(read(patched(R"({"tie_word_embeddings":true})")).tied_embeddings);
+  CHECK(read(patched(R"({"model_type":"-"})")).dim == 4096);
+  CHECK(read(patched(R"({"architectures":"-"})")).dim == 4096);
+  CHECK(read(patched(R"({"rope_theta":"-"})")).rope_theta == 1e6f);
+  CHECK(read(patched(R"({"rope_theta":10000})")).rope_theta == 1e4f);
+  CHECK(read(patched(R"({"rope_theta":"-","rope_parameters":{"rope_theta":5e5,"rope_type":"default"}})")).rope_theta ==
+        5e5f);
+  CHECK(read(patched(R"({"rope_scaling":null,"rope_parameters":{"rope_theta":1e6}})")).rope_theta == 1e6f);
+  CHECK(read(patched(R"({"bos_token_id":null})")).bos_id == -1);
+  CHECK(read(patched(R"({"eos_token_id":null})")).eos_ids.empty());
+  CHECK(read(patched(R"({"eos_token_id":[2,32]})")).eos_ids == std::vector<TokenId>{2, 32});
+}
+
+TEST_CASE("generation_config.json has the last word on the end-of-sequence ids") {
+  CHECK(read(base_config(), R"({"eos_token_id":[2,7]})").eos_ids == std::vector<TokenId>{2, 7});
+  CHECK(read(base_config(), R"({"eos_token_id":null})").eos_ids == std::vector<TokenId>{2});
+  CHECK(names(error_of([&] { read(base_config(), R"({"eos_token_id":32000})"); }),
+              "generation_config.json: eos_token_id is 32000, expected an integer from 0 to 31999"));
+  CHECK(names(error_of([&] { read(base_config(), "{"); }), "generation_config.json: parse error"));
+}
+
+TEST_CASE("values out of range are refused with the file, the key and the value") {
+  const struct {
+    std::string patch, message;
+  } cases[] = {
+      {R"({"hidden_size":"-"})", "config.json: hidden_size is missing"},
+      {R"({"hidden_size":268435457})", "config.json: hidden_size is 268435457, expected"},
+      {R"({"num_hidden_layers":0})", "num_hidden_layers is 0, expected an integer from 1 to 65536"},
+      {R"({"num_attention_heads":30})", "num_attention_heads 30 is not a multiple of num_key_value_heads 8"},
+      {R"({"hidden_size":4100})", "hidden_size 4100 is not a multiple of num_attention_heads 32"},
+      {R"({"head_dim":5})", "head_dim is 5, expected an even number"},
+      {R"({"hidden_size":32})", "head_dim is 1, expected an even number"},
+      {R"({"hidden_size":0})", "hidden_size is 0, expected"},
+      {R"({"num_experts":9})", "num_local_experts is 8, num_experts is 9"},
+      {R"({"num_local_experts":"-"})", "num_local_experts is missing"},
+      {R"({"num_local_experts":[8]})", "num_local_experts is an array, expected an integer"},
+      {R"({"rms_norm_eps":-1})", "rms_norm_eps is -1, expected a number from 0"},
+      {R"({"rope_theta":0})", "rope_theta is 0, expected a number from"},
+      {R"({"rope_theta":1e-50})", "rope_theta is 1e-50, expected a number from"},
+      {R"({"rope_parameters":{"rope_theta":1e4}})", "rope_parameters: rope_theta is 10000, elsewhere 1e+06"},
+      {R"({"rope_parameters":[1]})", "rope_parameters: an array, expected an object"},
+      {R"({"sliding_window":0})", "sliding_window is 0, expected an integer from 1"},
+      {R"({"bos_token_id":32000})", "bos_token_id is 32000, expected an integer from 0 to 31999"},
+      {R"({"eos_token_id":[2,-1]})", "eos_token_id[1] is -1, expected an integer from 0 to 31999"},
+      {R"({"tie_word_embeddings":"no"})", "tie_word_embeddings is \"no\", expected true or false"},
+      {R"({"architectures":"x"})", "architectures is \"x\", expected an array"},
+      {R"({"architectures":"-","model_type":"-"})", "neither model_type nor architectures is given"},
+      {R"({"model_type":7})", "model_type is 7, expected a string"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.patch);
+    const Error error = error_of([&] { read(patched(c.patch)); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, c.message));
+  }
+  const TempDir dir;
+  test::write_text(dir / "config.json", "[]");
+  CHECK(names(error_of([&] { read_hf_config(dir.path()); }), "config.json: an array, expected an object"));
+}
+
+TEST_CASE("what would compute something else is unsupported, not ignored") {
+  const struct {
+    std::string patch, message;
+  } cases[] = {
+      {R"({"model_type":"llama"})", "config.json: model_type is \"llama\", expected \"mixtral\""},
+      {R"({"architectures":["MixtralForSequenceClassification"]})", "[\"MixtralForSequenceClassification\"], expected"},
+      {R"({"architectures":[]})", "architectures is [], expected"},
+      {R"({"hidden_act":"gelu"})", "hidden_act is \"gelu\""},
+      {R"({"attention_bias":true})", "attention_bias is true"},
+      {R"({"quantization_config":{"quant_method":"awq"}})", "quantization_config: quant_method is \"awq\""},
+      {R"({"rope_scaling":{"type":"yarn","factor":4}})", "rope_scaling: type is \"yarn\""},
+      {R"({"rope_parameters":{"rope_type":"llama3","rope_theta":1e6}})", "rope_parameters: rope_type is \"llama3\""},
+      {R"({"rope_parameters":{"partial_rotary_factor":0.5}})", "partial_rotary_factor is 0.5"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.patch);
+    const Error error = error_of([&] { read(patched(c.patch)); });
+    CHECK(error.code() == ErrorCode::kUnsupported);
+    CHECK(names(error, c.message));
+  }
+}

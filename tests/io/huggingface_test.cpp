@@ -1,0 +1,356 @@
+#include "mixtral/io/huggingface.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <set>
+#include <string>
+
+#include "mixtral/core/error.hpp"
+#include "mixtral/io/safetensors.hpp"
+#include "support/checkpoint_files.hpp"
+#include "support/error_of.hpp"
+
+using namespace mixtral;
+using test::error_of;
+using test::Files;
+using test::names;
+using test::TempDir;
+
+namespace {
+
+const std::filesystem::path kGolden = MIXTRAL_GOLDEN_DIR;
+
+bool same_bytes(const MatrixView& view, std::span<const std::byte> want) {
+  return static_cast<std::size_t>(view.bytes()) == want.size() && std::equal(want.begin(), want.end(), view.data);
+}
+
+// The value at [row, col], whatever the dtype.
+float value(const MatrixView& view, Index row, Index col) {
+  const std::byte* p = view.row(row) + col * size_of(view.dtype);
+  const auto read = [&](auto number) {
+    std::memcpy(&number, p, sizeof number);
+    return to_float(number);
+  };
+  if (view.dtype == DType::kBF16) return read(bf16{});
+  if (view.dtype == DType::kF16) return read(f16{});
+  return read(0.0f);
+}
+
+Files base_files() { return test::read_dir(kGolden / "malformed_hf/_base"); }
+
+// Loads a directory with these files. The mapping outlives the directory.
+Checkpoint load(const Files& files) {
+  const TempDir dir;
+  test::write_dir(dir.path(), files);
+  return load_huggingface(dir.path());
+}
+
+// The base with a model.safetensors of other tensors.
+Files with_tensors(Files files, const std::vector<SafetensorsEntry>& tensors) {
+  const TempDir dir;
+  write_safetensors(dir / "f", tensors);
+  files["model.safetensors"] = read_file(dir / "f", 1 << 20);
+  return files;
+}
+
+void replace(std::string& text, const std::string& from, const std::string& to) {
+  const std::size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  text.replace(at, from.size(), to);
+}
+
+void check_same_values(const Checkpoint& got, const Checkpoint& want) {
+  for_each_tensor(want.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    CAPTURE(slot_name(slot));
+    bool same = true;
+    for (Index r = 0; r < shape[0]; ++r) {
+      for (Index c = 0; c < shape[1]; ++c) {
+        same = same && value(got.weights.at(slot), r, c) == value(want.weights.at(slot), r, c);
+      }
+    }
+    CHECK(same);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("golden model A loads from one file: its config and every slot") {
+  const Checkpoint a = load_huggingface(kGolden / "models/A");
+  CHECK(a.config.dim == 64);
+  CHECK(a.config.hidden_dim == 128);
+  CHECK(a.config.n_layers == 2);
+  CHECK(a.config.n_heads == 4);
+  CHECK(a.config.n_kv_heads == 2);
+  CHECK(a.config.head_dim == 16);
+  CHECK(a.config.n_experts == 8);
+  CHECK(a.config.n_experts_per_tok == 2);
+  CHECK(a.config.vocab_size == 512);
+  CHECK(a.config.max_positions == 256);
+  CHECK(a.config.sliding_window == 0);
+  CHECK(a.config.norm_eps == 1e-5f);
+  CHECK(a.config.rope_theta == 1e6f);
+  CHECK(a.config.rope_pairing == RopePairing::kHalfSplit);
+  CHECK(!a.config.tied_embeddings);
+  CHECK(a.config.bos_id == 1);
+  CHECK(a.config.eos_ids == std::vector<TokenId>{2});
+  CHECK_NOTHROW(validate(a.weights, a.config));
+  std::set<const std::byte*> places;
+  std::size_t n_slots = 0;
+  for_each_tensor(a.config, [&](const TensorSlot& slot, const Shape<2>&) {
+    CHECK(a.weights.at(slot).dtype == DType::kF32);
+    places.insert(a.weights.at(slot).data);
+    ++n_slots;
+  });
+  CHECK(places.size() == n_slots);
+  CHECK(a.tensors.size() == n_slots);
+}
+
+TEST_CASE("weights are the bytes of the file's tensors") {
+  const Checkpoint a = load_huggingface(kGolden / "models/A");
+  const SafetensorsFile file(kGolden / "models/A/model.safetensors");
+  const struct {
+    TensorSlot slot;
+    std::string name;
+  } cases[] = {
+      {{TensorKind::kEmbedding}, "model.embed_tokens.weight"},
+      {{TensorKind::kAttentionNorm, 1}, "model.layers.1.input_layernorm.weight"},
+      {{TensorKind::kWq, 0}, "model.layers.0.self_attn.q_proj.weight"},
+      {{TensorKind::kWk, 0}, "model.layers.0.self_attn.k_proj.weight"},
+      {{TensorKind::kWv, 1}, "model.layers.1.self_attn.v_proj.weight"},
+      {{TensorKind::kWo, 1}, "model.layers.1.self_attn.o_proj.weight"},
+      {{TensorKind::kFfnNorm, 0}, "model.layers.0.post_attention_layernorm.weight"},
+      {{TensorKind::kGate, 1}, "model.layers.1.block_sparse_moe.gate.weight"},
+      {{TensorKind::kW1, 0, 7}, "model.layers.0.block_sparse_moe.experts.7.w1.weight"},
+      {{TensorKind::kW2, 1, 3}, "model.layers.1.block_sparse_moe.experts.3.w2.weight"},
+      {{TensorKind::kW3, 1, 0}, "model.layers.1.block_sparse_moe.experts.0.w3.weight"},
+      {{TensorKind::kFinalNorm}, "model.norm.weight"},
+      {{TensorKind::kHead}, "lm_head.weight"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.name);
+    CHECK(same_bytes(a.weights.at(c.slot), file.at(c.name).data));
+  }
+}
+
+TEST_CASE("golden model B loads from two shards in bf16, with its window") {
+  const Checkpoint b = load_huggingface(kGolden / "models/B");
+  CHECK(b.config.sliding_window == 16);
+  CHECK_NOTHROW(validate(b.weights, b.config));
+  std::set<std::string> files;
+  for (const CheckpointTensor& tensor : b.tensors) {
+    CHECK(tensor.dtype == DType::kBF16);
+    files.insert(tensor.file);
+  }
+  CHECK(files == std::set<std::string>{"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"});
+}
+
+TEST_CASE("the tiny model loads") {
+  const Checkpoint tiny = load_huggingface(MIXTRAL_TINY_DIR);
+  CHECK(tiny.config.dim == 192);
+  CHECK(tiny.config.n_layers == 5);
+  CHECK(tiny.config.head_dim == 32);
+  CHECK_NOTHROW(validate(tiny.weights, tiny.config));
+}
+
+TEST_CASE("every malformed checkpoint is refused with the culprit's name") {
+  const std::string q_proj = "model.safetensors: tensor \"model.layers.0.self_attn.q_proj.weight\": ";
+  const struct {
+    std::string directory;
+    ErrorCode code;
+    std::string culprit;
+  } cases[] = {
+      {"st_empty", ErrorCode::kBadFormat, "model.safetensors: 0 bytes"},
+      {"header_length_max", ErrorCode::kBadFormat, "header length 18446744073709551615"},
+      {"header_length_past_end", ErrorCode::kBadFormat, "past the end of a file of 4352 bytes"},
+      {"header_length_short", ErrorCode::kBadFormat, "parse error at line 1, column 1585"},
+      {"header_garbage", ErrorCode::kBadFormat, "model.safetensors: header "},
+      {"header_deep_nesting", ErrorCode::kBadFormat, "unexpected an array"},
+      {"header_duplicate_key", ErrorCode::kBadFormat,
+       "tensor \"model.layers.0.self_attn.q_proj.weight\" is given twice"},
+      {"no_data_offsets", ErrorCode::kBadFormat, q_proj + "no data_offsets"},
+      {"offsets_overlap", ErrorCode::kBadFormat, "_proj.weight\": begins at "},
+      {"offsets_reversed", ErrorCode::kBadFormat, q_proj + "data_offsets ["},
+      {"offsets_past_end", ErrorCode::kBadFormat, q_proj + "data_offsets ["},
+      {"offsets_negative", ErrorCode::kBadFormat, q_proj + "data_offsets: unexpected -256"},
+      {"offsets_huge_int", ErrorCode::kBadFormat, q_proj + "data_offsets: unexpected 1"},
+      {"trailing_bytes", ErrorCode::kBadFormat, "model.safetensors: 64 bytes after the last tensor"},
+      {"dtype_unknown", ErrorCode::kUnsupported, "dtype \"F33\""},
+      {"dtype_size_mismatch", ErrorCode::kBadFormat, q_proj + "F16 [8, 8] needs 128 bytes"},
+      {"shape_product_mismatch", ErrorCode::kBadFormat, q_proj + "F32 [8, 9] needs 288 bytes"},
+      {"shape_overflow_to_64", ErrorCode::kBadFormat, q_proj + "shape [8, 2305843009213693960] overflows"},
+      {"kv_rows_wrong", ErrorCode::kBadFormat, "k_proj.weight\": expected [4, 8], file has [8, 8]"},
+      {"missing_q_proj", ErrorCode::kBadFormat, "no tensor model.layers.0.self_attn.q_proj.weight"},
+      {"missing_lm_head_untied", ErrorCode::kBadFormat, "no tensor lm_head.weight"},
+      {"index_missing_shard", ErrorCode::kNotFound, "model-00002-of-00002.safetensors: cannot open"},
+      {"index_tensor_not_in_shard", ErrorCode::kBadFormat,
+       "weight_map: \"model.layers.0.self_attn.q_proj.weight\" is not in \"model-0000"},
+      {"index_path_traversal", ErrorCode::kBadFormat, "\"../index_path_traversal/model-00002-of-00002.safetensors\""},
+      {"no_config", ErrorCode::kNotFound, "no_config/config.json: cannot open"},
+      {"config_garbage", ErrorCode::kBadFormat, "config_garbage/config.json: parse error"},
+      {"config_deep_nesting", ErrorCode::kBadFormat, "config.json: nested deeper than 64 levels"},
+      {"eps_nan", ErrorCode::kBadFormat, "config.json: parse error at line"},
+      {"theta_1e308", ErrorCode::kBadFormat, "config.json: rope_theta is 1e+308, expected a number"},
+      {"hidden_size_negative", ErrorCode::kBadFormat, "config.json: hidden_size is -8, expected"},
+      {"hidden_size_string", ErrorCode::kBadFormat, "config.json: hidden_size is \"8\", expected an integer"},
+      {"vocab_size_huge_int", ErrorCode::kBadFormat, "config.json: vocab_size is 1000000000000000000000000000000, "},
+      {"vocab_size_17", ErrorCode::kBadFormat, "expected [17, 8], file has [16, 8]"},
+      {"experts_per_tok_3", ErrorCode::kBadFormat,
+       "config.json: num_experts_per_tok is 3, expected an integer from 1 to 2"},
+      {"kv_heads_0", ErrorCode::kBadFormat, "config.json: num_key_value_heads is 0, expected an integer from 1 to 2"},
+      {"activation_gelu", ErrorCode::kUnsupported, "config.json: hidden_act is \"gelu\", expected \"silu\""},
+  };
+  CHECK(std::size(cases) == 36);
+  for (const auto& c : cases) {
+    CAPTURE(c.directory);
+    const Error error = error_of([&] { load_huggingface(kGolden / "malformed_hf" / c.directory); });
+    CHECK(error.code() == c.code);
+    CHECK(names(error, c.culprit));
+    CHECK(names(error, c.directory));
+  }
+}
+
+TEST_CASE("legal but unusual checkpoints load with the base's values") {
+  const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
+  for (const std::string name : {"extra_inv_freq", "legal_no_metadata", "legal_mixed_dtypes", "legal_header_order",
+                                 "legal_fused_experts", "legal_rope_parameters", "legal_head_dim_null"}) {
+    CAPTURE(name);
+    const Checkpoint got = load_huggingface(kGolden / "malformed_hf" / name);
+    CHECK_NOTHROW(validate(got.weights, got.config));
+    CHECK(got.config.rope_theta == 10000);
+    CHECK(got.config.head_dim == 4);
+    check_same_values(got, base);
+  }
+}
+
+TEST_CASE("in a fused file the gate projection comes first") {
+  // The base's w1 and w3 differ, so "legal_fused_experts has the base's values" above would notice a swap.
+  const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
+  for (const ExpertWeights& expert : base.weights.layers[0].experts)
+    CHECK(value(expert.w1, 0, 0) != value(expert.w3, 0, 0));
+
+  const SafetensorsFile file(kGolden / "malformed_hf/legal_fused_experts/model.safetensors");
+  const SafetensorsEntry& stack = file.at("model.layers.0.mlp.experts.gate_up_proj");  // [2, 2 * 4, 8] F32
+  const Checkpoint fused = load_huggingface(kGolden / "malformed_hf/legal_fused_experts");
+  const std::size_t half = 4 * 8 * 4;
+  for (std::size_t e = 0; e < 2; ++e) {
+    CHECK(same_bytes(fused.weights.layers[0].experts[e].w1, stack.data.subspan(2 * e * half, half)));
+    CHECK(same_bytes(fused.weights.layers[0].experts[e].w3, stack.data.subspan((2 * e + 1) * half, half)));
+  }
+}
+
+TEST_CASE("weights at odd addresses are used where they lie") {
+  Files files = base_files();
+  std::string& model = files["model.safetensors"];
+  const auto length = static_cast<std::size_t>(test::header_bytes(model));
+  model = test::with_header(model.substr(8, length) + " ", std::string_view(model).substr(8 + length));
+  const Checkpoint odd = load(files);
+  CHECK(reinterpret_cast<std::uintptr_t>(odd.weights.embedding.data) % 2 == 1);
+  check_same_values(odd, load_huggingface(kGolden / "malformed_hf/_base"));
+}
+
+TEST_CASE("any number of shards gives the values of one file") {
+  const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
+  for (const std::size_t n_shards : {1u, 2u, 5u}) {
+    CAPTURE(n_shards);
+    check_same_values(load(test::sharded(base_files(), n_shards)), base);
+    check_same_values(load(test::sharded(test::read_dir(kGolden / "malformed_hf/legal_fused_experts"), n_shards)),
+                      base);
+  }
+}
+
+TEST_CASE("views stay valid when the checkpoint moves and only the weights are kept") {
+  Weights kept;
+  {
+    Checkpoint loaded = load_huggingface(kGolden / "models/B");
+    const Checkpoint moved = std::move(loaded);
+    kept = moved.weights;
+  }
+  CHECK(
+      same_bytes(kept.final_norm,
+                 SafetensorsFile(kGolden / "models/B/model-00002-of-00002.safetensors").at("model.norm.weight").data));
+}
+
+TEST_CASE("a config may not claim more parameters than the files can hold") {
+  for (const auto& [from, to] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"\"num_hidden_layers\": 1", "\"num_hidden_layers\": 65536"},
+           {"\"num_local_experts\": 2", "\"num_local_experts\": 65536"},
+           {"\"vocab_size\": 16", "\"vocab_size\": 268435456"},
+           {"\"intermediate_size\": 4", "\"intermediate_size\": 268435456"}}) {
+    Files files = base_files();
+    replace(files["config.json"], from, to);
+    CAPTURE(to);
+    const Error error = error_of([&] { load(files); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, "config.json: claims "));
+    CHECK(names(error, "the tensors hold 2720 bytes"));
+  }
+}
+
+TEST_CASE("a tied model has no head of its own and ignores one in the file") {
+  Files files = base_files();
+  replace(files["config.json"], "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+  CHECK(load(files).weights.head.data == nullptr);
+  const SafetensorsFile file(kGolden / "malformed_hf/missing_lm_head_untied/model.safetensors");
+  CHECK(load(with_tensors(files, file.entries())).config.tied_embeddings);
+}
+
+TEST_CASE("tensors that the model has no place for are refused, not dropped") {
+  const SafetensorsFile file(kGolden / "malformed_hf/_base/model.safetensors");
+  const std::vector<std::byte> zeros(32);
+  for (const std::string name : {"model.layers.0.self_attn.q_proj.bias", "model.layers.1.input_layernorm.weight",
+                                 "model.layers.0.mlp.gate.weight", "score.weight"}) {
+    std::vector<SafetensorsEntry> tensors = file.entries();
+    tensors.push_back({name, DType::kF32, {8}, zeros});
+    const Error error = error_of([&] { load(with_tensors(base_files(), tensors)); });
+    CHECK(error.code() == ErrorCode::kUnsupported);
+    CHECK(names(error, "model.safetensors: tensor \"" + name + "\": the model of config.json has no place for it"));
+  }
+}
+
+TEST_CASE("weights in other dtypes are unsupported") {
+  const SafetensorsFile file(kGolden / "malformed_hf/_base/model.safetensors");
+  std::vector<SafetensorsEntry> tensors = file.entries();
+  const auto norm =
+      std::find_if(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "model.norm.weight"; });
+  norm->dtype = DType::kI32;
+  const Error error = error_of([&] { load(with_tensors(base_files(), tensors)); });
+  CHECK(error.code() == ErrorCode::kUnsupported);
+  CHECK(names(error, "tensor \"model.norm.weight\": dtype I32, expected F32, F16 or BF16"));
+}
+
+TEST_CASE("an index that is malformed or leads out of its directory is refused") {
+  const struct {
+    std::string index, message;
+  } cases[] = {
+      {"[]", "index.json: an array, expected an object"},
+      {"{}", "weight_map is missing"},
+      {R"({"weight_map":[]})", "weight_map is an array, expected an object"},
+      {R"({"weight_map":{"a":1}})", "weight_map: \"a\" is 1, expected a file name"},
+      {R"({"weight_map":{"a":""}})", "shard \"\" is not a plain file name"},
+      {R"({"weight_map":{"a":".."}})", "shard \"..\" is not a plain file name"},
+      {R"({"weight_map":{"a":"/etc/passwd"}})", "shard \"/etc/passwd\" is not a plain file name"},
+      {R"({"weight_map":{"a":"x\u0000y"}})", "is not a plain file name"},
+      {R"({"weight_map":{"a":"config.json"}})", "config.json: header length"},
+      {R"({"weight_map":{}})", "the tensors hold 0 bytes"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.index);
+    Files files = base_files();
+    files.erase("model.safetensors");
+    files["model.safetensors.index.json"] = c.index;
+    const Error error = error_of([&] { load(files); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, c.message));
+  }
+}
+
+TEST_CASE("a directory without weights names both files it looked for") {
+  Files files = base_files();
+  files.erase("model.safetensors");
+  const Error error = error_of([&] { load(files); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(names(error, "neither model.safetensors nor model.safetensors.index.json exists"));
+}
