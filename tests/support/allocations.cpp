@@ -1,6 +1,6 @@
 #include "support/allocations.hpp"
 
-#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -11,14 +11,15 @@ namespace {
 constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
 thread_local std::size_t count = 0;
 thread_local std::size_t fails_at = kNever;
-thread_local std::size_t limit = kNever;
-thread_local std::size_t largest_request = 0;
+
+// Address space that no test needs, and no sanitizer ends the program over.
+constexpr std::size_t kMostBytes = std::size_t{1} << 38;
+std::atomic<std::size_t> limit_bytes{kMostBytes}, largest_bytes{0};
 
 void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
   if (count++ == fails_at) return nullptr;
-  largest_request = std::max(largest_request, bytes);
-  if (bytes > limit) return nullptr;
-  if (bytes > std::numeric_limits<std::size_t>::max() / 2) return nullptr;
+  if (bytes > largest_bytes) largest_bytes = bytes;
+  if (bytes > limit_bytes) return nullptr;
   return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
 }
 
@@ -35,12 +36,13 @@ constexpr std::size_t kDefault = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 std::size_t allocations() noexcept { return count; }
 FailingAllocation::FailingAllocation(std::size_t nth) noexcept { fails_at = count + nth; }
 FailingAllocation::~FailingAllocation() { fails_at = kNever; }
-AllocationWatch::AllocationWatch(std::size_t limit_bytes) noexcept {
-  limit = limit_bytes;
-  largest_request = 0;
+
+AllocationWatch::AllocationWatch(std::size_t limit) noexcept {
+  limit_bytes = limit;
+  largest_bytes = 0;
 }
-AllocationWatch::~AllocationWatch() { limit = kNever; }
-std::size_t AllocationWatch::largest() const noexcept { return largest_request; }
+AllocationWatch::~AllocationWatch() { limit_bytes = kMostBytes; }
+std::size_t AllocationWatch::largest() const noexcept { return largest_bytes; }
 
 }  // namespace mixtral::test
 

@@ -1,4 +1,5 @@
-// Counts and bounds the allocations of this program and makes chosen ones fail. The test program replaces operator new.
+// Counts and bounds the allocations of this program and makes chosen ones fail. The test program replaces
+// operator new, with the sanitizers too: memory still comes from the allocator that they watch.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,8 @@ class FailingAllocation {
   FailingAllocation& operator=(const FailingAllocation&) = delete;
 };
 
-// While it lives, a request of this thread above `limit_bytes` throws std::bad_alloc. One at a time.
+// Sees every allocation of all threads while it lives; one above `limit_bytes` throws std::bad_alloc. One watch at
+// a time.
 class AllocationWatch {
  public:
   explicit AllocationWatch(std::size_t limit_bytes) noexcept;
@@ -25,7 +27,7 @@ class AllocationWatch {
   AllocationWatch(const AllocationWatch&) = delete;
   AllocationWatch& operator=(const AllocationWatch&) = delete;
 
-  // Bytes of the largest single request so far, refused ones included.
+  // Bytes of the largest single request so far.
   std::size_t largest() const noexcept;
 };
 

@@ -1,6 +1,8 @@
 // The paged key/value cache: reserve, then commit or roll back; a failed step changes nothing.
 #pragma once
 
+#include <algorithm>
+#include <limits>
 #include <memory>
 #include <new>
 #include <utility>
@@ -26,6 +28,10 @@ class KvCache {
     require(layout.n_layers > 0 && layout.n_kv_heads > 0 && layout.head_dim > 0 && max_slots > 0 && max_pages > 0,
             "KvCache: ", layout.n_layers, " layers, ", layout.n_kv_heads, " heads of ", layout.head_dim, ", ",
             max_slots, " slots, ", max_pages, " pages: all must be positive");
+    require(std::max({layout.n_layers, layout.n_kv_heads, layout.head_dim}) <= kMaxDimension &&
+                max_pages <= std::numeric_limits<Index>::max() / page_bytes(),
+            "KvCache: ", layout.n_layers, " layers, ", layout.n_kv_heads, " heads of ", layout.head_dim, ", ",
+            max_pages, " pages: too large to count in bytes");
   }
 
   const KvLayout& layout() const noexcept { return layout_; }
@@ -72,7 +78,10 @@ class KvCache {
   void reserve(SlotId slot, Index n) {
     Slot& s = at(slot);
     require(n >= 0, "KvCache: reserve ", n, " positions");
-    const Index want = (s.length + n + KvLayout::kPositions - 1) / KvLayout::kPositions;
+    require(n <= max_pages_ * KvLayout::kPositions - s.length, ErrorCode::kContextFull, "KvCache: slot ", slot,
+            " holds ", s.length, " positions and needs ", n, " more, all ", max_pages_, " pages hold ",
+            max_pages_ * KvLayout::kPositions);
+    const Index want = pages_for(s.length + n);
     const Index missing = want - static_cast<Index>(s.pages.size());
     const Index available = max_pages_ - static_cast<Index>(pages_.size()) + static_cast<Index>(free_.size());
     require(missing <= available, ErrorCode::kContextFull, "KvCache: slot ", slot, " holds ", s.length,
@@ -116,6 +125,8 @@ class KvCache {
   struct Free {
     void operator()(float* p) const noexcept { ::operator delete[](p, std::align_val_t{kTensorAlignment}); }
   };
+
+  static constexpr Index kMaxDimension = Index{1} << 16;  // as in ModelConfig::validate
 
   static Index pages_for(Index length) noexcept { return (length + KvLayout::kPositions - 1) / KvLayout::kPositions; }
 

@@ -35,6 +35,9 @@ namespace detail {
 
 inline void require_step(const Model& model, const StepInput& in, const KvCache& cache, TensorView<float, 2> logits) {
   const std::size_t n = in.tokens.size();
+  require(cache.layout() == kv_layout(model.config), "step: the cache was made for another model");
+  require(static_cast<Index>(model.weights.layers.size()) == model.config.n_layers, "step: weights of ",
+          model.weights.layers.size(), " layers, expected ", model.config.n_layers);
   require(in.positions.size() == n && in.slots.size() == n, "step: ", n, " tokens, ", in.positions.size(),
           " positions, ", in.slots.size(), " slots");
   require(logits.dim(0) == static_cast<Index>(in.logit_rows.size()) &&

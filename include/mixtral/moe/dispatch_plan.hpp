@@ -19,6 +19,7 @@ class DispatchPlan {
   void build(TensorView<const ExpertId, 2> experts, Index n_experts) {
     const Index top_k = experts.dim(1), n_pairs = experts.dim(0) * top_k;
     clear();
+    require(n_experts >= 0, "dispatch plan: ", n_experts, " experts");
     offsets_.assign(static_cast<std::size_t>(n_experts) + 1, 0);
     try {
       tokens_.resize(static_cast<std::size_t>(n_pairs));

@@ -31,12 +31,17 @@ inline void gate_up_task(const KernelTable& table, const ExpertWeights& expert, 
   for (Index t = 0; t < n; ++t) table.swiglu(gates.row(t), ups.row(t), count, gates.row(t));
 }
 
-inline void require_expert(const ExpertWeights& expert, Index dim) {
+inline void require_expert_shapes(const ExpertWeights& expert, Index dim) {
   const auto text = [](const MatrixView& w) { return shape_text(Shape<2>{{w.rows, w.cols}}); };
   require(expert.w1.cols == dim && expert.w3.cols == dim && expert.w3.rows == expert.w1.rows && expert.w2.rows == dim &&
               expert.w2.cols == expert.w1.rows,
           "expert: w1 is ", text(expert.w1), ", w2 is ", text(expert.w2), ", w3 is ", text(expert.w3), " for dim ",
           dim);
+}
+
+inline void require_expert(const ExpertWeights& expert, Index dim) {
+  require_expert_shapes(expert, dim);
+  for (const MatrixView* w : {&expert.w1, &expert.w2, &expert.w3}) ops::detail::require_weights("expert", *w);
 }
 
 }  // namespace detail
@@ -45,6 +50,7 @@ inline void require_expert(const ExpertWeights& expert, Index dim) {
 // Throws Error(kInvalidArgument) on shapes that do not fit.
 inline void expert_ffn(const OpContext& ctx, const ExpertWeights& expert, TensorView<const float, 2> x,
                        TensorView<float, 2> y) {
+  ops::detail::require_same_shape("expert_ffn", "x", x, "y", y);
   detail::require_expert(expert, x.dim(1));
   const ScratchScope scope(ctx.scratch);
   const auto hidden = ctx.scratch.matrix<float>(x.dim(0), expert.w1.rows);
@@ -59,7 +65,9 @@ inline void expert_ffn(const OpContext& ctx, const ExpertWeights& expert, Tensor
 template <class W, class T>
 void expert_ffn(const OpContext& ctx, TensorView<const W, 2> w1, TensorView<const W, 2> w2, TensorView<const W, 2> w3,
                 TensorView<const T, 2> x, TensorView<T, 2> y) {
-  if constexpr (std::is_same_v<W, double> || !ops::detail::kHasKernels<T>) {
+  ops::detail::require_same_shape("expert_ffn", "x", x, "y", y);
+  detail::require_expert_shapes({w1, w2, w3}, x.dim(1));
+  if constexpr (!ops::detail::kHasKernels<W> || !ops::detail::kHasKernels<T>) {
     reference::expert_ffn(w1, w2, w3, x, y);
   } else if constexpr (std::is_same_v<T, float>) {
     expert_ffn(ctx, ExpertWeights{w1, w2, w3}, x, y);

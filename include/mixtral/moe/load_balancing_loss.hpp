@@ -15,20 +15,26 @@ namespace mixtral::moe {
 // Sums are kept in double.
 class LoadBalancingLoss {
  public:
+  // Throws Error(kInvalidArgument) unless n_experts > 0.
   explicit LoadBalancingLoss(Index n_experts)
-      : chosen_(static_cast<std::size_t>(n_experts)), probability_(chosen_), row_(chosen_) {}
+      : chosen_(n_experts > 0 ? static_cast<std::size_t>(n_experts) : 0), probability_(chosen_), row_(chosen_) {
+    require(n_experts > 0, "load-balancing loss: ", n_experts, " experts");
+  }
 
-  // logits [n, n_experts], experts [n, top_k]. Throws Error(kInvalidArgument) on shapes or ids that do not fit.
+  // logits [n, n_experts], experts [n, top_k]. T float or double. Throws Error(kInvalidArgument) on
+  // shapes or ids that do not fit; then nothing has been counted.
   template <class T>
   void add(TensorView<const T, 2> logits, TensorView<const ExpertId, 2> experts) {
     const auto n_experts = static_cast<Index>(row_.size());
     require(logits.dim(0) == experts.dim(0) && logits.dim(1) == n_experts, "load-balancing loss: logits are ",
             shape_text(logits.shape()), ", experts ", shape_text(experts.shape()), ", for ", n_experts, " experts");
-    for (Index t = 0; t < logits.dim(0); ++t) {
+    for (Index t = 0; t < experts.dim(0); ++t) {
       for (const ExpertId id : experts.row_span(t)) {
         require(id >= 0 && id < n_experts, "load-balancing loss: expert ", id, " of ", n_experts);
-        chosen_[static_cast<std::size_t>(id)] += 1;  // the sum over k of f needs no k
       }
+    }
+    for (Index t = 0; t < logits.dim(0); ++t) {
+      for (const ExpertId id : experts.row_span(t)) chosen_[static_cast<std::size_t>(id)] += 1;  // f needs no k
       const auto row = logits.row_span(t);
       const auto largest = static_cast<double>(*std::max_element(row.begin(), row.end()));
       double total = 0;

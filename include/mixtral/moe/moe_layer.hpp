@@ -19,8 +19,13 @@ inline void gather(const DispatchPlan& plan, TensorView<const float, 2> x, Tenso
 
 // Runs every expert of the plan on its rows, all experts together in two parallel sections: what one expert
 // leaves idle another uses.  rows, outputs [n * k, dim], grouped by expert
+// Throws Error(kInvalidArgument) on shapes that do not fit.
 inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> experts, const DispatchPlan& plan,
                         TensorView<const float, 2> rows, TensorView<float, 2> outputs) {
+  ops::detail::require_same_shape("run_experts", "rows", rows, "outputs", outputs);
+  require(rows.dim(0) == plan.n_rows() && static_cast<Index>(experts.size()) == plan.n_experts(),
+          "run_experts: ", rows.dim(0), " rows and ", experts.size(), " experts for a plan of ", plan.n_rows(),
+          " rows and ", plan.n_experts(), " experts");
   const ScratchScope scope(ctx.scratch);
   Index hidden_dim = 0, most_rows = 0, most_task_rows = 0, n_used = 0;
   auto* used = ctx.scratch.take<Index>(plan.n_experts());
@@ -77,11 +82,13 @@ inline void combine(const OpContext& ctx, const DispatchPlan& plan, TensorView<c
 }
 
 // x += the weighted outputs of the chosen experts on h.  h [n, dim] (normed), x [n, dim] (residual stream)
+// Throws Error(kInvalidArgument) on shapes that do not fit or an expert that does not exist; x is then unchanged.
 inline void moe_layer(const OpContext& ctx, std::span<const ExpertWeights> experts, const RouterOutput& routing,
                       DispatchPlan& plan, TensorView<const float, 2> h, TensorView<float, 2> x) {
   ops::detail::require_same_shape("moe_layer", "h", h, "x", x);
-  require(routing.experts.dim(0) == h.dim(0), "moe_layer: routing of ", routing.experts.dim(0), " tokens for ",
-          h.dim(0), " rows");
+  require(routing.experts.dim(0) == h.dim(0) && routing.weights.shape() == routing.experts.shape(),
+          "moe_layer: experts ", shape_text(routing.experts.shape()), ", weights ", shape_text(routing.weights.shape()),
+          " for ", h.dim(0), " rows");
   plan.build(routing.experts, static_cast<Index>(experts.size()));
   const ScratchScope scope(ctx.scratch);
   const auto rows = ctx.scratch.matrix<float>(plan.n_rows(), h.dim(1));

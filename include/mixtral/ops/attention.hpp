@@ -19,6 +19,7 @@ struct KvLayout {
   Index n_layers = 0, n_kv_heads = 0, head_dim = 0;
 
   Index v_stride() const noexcept { return (head_dim + simd::kLanes - 1) / simd::kLanes * simd::kLanes; }
+  bool operator==(const KvLayout&) const = default;
   Index head_floats() const noexcept { return kPositions * (head_dim + v_stride()); }
   Index page_floats() const noexcept { return n_layers * n_kv_heads * head_floats(); }
   Index k_offset(Index layer, Index head) const noexcept { return (layer * n_kv_heads + head) * head_floats(); }
@@ -54,6 +55,7 @@ inline void attention(const OpContext& ctx, TensorView<const float, 2> q, std::s
   require(group > 0 && q.dim(1) == group * kv.n_kv_heads * kv.head_dim && static_cast<Index>(rows.size()) == q.dim(0),
           "attention: q is ", shape_text(q.shape()), " for ", rows.size(), " rows, ", kv.n_kv_heads,
           " key/value heads of ", kv.head_dim);
+  require(layer >= 0 && layer < kv.n_layers, "attention: layer ", layer, " of ", kv.n_layers);
   const Index padded = kv.v_stride(), n_heads = group * kv.n_kv_heads;
   const ScratchScope scope(ctx.scratch);
   // The kernel writes whole registers: heads of other sizes go through a padded copy.

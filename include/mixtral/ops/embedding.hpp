@@ -14,6 +14,7 @@ inline void embedding(const OpContext& ctx, const MatrixView& table, std::span<c
                       TensorView<float, 2> y) {
   require(y.dim(0) == static_cast<Index>(ids.size()) && y.dim(1) == table.cols, "embedding: y is ",
           shape_text(y.shape()), ", expected [", ids.size(), ", ", table.cols, "]");
+  detail::require_weights("embedding", table);
   for (Index t = 0; t < y.dim(0); ++t) {
     const TokenId id = ids[static_cast<std::size_t>(t)];
     require(id >= 0 && id < table.rows, "embedding: token ", id, " at index ", t, " is outside the vocabulary of ",
@@ -25,7 +26,7 @@ inline void embedding(const OpContext& ctx, const MatrixView& table, std::span<c
 // The same for known types; T float, bf16, f16 or double.
 template <class W, class T>
 void embedding(const OpContext& ctx, TensorView<const W, 2> table, std::span<const TokenId> ids, TensorView<T, 2> y) {
-  if constexpr (std::is_same_v<T, float>) {
+  if constexpr (std::is_same_v<T, float> && detail::kHasKernels<W>) {
     embedding(ctx, MatrixView(table), ids, y);
   } else {
     require(y.dim(0) == static_cast<Index>(ids.size()) && y.dim(1) == table.dim(1), "embedding: y is ",

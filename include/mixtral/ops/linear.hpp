@@ -40,7 +40,7 @@ inline void linear_task(const KernelTable& table, const MatrixView& w, TensorVie
 inline void require_linear(const MatrixView& w, TensorView<const float, 2> x, TensorView<float, 2> y) {
   require(x.dim(1) == w.cols && y.dim(1) == w.rows && x.dim(0) == y.dim(0), "linear: w is [", w.rows, ", ", w.cols,
           "], x is ", shape_text(x.shape()), ", y is ", shape_text(y.shape()));
-  require(static_cast<int>(w.dtype) < kWeightDTypes, "linear: ", name_of(w.dtype), " weights");
+  require_weights("linear", w);
 }
 
 }  // namespace detail
@@ -76,17 +76,17 @@ template <class W, class T>
 void linear(const OpContext& ctx, TensorView<const W, 2> w, TensorView<const T, 2> x, TensorView<T, 2> y) {
   require(x.dim(1) == w.dim(1) && y.dim(1) == w.dim(0) && x.dim(0) == y.dim(0), "linear: w is ", shape_text(w.shape()),
           ", x is ", shape_text(x.shape()), ", y is ", shape_text(y.shape()));
-  if constexpr (std::is_same_v<T, float> && !std::is_same_v<W, double>) {
+  if constexpr (!detail::kHasKernels<T> || !detail::kHasKernels<W>) {
+    reference::linear(w, x, y);
+  } else if constexpr (std::is_same_v<T, float>) {
     linear(ctx, MatrixView(w), x, y);
-  } else if constexpr (detail::kHasKernels<T> && !std::is_same_v<W, double>) {
+  } else {
     const ScratchScope scope(ctx.scratch);
     const auto wide_x = ctx.scratch.matrix<float>(x.dim(0), x.dim(1));
     const auto wide_y = ctx.scratch.matrix<float>(y.dim(0), y.dim(1));
     for (Index t = 0; t < x.dim(0); ++t) detail::as_float(ctx.table, x.row(t), x.dim(1), wide_x.row(t));
     linear(ctx, MatrixView(w), wide_x, wide_y);
     for (Index t = 0; t < y.dim(0); ++t) detail::from_float(wide_y.row(t), y.dim(1), y.row(t));
-  } else {
-    reference::linear(w, x, y);
   }
 }
 

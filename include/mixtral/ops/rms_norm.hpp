@@ -15,6 +15,7 @@ inline void rms_norm(const OpContext& ctx, TensorView<const float, 2> x, const M
   detail::require_same_shape("rms_norm", "x", x, "y", y);
   require(weight.rows == 1 && weight.cols == x.dim(1), "rms_norm: weight is [", weight.rows, ", ", weight.cols,
           "], expected [1, ", x.dim(1), "]");
+  detail::require_weights("rms_norm", weight);
   const ScratchScope scope(ctx.scratch);
   float* wide = ctx.scratch.take<float>(weight.cols);
   ctx.table.widen[static_cast<int>(weight.dtype)](weight.data, weight.cols, wide);
@@ -29,7 +30,7 @@ void rms_norm(const OpContext& ctx, TensorView<const T, 2> x, std::span<const W>
   const auto dim = static_cast<Index>(weight.size());
   require(x.dim(1) == dim, "rms_norm: x is ", shape_text(x.shape()), ", weight has ", dim, " elements");
   detail::require_same_shape("rms_norm", "x", x, "y", y);
-  if constexpr (!detail::kHasKernels<T>) {
+  if constexpr (!detail::kHasKernels<T> || !detail::kHasKernels<W>) {
     reference::rms_norm(x, weight, eps, y);
   } else {
     const ScratchScope scope(ctx.scratch);

@@ -34,8 +34,10 @@ inline void rope_angles(std::span<const Index> positions, Index head_dim, double
 // Rotates every head of every row in place.  x [n, n_heads * head_dim]
 inline void rope(const OpContext& ctx, TensorView<float, 2> x, const RopeAngles& angles, RopePairing pairing) {
   const Index head_dim = 2 * angles.cos.dim(1);
-  require(x.dim(0) == angles.cos.dim(0) && head_dim > 0 && x.dim(1) % head_dim == 0, "rope: x is ",
-          shape_text(x.shape()), ", the angles are ", shape_text(angles.cos.shape()));
+  require(x.dim(0) == angles.cos.dim(0) && head_dim > 0 && x.dim(1) % head_dim == 0 &&
+              angles.sin.shape() == angles.cos.shape(),
+          "rope: x is ", shape_text(x.shape()), ", cos is ", shape_text(angles.cos.shape()), ", sin is ",
+          shape_text(angles.sin.shape()));
   const auto rotate = pairing == RopePairing::kHalfSplit ? ctx.table.rope_half_split : ctx.table.rope_interleaved;
   ctx.executor.parallel_for(x.dim(0), [&](Index t, int) {
     for (Index h = 0; h < x.dim(1); h += head_dim) rotate(x.row(t) + h, angles.cos.row(t), angles.sin.row(t), head_dim);
@@ -46,8 +48,9 @@ inline void rope(const OpContext& ctx, TensorView<float, 2> x, const RopeAngles&
 template <class T>
 void rope(const OpContext& ctx, TensorView<T, 2> x, std::span<const Index> positions, Index head_dim, double theta,
           RopePairing pairing) {
-  require(static_cast<Index>(positions.size()) == x.dim(0) && head_dim > 0 && x.dim(1) % head_dim == 0, "rope: x is ",
-          shape_text(x.shape()), ", ", positions.size(), " positions, head_dim ", head_dim);
+  require(
+      static_cast<Index>(positions.size()) == x.dim(0) && head_dim > 0 && head_dim % 2 == 0 && x.dim(1) % head_dim == 0,
+      "rope: x is ", shape_text(x.shape()), ", ", positions.size(), " positions, head_dim ", head_dim);
   if constexpr (!detail::kHasKernels<T>) {
     reference::rope(x, positions, head_dim, theta, pairing == RopePairing::kInterleaved);
   } else {

@@ -1,14 +1,13 @@
 // How an op applies a float32 row kernel to rows of any element type.
 #pragma once
 
-#include "mixtral/core/dtype.hpp"
-#include "mixtral/core/tensor.hpp"
+#include "mixtral/core/matrix_view.hpp"
 #include "mixtral/ops/context.hpp"
 #include "mixtral/ops/reference.hpp"
 
 namespace mixtral::ops::detail {
 
-// The element types of activations that the kernels serve; double goes to the reference.
+// The element types that the kernels serve; double goes to the reference.
 template <class T>
 inline constexpr bool kHasKernels = !std::is_same_v<T, double>;
 
@@ -32,6 +31,11 @@ const float* as_float(const KernelTable& table, const T* row, Index n, float* sc
 template <class T>
 void from_float(const float* in, Index n, T* out) noexcept {
   for (Index i = 0; i < n; ++i) reference::assign(out[i], in[i]);
+}
+
+// Only the types of weights have kernels; a view may look at any type.
+inline void require_weights(const char* op, const MatrixView& w) {
+  require(static_cast<int>(w.dtype) < kWeightDTypes, op, ": ", name_of(w.dtype), " weights");
 }
 
 template <class A, class B, int R>
