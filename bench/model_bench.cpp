@@ -60,8 +60,7 @@ Model synthetic_model(const ModelConfig& config) {
 // In memory with huge pages, or mapped from the file of --model as a user's would be.
 Model open_model(const Options& o) {
   if (o.model.empty()) return synthetic_model(mixtral_8x7b(o.layers));
-  Checkpoint checkpoint = load_huggingface(o.model);
-  return {checkpoint.config, checkpoint.weights};
+  return load_huggingface(o.model);
 }
 
 // One measured quantity and its ceiling before and after.

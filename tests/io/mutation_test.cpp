@@ -26,15 +26,15 @@ constexpr std::size_t kLargestAllocation = std::size_t{64} << 20;
 
 // What a loaded model must survive: every byte of every weight is used. Broken numbers may end in an Error.
 void run_step(const Checkpoint& checkpoint) {
-  const Model model{checkpoint.config, checkpoint.weights};
   static const KernelTable table = make_table(best_isa());
   SerialExecutor executor;
-  Session session(model, table, executor, {.max_positions = std::min<Index>(model.config.max_positions, 64)});
+  Session session(checkpoint, table, executor,
+                  {.max_positions = std::min<Index>(checkpoint.config.max_positions, 64)});
   session.feed(0);
-  if (session.max_positions() > 1) session.feed(static_cast<TokenId>(model.config.vocab_size - 1));
+  if (session.max_positions() > 1) session.feed(static_cast<TokenId>(checkpoint.config.vocab_size - 1));
   try {
     session.eval();
-    CHECK(static_cast<Index>(session.logits().size()) == model.config.vocab_size);
+    CHECK(static_cast<Index>(session.logits().size()) == checkpoint.config.vocab_size);
   } catch (const Error& error) {  // logits of the router that are no numbers
     CHECK(std::string_view(error.what()).find("router: ") == 0);
   }

@@ -15,15 +15,10 @@ using namespace mixtral;
 namespace {
 
 struct Tiny {
-  Model model;
+  Model model = load_huggingface(test::tiny_dir());
   Tokenizer tokenizer = Tokenizer::load(test::tiny_dir());
   KernelTable table = make_table(best_isa());
   OpenMpExecutor executor{2};
-
-  Tiny() {
-    Checkpoint checkpoint = load_huggingface(test::tiny_dir());
-    model = {checkpoint.config, checkpoint.weights};
-  }
   std::vector<TokenId> ids(std::string_view text) const {
     std::vector<TokenId> out = tokenizer.encode(text);
     out.insert(out.begin(), model.config.bos_id);

@@ -14,10 +14,7 @@ using namespace mixtral;
 namespace {
 
 const Model& model_b() {  // sliding window 16
-  static const Model model = [] {
-    Checkpoint checkpoint = load_huggingface(test::golden_dir() / "models/B");
-    return Model{checkpoint.config, checkpoint.weights};
-  }();
+  static const Model model = load_huggingface(test::golden_dir() / "models/B");
   return model;
 }
 
