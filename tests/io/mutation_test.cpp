@@ -30,7 +30,8 @@ void run_step(const Checkpoint& checkpoint) {
   static const KernelTable table = make_table(best_isa());
   SerialExecutor executor;
   Session session(model, table, executor, {.max_positions = std::min<Index>(model.config.max_positions, 64)});
-  session.feed(std::vector<TokenId>{0, static_cast<TokenId>(model.config.vocab_size - 1)});
+  session.feed(0);
+  if (session.max_positions() > 1) session.feed(static_cast<TokenId>(model.config.vocab_size - 1));
   try {
     session.eval();
     CHECK(static_cast<Index>(session.logits().size()) == model.config.vocab_size);
