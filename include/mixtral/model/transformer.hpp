@@ -46,6 +46,11 @@ inline void require_step(const Model& model, const StepInput& in, const KvCache&
     require(in.positions[t] >= cache.length(in.slots[t]) && in.positions[t] < cache.capacity(in.slots[t]), "step: row ",
             t, " is at position ", in.positions[t], ", slot ", in.slots[t], " has positions [",
             cache.length(in.slots[t]), ", ", cache.capacity(in.slots[t]), ") reserved");
+    // The slot's row before this one, usually the neighbour.
+    std::size_t before = t;
+    while (before > 0 && in.slots[before - 1] != in.slots[t]) --before;
+    require(before == 0 || in.positions[t] == in.positions[before - 1] + 1, "step: row ", t, " is at position ",
+            in.positions[t], ", the row of slot ", in.slots[t], " before it at another than ", in.positions[t] - 1);
   }
 }
 

@@ -1,0 +1,379 @@
+#include "mixtral/model/transformer.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+
+#include "support/allocations.hpp"
+#include "support/budgets.hpp"
+#include "support/contexts.hpp"
+#include "support/error_of.hpp"
+#include "support/models.hpp"
+
+using namespace mixtral;
+using test::Host;
+
+namespace {
+
+// Two layers deep: each adds the errors of its dot products to a residual stream of a few units.
+constexpr test::Budget kSmallModel{"a small model in float32", 1e-4, 1e-4};
+
+ModelConfig config_of(Index dim, Index n_heads, Index n_kv_heads, Index head_dim, Index n_experts, Index k) {
+  ModelConfig c = test::small_config();
+  c.dim = dim;
+  c.n_heads = n_heads;
+  c.n_kv_heads = n_kv_heads;
+  c.head_dim = head_dim;
+  c.n_experts = n_experts;
+  c.n_experts_per_tok = k;
+  return c;
+}
+
+struct NamedConfig {
+  std::string name;
+  ModelConfig config;
+};
+
+std::vector<NamedConfig> configs() {
+  std::vector<NamedConfig> out = {
+      {"grouped, 8 experts top 2", test::small_config()},
+      {"explicit head_dim, multi-query, 3 experts top 3, tied", config_of(40, 3, 1, 16, 3, 3)},
+      {"head_dim 10, full attention, 1 expert, window 16", config_of(24, 6, 6, 10, 1, 1)},
+      {"head_dim 2, multi-query, 17 experts top 2, window 1, interleaved", config_of(16, 5, 1, 2, 17, 2)},
+      {"head_dim 34, 8 experts top 1, window 33, tied", config_of(48, 2, 2, 34, 8, 1)},
+      {"odd dim, 8 experts top 3, window 31", config_of(33, 4, 2, 16, 8, 3)},
+  };
+  out[1].config.tied_embeddings = out[4].config.tied_embeddings = true;
+  out[2].config.sliding_window = 16;
+  out[3].config.sliding_window = 1;
+  out[3].config.rope_pairing = RopePairing::kInterleaved;
+  out[4].config.sliding_window = 33;
+  out[5].config.sliding_window = 31;
+  return out;
+}
+
+template <class F>
+void for_each_config(F&& f) {
+  for (const NamedConfig& c : configs()) {
+    const std::string config_name = c.name;
+    CAPTURE(config_name);
+    test::Random random(91);
+    const test::RandomModel m(c.config);
+    f(m.model, test::random_tokens(random, 70, c.config));
+  }
+}
+
+// Logits of all positions, the whole sequence in one step.
+Matrix<float> run_whole(const Model& model, const std::vector<TokenId>& tokens, const KernelTable& table,
+                        Executor& executor) {
+  Host host(model, table, executor);
+  const std::size_t s = host.add(tokens);
+  host.step({{s, static_cast<Index>(tokens.size())}});
+  Matrix<float> out(host.logits(s).shape());
+  std::copy_n(host.logits(s).data(), out.size(), out.data());
+  return out;
+}
+Matrix<float> run_reference(const Model& model, const std::vector<TokenId>& tokens) {
+  SerialExecutor serial;
+  return run_whole(model, tokens, test::reference_table(), serial);
+}
+
+// Throws at the call with this number.
+class ThrowingObserver final : public ForwardObserver {
+ public:
+  explicit ThrowingObserver(int at) : at_(at) {}
+  void on_embedding(TensorView<const float, 2>) override { count(); }
+  void on_attention(Index, TensorView<const float, 2>) override { count(); }
+  void on_routing(Index, const RouterOutput&) override { count(); }
+  void on_layer(Index, TensorView<const float, 2>) override { count(); }
+  void on_final_norm(TensorView<const float, 2>) override { count(); }
+
+ private:
+  void count() {
+    if (at_-- == 0) throw std::runtime_error("observer");
+  }
+  int at_;
+};
+
+}  // namespace
+
+TEST_CASE("the forward pass agrees with the double oracle, for every kind of model") {
+  for_each_config([](const Model& model, const std::vector<TokenId>& tokens) {
+    const auto want = test::forward_oracle(model, tokens);
+    test::for_each_table_and_native([&](const KernelTable& table) {
+      SerialExecutor serial;
+      test::check_close(run_whole(model, tokens, table, serial), want, kSmallModel);
+    });
+  });
+}
+
+TEST_CASE("every table gives the same bits, however the prompt is split") {
+  for_each_config([](const Model& model, const std::vector<TokenId>& tokens) {
+    const auto want = run_reference(model, tokens);
+    test::Random random(92);
+    test::for_each_table([&](const KernelTable& table) {
+      SerialExecutor serial;
+      CHECK(test::same_bits(run_whole(model, tokens, table, serial), want));
+      for (const Index longest : {1, 5, 40}) {
+        CAPTURE(longest);
+        Host host(model, table, serial);
+        const std::size_t s = host.add(tokens);
+        while (!host.done(s)) host.step({{s, random.index(1, std::min(longest, host.left(s)))}});
+        CHECK(test::same_bits(host.logits(s), want));
+      }
+    });
+  });
+}
+
+TEST_CASE("a sequence has the same bits alone and in any batch") {
+  for_each_config([](const Model& model, const std::vector<TokenId>& tokens) {
+    const std::vector<std::vector<TokenId>> sequences = {
+        tokens, {tokens.begin(), tokens.begin() + 5}, {tokens.rbegin(), tokens.rbegin() + 37}};
+    std::vector<Matrix<float>> want;
+    for (const auto& sequence : sequences) want.push_back(run_reference(model, sequence));
+    test::Random random(93);
+    test::for_each_table([&](const KernelTable& table) {
+      for (const bool interleaved : {false, true}) {
+        CAPTURE(interleaved);
+        SerialExecutor serial;
+        Host host(model, table, serial);
+        for (const auto& sequence : sequences) host.add(sequence);
+        while (!(host.done(0) && host.done(1) && host.done(2))) {
+          std::vector<test::Piece> pieces;
+          for (const std::size_t s : {2u, 0u, 1u}) {
+            if (!host.done(s)) pieces.push_back({s, random.index(0, std::min<Index>(12, host.left(s)))});
+          }
+          host.step(pieces, interleaved);
+        }
+        for (std::size_t s = 0; s < 3; ++s) CHECK(test::same_bits(host.logits(s), want[s]));
+      }
+    });
+  });
+}
+
+TEST_CASE("any number of workers of any kind gives the same bits, and more than one of them works") {
+  // Wide enough for several tasks in each matrix product.
+  ModelConfig c = config_of(32, 8, 4, 64, 8, 2);
+  c.hidden_dim = 600;
+  c.vocab_size = 1500;
+  const test::RandomModel m(c);
+  test::Random random(94);
+  const auto tokens = test::random_tokens(random, 20, c);
+  const auto want = run_reference(m.model, tokens);
+
+  class Watched final : public Executor {
+   public:
+    explicit Watched(Executor& inner) : inner_(inner) {}
+    int n_workers() const noexcept override { return inner_.n_workers(); }
+    void parallel_for(Index n_tasks, Task task) override {
+      inner_.parallel_for(n_tasks, [&](Index i, int worker) {
+        seen[worker] = true;
+        task(i, worker);
+      });
+    }
+    std::atomic<bool> seen[3]{};
+
+   private:
+    Executor& inner_;
+  };
+  const KernelTable table = make_table(best_isa());
+  test::for_each_executor([&](Executor& executor) {
+    Watched watched(executor);
+    // A worker may wake too late for one pass: repeat until another has taken part.
+    for (int i = 0; i < 200; ++i) {
+      CHECK(test::same_bits(run_whole(m.model, tokens, table, watched), want));
+      if (executor.n_workers() == 1 || watched.seen[1]) break;
+    }
+    CHECK(watched.seen[0]);
+    if (executor.n_workers() > 1) CHECK(watched.seen[1]);
+  });
+}
+
+TEST_CASE("an exception in the middle of a step, roll back, and a second try gives the same bits") {
+  const test::RandomModel m(test::small_config());
+  test::Random random(95);
+  const auto tokens = test::random_tokens(random, 40, m.model.config);
+  const auto want = run_reference(m.model, tokens);
+  test::for_each_table([&](const KernelTable& table) {
+    SerialExecutor serial;
+    for (int at = 0; at < 8; ++at) {
+      CAPTURE(at);
+      Host host(m.model, table, serial);
+      const std::size_t s = host.add(tokens);
+      host.step({{s, 25}});
+      ThrowingObserver observer(at);
+      CHECK_THROWS_WITH(host.step({{s, 15}}, false, &observer), "observer");
+      CHECK(host.length(s) == 25);
+      host.step({{s, 15}});
+      CHECK(test::same_bits(host.logits(s), want));
+    }
+  });
+}
+
+TEST_CASE("memory refused anywhere in a step, roll back, and a second try gives the same bits") {
+  const test::RandomModel m(test::small_config());
+  test::Random random(96);
+  const auto tokens = test::random_tokens(random, 40, m.model.config);
+  const auto want = run_reference(m.model, tokens);
+  const KernelTable table = make_table(best_isa());
+  SerialExecutor serial;
+  for (std::size_t nth = 0;; ++nth) {
+    Host host(m.model, table, serial);
+    const std::size_t s = host.add(tokens);
+    bool refused = false;
+    {
+      const test::FailingAllocation failure(nth);
+      try {
+        host.step({{s, 40}});
+      } catch (const std::bad_alloc&) {
+        refused = true;
+      }
+    }
+    if (!refused) {
+      CHECK(nth > 5);
+      break;
+    }
+    CHECK(host.length(s) == 0);
+    host.step({{s, 40}});
+    CHECK(test::same_bits(host.logits(s), want));
+  }
+}
+
+TEST_CASE("after truncation a sequence goes on as if the tail had never been") {
+  ModelConfig c = test::small_config();
+  c.sliding_window = 20;
+  const test::RandomModel m(c);
+  test::Random random(97);
+  const auto tokens = test::random_tokens(random, 70, c);
+  const auto want = run_reference(m.model, tokens);
+  SerialExecutor serial;
+  const KernelTable table = make_table(best_isa());
+  Host host(m.model, table, serial);
+  const std::size_t s = host.add(tokens);
+  for (const Index back : {50, 33, 32, 31, 1, 0}) {
+    host.step({{s, host.left(s)}});
+    host.truncate(s, back);
+  }
+  host.step({{s, 70}});
+  CHECK(test::same_bits(host.logits(s), want));
+}
+
+TEST_CASE("steady decoding allocates nothing") {
+  const test::RandomModel m(test::small_config());
+  test::Random random(98);
+  SerialExecutor serial;
+  const KernelTable table = make_table(best_isa());
+  Host host(m.model, table, serial);
+  const std::size_t a = host.add(test::random_tokens(random, 30, m.model.config));
+  const std::size_t b = host.add(test::random_tokens(random, 30, m.model.config));
+  host.step({{a, 5}, {b, 1}});
+  host.step({{a, 1}, {b, 1}});
+  const std::size_t before = test::allocations();
+  const std::vector<test::Piece> pieces = {{a, 1}, {b, 1}};
+  const std::size_t with_pieces = test::allocations();
+  for (int i = 0; i < 20; ++i) host.step(pieces);
+  CHECK(test::allocations() == with_pieces);
+  CHECK(with_pieces == before + 1);
+}
+
+TEST_CASE("the observer sees the steps of the model in order, with their shapes") {
+  class Recorder final : public ForwardObserver {
+   public:
+    void on_embedding(TensorView<const float, 2> x) override { log += str("embedding", shape_text(x.shape()), " "); }
+    void on_attention(Index l, TensorView<const float, 2> x) override {
+      log += str("attention", l, shape_text(x.shape()), " ");
+    }
+    void on_routing(Index l, const RouterOutput& r) override {
+      log += str("routing", l, shape_text(r.logits.shape()), shape_text(r.experts.shape()),
+                 shape_text(r.weights.shape()), " ");
+    }
+    void on_layer(Index l, TensorView<const float, 2> x) override {
+      log += str("layer", l, shape_text(x.shape()), " ");
+    }
+    void on_final_norm(TensorView<const float, 2> x) override { log += str("norm", shape_text(x.shape())); }
+    std::string log;
+  };
+  const test::RandomModel m(test::small_config());
+  SerialExecutor serial;
+  const KernelTable table = make_table(best_isa());
+  Host host(m.model, table, serial);
+  const std::size_t s = host.add({1, 2, 3});
+  Recorder recorder;
+  host.step({{s, 3}}, false, &recorder);
+  CHECK(recorder.log ==
+        "embedding[3, 32] attention0[3, 32] routing0[3, 8][3, 2][3, 2] layer0[3, 32] attention1[3, 32] "
+        "routing1[3, 8][3, 2][3, 2] layer1[3, 32] norm[3, 32]");
+}
+
+TEST_CASE("a step may have no tokens, or want no logits, or want some in any order") {
+  const test::RandomModel m(test::small_config());
+  const std::vector<TokenId> tokens = {4, 9, 7};
+  const auto want = run_reference(m.model, tokens);
+  test::SerialContext c(test::reference_table());
+  KvCache cache(kv_layout(m.model.config), 1, 4);
+  const SlotId s = cache.open();
+  const std::vector<Index> positions = {0, 1, 2}, order = {2, 0, 2};
+  const std::vector<SlotId> slots = {s, s, s};
+  Forward forward;
+  CHECK_NOTHROW(forward(c.op, m.model, {}, cache, {}));
+  cache.reserve(s, 3);
+  CHECK_NOTHROW(forward(c.op, m.model, {tokens, positions, slots, {}}, cache, {}));
+  Matrix<float> logits(Shape<2>{{3, 50}});
+  forward(c.op, m.model, {tokens, positions, slots, order}, cache, logits.view());
+  for (Index i = 0; i < 3; ++i) {
+    CHECK(test::same_bits(logits.view().row_span(i), want.view().row_span(order[static_cast<std::size_t>(i)])));
+  }
+}
+
+TEST_CASE("a step that does not fit is refused with the row and the numbers, and the cache is unchanged") {
+  const test::RandomModel m(test::small_config());
+  const test::SerialContext c;
+  KvCache cache(kv_layout(m.model.config), 2, 4);
+  const SlotId s = cache.open();
+  cache.reserve(s, 2);
+  cache.commit(s, 2);
+  cache.reserve(s, 3);
+  Forward forward;
+  using Tokens = std::vector<TokenId>;
+  using Positions = std::vector<Index>;
+  const auto refuse = [&](const Tokens& tokens, const Positions& positions, const std::vector<SlotId>& slots,
+                          const Positions& rows, const char* part) {
+    Matrix<float> logits(Shape<2>{{static_cast<Index>(rows.size()), 50}});
+    CHECK(test::names(test::error_of([&] {
+                        forward(c.op, m.model, {tokens, positions, slots, rows}, cache, logits.view());
+                      }),
+                      part));
+    CHECK(cache.length(s) == 2);
+    CHECK(cache.capacity(s) == 5);
+  };
+  refuse({1, 2}, {2}, {s, s}, {}, "2 tokens, 1 positions");
+  refuse({1, 2}, {2, 3}, {s}, {}, "1 slots");
+  refuse({1}, {1}, {s}, {}, "row 0 is at position 1");
+  refuse({1}, {5}, {s}, {}, "row 0 is at position 5");
+  refuse({1}, {-1}, {s}, {}, "row 0 is at position -1");
+  refuse({1}, {2}, {s + 1}, {}, "slot 1 is not open");
+  refuse({1}, {2}, {-1}, {}, "slot -1 is not open");
+  refuse({1, 1}, {2, 2}, {s, s}, {}, "row 1 is at position 2");
+  refuse({1, 1}, {2, 4}, {s, s}, {}, "row 1 is at position 4");
+  refuse({1, 1}, {3, 2}, {s, s}, {}, "row 1 is at position 2");
+  refuse({1, 50}, {2, 3}, {s, s}, {}, "token 50 at index 1");
+  refuse({-1}, {2}, {s}, {}, "token -1");
+  refuse({1}, {2}, {s}, {1}, "logits of row 1 of 1");
+  refuse({1}, {2}, {s}, {-1}, "logits of row -1");
+
+  Matrix<float> narrow(Shape<2>{{1, 49}});
+  const Tokens tokens = {1};
+  const Positions positions = {2}, rows = {0};
+  const std::vector<SlotId> slots = {s};
+  const StepInput in{tokens, positions, slots, rows};
+  CHECK(test::names(test::error_of([&] { forward(c.op, m.model, in, cache, narrow.view()); }), "[1, 49]"));
+  test::error_of([&] { forward(c.op, m.model, in, cache, {}); });
+  for (const KvLayout other : {KvLayout{1, 2, 8}, KvLayout{2, 1, 8}, KvLayout{2, 2, 6}}) {
+    KvCache foreign(other, 1, 4);
+    foreign.reserve(foreign.open(), 5);
+    Matrix<float> logits(Shape<2>{{1, 50}});
+    CHECK(test::names(test::error_of([&] { forward(c.op, m.model, in, foreign, logits.view()); }), "another model"));
+  }
+}

@@ -1,0 +1,66 @@
+#include "mixtral/model/weights.hpp"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "support/error_of.hpp"
+#include "support/models.hpp"
+
+using namespace mixtral;
+
+TEST_CASE("the list names every tensor once and reaches a view of its own for each") {
+  const ModelConfig c = test::small_config();
+  Weights weights(c);
+  std::set<std::string> names;
+  std::set<const MatrixView*> views;
+  for_each_tensor(c, [&](const TensorSlot& slot, const Shape<2>&) {
+    names.insert(slot_name(slot));
+    views.insert(&weights.at(slot));
+  });
+  const std::size_t want = 3 + 2 * (7 + 3 * 8);
+  CHECK(names.size() == want);
+  CHECK(views.size() == want);
+  CHECK(names.count("layers.1.experts.5.w2") == 1);
+  CHECK(names.count("layers.0.gate") == 1);
+  CHECK(names.count("final_norm") == 1);
+}
+
+TEST_CASE("a model with tied embeddings has no head") {
+  ModelConfig c = test::small_config();
+  c.tied_embeddings = true;
+  for_each_tensor(c, [&](const TensorSlot& slot, const Shape<2>&) { CHECK(slot.kind != TensorKind::kHead); });
+}
+
+TEST_CASE("validation names the tensor that is missing or has another shape") {
+  test::RandomModel m(test::small_config());
+  const auto refuse = [&](const TensorSlot& slot, const MatrixView& view) {
+    const MatrixView kept = m.model.weights.at(slot);
+    m.model.weights.at(slot) = view;
+    const Error error = test::error_of([&] { validate(m.model.weights, m.model.config); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(test::names(error, slot_name(slot)));
+    m.model.weights.at(slot) = kept;
+  };
+  for_each_tensor(m.model.config, [&](const TensorSlot& slot, const Shape<2>&) { refuse(slot, {}); });
+  const TensorSlot w1{TensorKind::kW1, 1, 3};
+  refuse(w1, m.model.weights.at(w1).rows_from(0, 47));
+  CHECK_NOTHROW(validate(m.model.weights, m.model.config));
+}
+
+TEST_CASE("Mixtral 8x7B has 46.7 billion parameters, of which 12.9 work on one token") {
+  ModelConfig c;
+  c.dim = 4096;
+  c.hidden_dim = 14336;
+  c.n_layers = 32;
+  c.n_heads = 32;
+  c.n_kv_heads = 8;
+  c.head_dim = 128;
+  c.n_experts = 8;
+  c.n_experts_per_tok = 2;
+  c.vocab_size = 32000;
+  c.max_positions = 32768;
+  c.validate();
+  CHECK(count_parameters(c).total == 46702792704);
+  CHECK(count_parameters(c).active == 12879925248);
+}
