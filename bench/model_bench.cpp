@@ -74,8 +74,11 @@ struct Sample {
 
 Json summary(std::vector<Sample> samples, double per_token, const char* unit) {
   const std::size_t all = samples.size();
+  Json raw = Json::array();
+  for (const Sample& s : samples)
+    raw.push_back({{"rate", s.value / 1e9}, {"before", s.ceiling_before / 1e9}, {"after", s.ceiling_after / 1e9}});
   std::erase_if(samples, [](const Sample& s) { return !s.steady(); });
-  Json out = {{"runs", samples.size()}, {"dropped", all - samples.size()}, {"unit", unit}};
+  Json out = {{"runs", samples.size()}, {"dropped", all - samples.size()}, {"unit", unit}, {"samples", raw}};
   if (samples.empty()) return out;
   const auto median = [&](auto of) {
     std::vector<double> v;

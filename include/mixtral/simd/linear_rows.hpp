@@ -23,17 +23,20 @@ struct LinearArgs {
   Index tokens;
 };
 
-// The register tile: tile rows * tile tokens sums (times the registers of a Lanes) and one operand of each
-// kind must fit into the registers. AVX-512: 24 + 4 + 1 of 32. AVX2: 2 * 6 + 2 + 1 of 16. It also needs 8
-// sums to hide the latency of the multiply-add (4 cycles, 2 a cycle), which AVX2 has in its 12 half Lanes.
+// The register tile of many tokens: one part of its sums (a register each) and one operand of each kind must
+// fit into the registers. AVX-512: 24 + 4 + 1 of 32. AVX2: 12 + 3 + 1 of 16. At least 8 sums hide the latency of
+// the multiply-add (4 cycles, 2 a cycle). Up to kNarrowTokens tokens stream the weights instead, with as many
+// whole Lanes of sums as fit beside the tokens' Lanes (AVX-512: 24; AVX2: 4, of two registers each).
 template <class Arch, class = void>
 struct Blocking {
-  static constexpr int kTileRows = 2, kTileTokens = 3;
+  static constexpr int kTileRows = 4, kTileTokens = 3, kNarrowTokens = 2;
+  static constexpr unsigned kNarrowSums = 4;
 };
 #if XSIMD_WITH_AVX512F
 template <class Arch>
 struct Blocking<Arch, std::enable_if_t<std::is_base_of_v<xsimd::avx512f, Arch>>> {
-  static constexpr int kTileRows = 4, kTileTokens = 6;
+  static constexpr int kTileRows = 4, kTileTokens = 6, kNarrowTokens = 4;
+  static constexpr unsigned kNarrowSums = 24;
 };
 #endif
 
@@ -76,8 +79,7 @@ void narrow_block(const LinearArgs& a, Index r0) noexcept {
 // several memory streams.
 template <class Arch, class W, int T>
 void narrow(const LinearArgs& a) noexcept {
-  constexpr unsigned kSums = Blocking<Arch>::kTileRows * Blocking<Arch>::kTileTokens;
-  constexpr int R = static_cast<int>(std::bit_floor(std::min(8u, kSums / T)));
+  constexpr int R = static_cast<int>(std::bit_floor(std::min(8u, Blocking<Arch>::kNarrowSums / T)));
   Index r = 0;
   for (; r + R <= a.rows; r += R) narrow_block<Arch, W, R, T>(a, r);
   for (; r < a.rows; ++r) narrow_block<Arch, W, 1, T>(a, r);
@@ -87,21 +89,29 @@ void narrow(const LinearArgs& a) noexcept {
 // floats of weights (16 KiB) and 6 tokens * 512 (12 KiB) stay in the L1 cache.
 inline constexpr Index kPanelCols = 512, kPanelRows = 8, kPanelTokens = 48;
 
-// Adds the products of kc (a multiple of 16) columns to R x T sums kept in memory, R panel rows by T tokens.
+// Adds the products of kc (a multiple of 16) columns to R x T sums kept in memory, R panel rows by T tokens. One
+// part of the Lanes after the other: with half Lanes in a register, AVX2 has room for a tile of 12 sums.
 template <class Arch, int R, int T>
 void tile(const float* w, const float* x, Index x_stride, Index kc, float* sums) noexcept {
-  using V = Lanes<Arch>;
-  V acc[R][T];
-  unroll<R>([&](auto r) { unroll<T>([&](auto t) { acc[r][t] = V::load(sums + (t * kPanelRows + r) * kLanes); }); });
-  for (Index k = 0; k < kc; k += kLanes) {
-    V ws[R];
-    unroll<R>([&](auto r) { ws[r] = V::load(w + r * kPanelCols + k); });
-    unroll<T>([&](auto t) {
-      const V xs = V::load(x + t * x_stride + k);
-      unroll<R>([&](auto r) { acc[r][t] = fma(ws[r], xs, acc[r][t]); });
+  using Part = typename Lanes<Arch>::Part;
+  unroll<Lanes<Arch>::kParts>([&](auto part) {
+    constexpr Index kOffset = part * Part::size;
+    typename Part::type acc[R][T];
+    unroll<R>([&](auto r) {
+      unroll<T>([&](auto t) { acc[r][t] = Part::load(sums + (t * kPanelRows + r) * kLanes + kOffset); });
     });
-  }
-  unroll<R>([&](auto r) { unroll<T>([&](auto t) { acc[r][t].store(sums + (t * kPanelRows + r) * kLanes); }); });
+    for (Index k = kOffset; k < kc; k += kLanes) {
+      typename Part::type ws[R];
+      unroll<R>([&](auto r) { ws[r] = Part::load(w + r * kPanelCols + k); });
+      unroll<T>([&](auto t) {
+        const auto xs = Part::load(x + t * x_stride + k);
+        unroll<R>([&](auto r) { acc[r][t] = Part::fma(ws[r], xs, acc[r][t]); });
+      });
+    }
+    unroll<R>([&](auto r) {
+      unroll<T>([&](auto t) { Part::store(acc[r][t], sums + (t * kPanelRows + r) * kLanes + kOffset); });
+    });
+  });
 }
 
 // Widens rows [r0, r0 + n) of columns [k0, k0 + kc) into panel rows; missing rows are zero.
@@ -174,13 +184,13 @@ void wide(const LinearArgs& a) noexcept {
 
 template <class Arch, class W>
 void linear(const LinearArgs& a) noexcept {
+  if (a.tokens > Blocking<Arch>::kNarrowTokens) return detail::wide<Arch, W>(a);
   switch (a.tokens) {
-    case 0: return;
     case 1: return detail::narrow<Arch, W, 1>(a);
     case 2: return detail::narrow<Arch, W, 2>(a);
     case 3: return detail::narrow<Arch, W, 3>(a);
     case 4: return detail::narrow<Arch, W, 4>(a);
-    default: return detail::wide<Arch, W>(a);
+    default: return;  // no tokens
   }
 }
 
