@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -29,13 +30,15 @@ std::vector<float> random_floats(Index n) {
 
 // 1 GiB of weights, more than any cache: all benchmarks read slices of it in turn.
 const bench::Arena& weights() {
-  static const bench::Arena arena = [] {
-    bench::Arena a(std::size_t{1} << 30);
-    auto* words = reinterpret_cast<std::uint16_t*>(a.data());
-    for (std::size_t i = 0; i < a.size() / 2; ++i) words[i] = static_cast<std::uint16_t>(0x3b00 | (i * 40503u >> 4 & 0x80ff));
+  static const std::unique_ptr<const bench::Arena> arena = [] {
+    auto a = std::make_unique<bench::Arena>(std::size_t{1} << 30);
+    auto* words = reinterpret_cast<std::uint16_t*>(a->data());
+    for (std::size_t i = 0; i < a->size() / 2; ++i) {
+      words[i] = static_cast<std::uint16_t>(0x3b00 | (i * 40503u >> 4 & 0x80ff));
+    }
     return a;
   }();
-  return arena;
+  return *arena;
 }
 
 enum class Resource { kDram, kFma };
@@ -98,10 +101,21 @@ void BM_attention_decode(State& state, Isa isa) {
   const auto q = random_floats(group * kv.head_dim);
   std::vector<float> out(q.size());
   measure(state, isa, Resource::kDram, static_cast<double>(4 * pages * kv.page_floats()), [&](Index call) {
-    for (Index b = 0; b < pages; ++b) list[static_cast<std::size_t>(b)] = pool + (call * pages + b) % all * kv.page_floats();
-    table.attention({.q = q.data(), .q_stride = kv.head_dim, .group = group, .head_dim = kv.head_dim, .pages = list.data(),
-                     .k_offset = kv.k_offset(0, 0), .v_offset = kv.v_offset(0, 0), .v_stride = kv.v_stride(), .first = 0,
-                     .end = depth, .scale = 0.088f, .out = out.data(), .out_stride = kv.head_dim});
+    for (Index b = 0; b < pages; ++b)
+      list[static_cast<std::size_t>(b)] = pool + (call * pages + b) % all * kv.page_floats();
+    table.attention({.q = q.data(),
+                     .q_stride = kv.head_dim,
+                     .group = group,
+                     .head_dim = kv.head_dim,
+                     .pages = list.data(),
+                     .k_offset = kv.k_offset(0, 0),
+                     .v_offset = kv.v_offset(0, 0),
+                     .v_stride = kv.v_stride(),
+                     .first = 0,
+                     .end = depth,
+                     .scale = 0.088f,
+                     .out = out.data(),
+                     .out_stride = kv.head_dim});
   });
 }
 
@@ -114,7 +128,8 @@ void BM_top2_of_8(State& state, Isa isa) {
   std::vector<ExpertId> ids(static_cast<std::size_t>(2 * tokens));
   std::vector<float> chosen(ids.size());
   for (auto _ : state) {
-    for (Index t = 0; t < tokens; ++t) table.top2_of_8(logits.data() + 8 * t, ids.data() + 2 * t, chosen.data() + 2 * t);
+    for (Index t = 0; t < tokens; ++t)
+      table.top2_of_8(logits.data() + 8 * t, ids.data() + 2 * t, chosen.data() + 2 * t);
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * tokens);
@@ -173,7 +188,13 @@ int main(int argc, char** argv) {
   for (const Isa isa : all_isas()) {
     if (isa == Isa::kReference) continue;
     add("linear_bf16", isa, BM_linear_bf16, {"rows", "cols", "tokens"},
-        {{14336, 4096, 1}, {14336, 4096, 2}, {14336, 4096, 4}, {14336, 4096, 32}, {14336, 4096, 128}, {4096, 14336, 1}, {4096, 14336, 32}});
+        {{14336, 4096, 1},
+         {14336, 4096, 2},
+         {14336, 4096, 4},
+         {14336, 4096, 32},
+         {14336, 4096, 128},
+         {4096, 14336, 1},
+         {4096, 14336, 32}});
     add("attention_decode", isa, BM_attention_decode, {"depth"}, {{512}, {4096}});
     add("top2_of_8", isa, BM_top2_of_8, {"tokens"}, {{512}});
     add("rms_norm", isa, BM_rms_norm, {}, {{}});

@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/io/huggingface.hpp"
+#include "mixtral/io/write_huggingface.hpp"
 #include "mixtral/runtime/isa.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "support/probes.hpp"
@@ -34,48 +37,30 @@ ModelConfig mixtral_8x7b(Index layers) {
 }
 
 // Random signs and mantissas between 2^-8 and 2^-6 in magnitude; norms are 1.
-struct SyntheticModel {
-  bench::Arena arena;
-  Model model;
-
-  explicit SyntheticModel(const ModelConfig& config)
-      : arena(static_cast<std::size_t>(2 * count_parameters(config).total + 64 * 4096)),
-        model{config, Weights(config)} {
-    auto* words = reinterpret_cast<std::uint64_t*>(arena.data());
-    std::uint64_t state = 1;
-    for (std::size_t i = 0; i < arena.size() / 8; ++i) {
-      state = state * 6364136223846793005u + 1442695040888963407u;
-      words[i] = ((state ^ state >> 29) & 0x80ff80ff80ff80ffu) | 0x3b003b003b003b00u;
-    }
-    std::byte* next = arena.data();
-    for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-      model.weights.at(slot) = MatrixView(DType::kBF16, shape[0], shape[1], next);
-      auto* values = reinterpret_cast<bf16*>(next);
-      if (is_vector(slot.kind)) std::fill_n(values, shape.count(), to_bf16(1.0f));
-      next += (2 * shape.count() + 63) / 64 * 64;
-    });
+Model synthetic_model(const ModelConfig& config) {
+  const auto arena =
+      std::make_shared<bench::Arena>(static_cast<std::size_t>(2 * count_parameters(config).total + 64 * 4096));
+  auto* words = reinterpret_cast<std::uint64_t*>(arena->data());
+  std::uint64_t state = 1;
+  for (std::size_t i = 0; i < arena->size() / 8; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    words[i] = ((state ^ state >> 29) & 0x80ff80ff80ff80ffu) | 0x3b003b003b003b00u;
   }
-};
-
-// Writes the model as a Hugging Face directory, to be opened with --model: what a user's mapped file costs.
-void save(const Model& model, const std::filesystem::path& dir) {
-  const ModelConfig& c = model.config;
-  std::filesystem::create_directories(dir);
-  const Json config = {{"architectures", {"MixtralForCausalLM"}}, {"model_type", "mixtral"}, {"hidden_act", "silu"},
-                       {"hidden_size", c.dim}, {"intermediate_size", c.hidden_dim}, {"num_hidden_layers", c.n_layers},
-                       {"num_attention_heads", c.n_heads}, {"num_key_value_heads", c.n_kv_heads},
-                       {"num_local_experts", c.n_experts}, {"num_experts_per_tok", c.n_experts_per_tok},
-                       {"vocab_size", c.vocab_size}, {"max_position_embeddings", c.max_positions},
-                       {"rms_norm_eps", c.norm_eps}, {"rope_theta", c.rope_theta}, {"sliding_window", nullptr},
-                       {"tie_word_embeddings", false}, {"torch_dtype", "bfloat16"}};
-  std::ofstream(dir / "config.json") << config.dump(2) << "\n";
-  std::vector<SafetensorsEntry> tensors;
-  for_each_tensor(c, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    const MatrixView& w = model.weights.at(slot);
-    std::vector<Index> dims(shape.dims.begin() + (is_vector(slot.kind) ? 1 : 0), shape.dims.end());
-    tensors.push_back({hf_name(slot), w.dtype, std::move(dims), {w.data, static_cast<std::size_t>(w.bytes())}});
+  Model model{config, Weights(config)};
+  model.weights.storage = arena;
+  std::byte* next = arena->data();
+  for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    model.weights.at(slot) = MatrixView(DType::kBF16, shape[0], shape[1], next);
+    if (is_vector(slot.kind)) std::fill_n(reinterpret_cast<bf16*>(next), shape.count(), to_bf16(1.0f));
+    next += (2 * shape.count() + 63) / 64 * 64;
   });
-  write_safetensors(dir / "model.safetensors", tensors);
+  return model;
+}
+
+// In memory with huge pages, or mapped from the file of --model as a user's would be.
+Model open_model(const Options& o) {
+  if (o.model.empty()) return synthetic_model(mixtral_8x7b(o.layers));
+  return load_huggingface(o.model);
 }
 
 // One measured quantity and its ceiling before and after.
@@ -109,8 +94,10 @@ Json run(const Options& o) {
   const Isa isa = isa_from_name(o.isa);
   const KernelTable table = make_table(isa);
   OpenMpExecutor executor(o.threads);
-  const SyntheticModel synthetic(mixtral_8x7b(o.layers));
-  const ModelConfig& c = synthetic.model.config;
+  const Model model = open_model(o);
+  const ModelConfig& c = model.config;
+  bench::Arena probe_arena(std::size_t{1} << 30);
+  std::fill_n(probe_arena.data(), probe_arena.size(), std::byte{1});
   const double active =
       static_cast<double>(count_parameters(c).active - c.vocab_size * c.dim);  // a lookup is no product
   const double head = static_cast<double>(c.vocab_size * c.dim);
@@ -118,7 +105,7 @@ Json run(const Options& o) {
   std::mt19937 random(7);
   std::vector<Sample> decode, prefill;
   for (int r = 0; r <= o.repeat; ++r) {
-    Session session(synthetic.model, table, executor, {.max_positions = o.prompt + o.decode});
+    Session session(model, table, executor, {.max_positions = o.prompt + o.decode});
     const auto token = [&] { return static_cast<TokenId>(random() % static_cast<unsigned>(c.vocab_size)); };
     for (Index i = 0; i < o.prompt; ++i) session.feed(token());
     const double fma_before = bench::fma_rate(o.threads, isa == Isa::kAvx512);
@@ -127,14 +114,14 @@ Json run(const Options& o) {
     const double prefill_time = seconds() - begin;
     const double fma_after = bench::fma_rate(o.threads, isa == Isa::kAvx512);
 
-    const double dram_before = bench::dram_read_rate(synthetic.arena, o.threads);
+    const double dram_before = bench::dram_read_rate(probe_arena, o.threads);
     const double start = seconds();
     for (Index i = 0; i < o.decode; ++i) {
       session.feed(token());
       session.eval();
     }
     const double decode_time = seconds() - start;
-    const double dram_after = bench::dram_read_rate(synthetic.arena, o.threads);
+    const double dram_after = bench::dram_read_rate(probe_arena, o.threads);
     if (r == 0) continue;  // warm-up
     const double operations = 2 * ((active - head) * static_cast<double>(o.prompt) + head);
     prefill.push_back({operations / prefill_time, fma_before, fma_after});
@@ -142,7 +129,9 @@ Json run(const Options& o) {
   }
   return {{"isa", o.isa},
           {"threads", o.threads},
-          {"layers", o.layers},
+          {"layers", c.n_layers},
+          {"memory", o.model.empty() ? "anonymous, huge pages" : "mapped file"},
+          {"machine", bench::machine_name()},
           {"weights", "bf16"},
           {"prompt_tokens", o.prompt},
           {"decode_tokens", o.decode},
@@ -162,8 +151,15 @@ int main(int argc, char** argv) {
   app.add_option("--repeat", o.repeat, "Counted repetitions after one warm-up");
   app.add_option("--threads", o.threads, "Worker threads");
   app.add_option("--isa", o.isa, "Instruction set: reference, avx2, avx512");
+  app.add_option("--model", o.model, "A Hugging Face directory to map instead of random weights in memory");
+  app.add_option("--save", o.save, "Only write the random model to this directory");
   CLI11_PARSE(app, argc, argv);
   try {
+    if (!o.save.empty()) {
+      const Model model = synthetic_model(mixtral_8x7b(o.layers));
+      write_huggingface(o.save, model.config, model.weights);
+      return 0;
+    }
     std::cout << run(o).dump(2) << "\n";
   } catch (const std::exception& e) {
     std::cerr << "model_bench: " << e.what() << "\n";

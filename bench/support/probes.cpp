@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <fstream>
 #include <new>
 #include <thread>
 #include <vector>
@@ -94,6 +95,15 @@ double fma_rate(int threads, bool avx512) {
   const double time =
       time_threads(threads, [&](int) { avx512 ? fma_loop_avx512(kFmaRounds) : fma_loop_avx2(kFmaRounds); });
   return 2 * lanes * 12 * static_cast<double>(kFmaRounds) * threads / time;
+}
+
+std::string machine_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("model name"))
+      return line.substr(line.find(':') + 2) + ", " + std::to_string(std::thread::hardware_concurrency()) + " CPUs";
+  }
+  return "unknown";
 }
 
 }  // namespace mixtral::bench

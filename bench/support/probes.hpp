@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 namespace mixtral::bench {
 
@@ -28,5 +29,8 @@ double dram_read_rate(const Arena& arena, int threads);
 // registers: AVX-512 or, with `avx512` false, AVX2. In assembly, since gcc 12 spills the accumulators of the
 // obvious loop over intrinsics and then reads three times too low.
 double fma_rate(int threads, bool avx512);
+
+// The CPU's name as the system tells it, for results.
+std::string machine_name();
 
 }  // namespace mixtral::bench

@@ -57,8 +57,9 @@ int main() {
   DispatchPlan plan;  // kept by the caller: its memory is used again in the next step
   Matrix<float> x(h.shape()), want(h.shape());
   moe::moe_layer(ctx, experts, routing, plan, h.view(), x.view());
-  std::printf("load balancing loss %.4f (even use: %d)\n", moe::load_balancing_loss(logits.cview(), chosen.cview()),
-              static_cast<int>(kTopK));
+  moe::LoadBalancingLoss loss(kExperts);
+  loss.add(logits.cview(), chosen.cview());
+  std::printf("load balancing loss %.4f (even use: %d)\n", loss.value(), static_cast<int>(kTopK));
 
   plain_layer(owned, routing, h.view(), want.view());
   return example::agrees("moe_layer", x.view(), want.view());

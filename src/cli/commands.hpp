@@ -11,5 +11,6 @@ namespace mixtral::cli {
 void add_generate(CLI::App& program);
 void add_tokenize(CLI::App& program);
 void add_eval(CLI::App& program);
+void add_inspect(CLI::App& program);
 
 }  // namespace mixtral::cli

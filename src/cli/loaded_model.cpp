@@ -10,11 +10,6 @@
 namespace mixtral::cli {
 namespace {
 
-Model load_model(const std::filesystem::path& path) {
-  Checkpoint checkpoint = load_huggingface(path);
-  return {std::move(checkpoint.config), std::move(checkpoint.weights)};
-}
-
 std::optional<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path / "tokenizer.model") && !std::filesystem::exists(path / "tokenizer.json"))
     return {};
@@ -24,7 +19,7 @@ std::optional<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
 }  // namespace
 
 LoadedModel::LoadedModel(const CommonOptions& options)
-    : model(load_model(options.model)),
+    : model(load_huggingface(options.model)),
       tokenizer(load_tokenizer(options.model)),
       table(make_table(options.isa.empty() ? best_isa() : isa_from_name(options.isa))),
       executor(options.threads) {

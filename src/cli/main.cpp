@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
     mixtral::cli::add_generate(program);
     mixtral::cli::add_tokenize(program);
     mixtral::cli::add_eval(program);
+    mixtral::cli::add_inspect(program);
     program.parse(argc, argv);
     return 0;
   } catch (const CLI::ParseError& error) {

@@ -1,3 +1,4 @@
+// Parses with the JSON library into our own values.
 #include "core/json.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Checks the members of config.json and translates them into ModelConfig.
 #include "io/hf_config.hpp"
 
 #include <algorithm>

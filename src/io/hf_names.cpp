@@ -1,3 +1,4 @@
+// The names of both generations of checkpoints.
 #include "io/hf_names.hpp"
 
 namespace mixtral {

@@ -1,3 +1,4 @@
+// Finds every tensor of the model in the files of a Hugging Face directory.
 #include "mixtral/io/huggingface.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Reads safetensors files: the header by a state machine over JSON events, the data as views.
 #include "mixtral/io/safetensors.hpp"
 
 #include <algorithm>

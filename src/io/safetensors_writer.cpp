@@ -1,3 +1,4 @@
+// Writes safetensors files.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -42,8 +43,11 @@ Order file_order(std::span<const SafetensorsEntry> tensors) {
   }
   const std::optional<std::string_view> twice = json::first_duplicate(std::move(names));
   require(!twice.has_value(), "write_safetensors: ", twice.value_or(""), " is given twice");
-  std::stable_sort(order.begin(), order.end(),
-                   [](const auto* a, const auto* b) { return size_of(a->dtype) > size_of(b->dtype); });
+  // Ties keep the caller's order, that of the addresses. (clang 19 rejects libstdc++ 12's stable_sort.)
+  std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
+    const Index x = size_of(a->dtype), y = size_of(b->dtype);
+    return x > y || (x == y && a < b);
+  });
   return order;
 }
 

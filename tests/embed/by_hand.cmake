@@ -1,5 +1,7 @@
 # Runs the compiler lines of examples/README.md exactly as printed, then the programs that they make.
 # ROOT: the project; WORK: a folder that then looks like its root.
+cmake_minimum_required(VERSION 3.25)
+
 file(REMOVE_RECURSE ${WORK})
 file(MAKE_DIRECTORY ${WORK})
 file(CREATE_LINK ${ROOT}/include ${WORK}/include SYMBOLIC)

@@ -1,5 +1,7 @@
 # Nothing is compiled for this machine alone or with another arithmetic than the source says.
 # COMMANDS: compile_commands.json of this build.
+cmake_minimum_required(VERSION 3.25)
+
 file(READ ${COMMANDS} text)
 foreach(flag -march=native -mtune=native -mcpu=native -ffast-math -Ofast -funsafe-math-optimizations -ffp-contract=fast
              -fassociative-math)

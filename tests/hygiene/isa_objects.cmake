@@ -2,6 +2,8 @@
 # CPUs die on it: so every weak symbol has to carry the object's architecture in its name. And the object calls
 # nothing that might be such a copy: only the memory functions that compilers insert.
 # OBJECTS: object files; TAG: the architecture in symbol names; NM: the nm program.
+cmake_minimum_required(VERSION 3.25)
+
 execute_process(COMMAND ${NM} --demangle ${OBJECTS} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
 string(REPLACE "[" "(" symbols "${symbols}") # brackets and semicolons have a meaning in lists
 string(REPLACE "]" ")" symbols "${symbols}")
@@ -18,9 +20,9 @@ foreach(symbol IN LISTS symbols)
     else()
       math(EXPR tagged "${tagged} + 1")
     endif()
-  elseif(symbol MATCHES " U (.*)" AND at EQUAL -1
-         AND NOT CMAKE_MATCH_1 MATCHES "^(mem(cpy|move|set|cmp)|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail)$")
-    string(APPEND errors "\ncalls ${CMAKE_MATCH_1}")
+  elseif(at EQUAL -1 AND symbol MATCHES " U " AND NOT symbol MATCHES
+                                              " U (mem(cpy|move|set|cmp)|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail)$")
+    string(APPEND errors "\nneeded from elsewhere: ${symbol}")
   endif()
 endforeach()
 if(errors)

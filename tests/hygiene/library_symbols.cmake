@@ -1,6 +1,8 @@
 # What the compiled library calls: no printing, no end of the process, no environment, no signals, no OpenMP
 # settings. It sees what the source search of words.cmake cannot: macros and inlined functions.
 # LIBRARY: the archive; NM: the nm program; ASSERTS: whether assert() is compiled in.
+cmake_minimum_required(VERSION 3.25)
+
 execute_process(COMMAND ${NM} --undefined-only --format=just-symbols ${LIBRARY} OUTPUT_VARIABLE symbols
                 COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX MATCHALL "[^\n]+" symbols "${symbols}")

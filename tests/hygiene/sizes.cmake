@@ -1,4 +1,6 @@
 # No source file is longer than a reader's patience.  ROOT: the project.
+cmake_minimum_required(VERSION 3.25)
+
 set(errors "")
 function(at_most limit)
   file(GLOB_RECURSE files RELATIVE ${ROOT} ${ARGN})

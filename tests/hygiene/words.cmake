@@ -1,5 +1,7 @@
 # The library never prints, aborts, exits or reads the environment, keeps its hands off signals and OpenMP
 # settings. (The program, src/cli, may.)  ROOT: the project.
+cmake_minimum_required(VERSION 3.25)
+
 set(calls "v?[fd]?printf|f?puts|f?putc|putchar|perror|abort|_?exit|_Exit|quick_exit|terminate|getenv|secure_getenv|setenv|putenv|system|signal|sigaction|raise|omp_set_[a-z_]+")
 set(calls "(^|[^A-Za-z0-9_])(${calls})[ \t]*\\(")
 set(streams "std::(cout|cerr|clog|wcout|wcerr)|include *<(iostream|cstdio|csignal)>")

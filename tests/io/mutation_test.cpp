@@ -10,6 +10,8 @@
 
 #include "mixtral/core/error.hpp"
 #include "mixtral/io/huggingface.hpp"
+#include "mixtral/runtime/isa.hpp"
+#include "mixtral/runtime/session.hpp"
 #include "support/allocations.hpp"
 #include "support/checkpoint_files.hpp"
 #include "support/temp_dir.hpp"
@@ -22,14 +24,20 @@ namespace {
 constexpr int kMutations = 10'000;
 constexpr std::size_t kLargestAllocation = std::size_t{64} << 20;
 
-// What a loaded model must survive.
+// What a loaded model must survive: every byte of every weight is used. Broken numbers may end in an Error.
 void run_step(const Checkpoint& checkpoint) {
-  unsigned sum = 0;
-  for_each_tensor(checkpoint.config, [&](const TensorSlot& slot, const Shape<2>&) {
-    const MatrixView& view = checkpoint.weights.at(slot);
-    for (Index i = 0; i < view.bytes(); ++i) sum += static_cast<unsigned>(view.data[i]);
-  });
-  CHECK(sum != 1);  // reads every byte
+  static const KernelTable table = make_table(best_isa());
+  SerialExecutor executor;
+  Session session(checkpoint, table, executor,
+                  {.max_positions = std::min<Index>(checkpoint.config.max_positions, 64)});
+  session.feed(0);
+  if (session.max_positions() > 1) session.feed(static_cast<TokenId>(checkpoint.config.vocab_size - 1));
+  try {
+    session.eval();
+    CHECK(static_cast<Index>(session.logits().size()) == checkpoint.config.vocab_size);
+  } catch (const Error& error) {  // logits of the router that are no numbers
+    CHECK(std::string_view(error.what()).find("router: ") == 0);
+  }
 }
 
 class Random {
@@ -220,7 +228,10 @@ TEST_CASE("ten thousand mutated checkpoints each load and run or are refused wit
       ++n_loaded;
     } catch (const Error& error) {
       ++n_rejected;
-      if (std::string_view(error.what()).find(dirs[base].path().string()) != 0) ++n_unnamed;
+      if (std::string_view(error.what()).find(dirs[base].path().string()) != 0) {
+        ++n_unnamed;
+        MESSAGE(std::string(error.what()));
+      }
     } catch (const std::exception& error) {
       FAIL_CHECK("not an Error: ", std::string(error.what()));
     }

@@ -14,10 +14,7 @@ using namespace mixtral;
 
 namespace {
 
-Model load(const std::filesystem::path& dir) {
-  Checkpoint checkpoint = load_huggingface(dir);
-  return {checkpoint.config, checkpoint.weights};
-}
+Model load(const std::filesystem::path& dir) { return load_huggingface(dir); }
 
 // Runs body(table, executor) for every table that runs here, with 1 and 2 threads.
 template <class Body>

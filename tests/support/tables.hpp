@@ -5,7 +5,6 @@
 
 #include <string>
 
-#include "mixtral/ops/native_table.hpp"
 #include "mixtral/runtime/isa.hpp"
 
 namespace mixtral::test {
@@ -25,6 +24,9 @@ void for_each_table(F&& f) {
   }
 }
 
+// native_table(), instantiated once for all tests: under the sanitizers it takes most of a minute to compile.
+const KernelTable& shared_native_table() noexcept;
+
 // Also the table that a program gets which links nothing of ours. Without a fused multiply-add (plain x86-64)
 // it rounds differently, so it takes part in comparisons with a budget only.
 template <class F>
@@ -32,7 +34,7 @@ void for_each_table_and_native(F&& f) {
   for_each_table(f);
   const std::string table_name = "native";
   CAPTURE(table_name);
-  f(native_table());
+  f(shared_native_table());
 }
 
 inline KernelTable reference_table() { return make_table(Isa::kReference); }

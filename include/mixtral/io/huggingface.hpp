@@ -21,9 +21,8 @@ struct CheckpointTensor {
   Index bytes = 0;
 };
 
-struct Checkpoint {
-  ModelConfig config;
-  Weights weights;                        // views on the mapped files, which `weights.storage` keeps open
+// A model ready to run; `weights` are views on the mapped files, which `weights.storage` keeps open.
+struct Checkpoint : Model {
   std::vector<CheckpointTensor> tensors;  // sorted by name
 };
 

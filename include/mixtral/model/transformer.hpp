@@ -17,11 +17,6 @@
 
 namespace mixtral {
 
-struct Model {
-  ModelConfig config;
-  Weights weights;
-};
-
 // n rows: the tokens of this step from all sequences, in any order of sequences; the rows of one sequence
 // stand in rising, gapless positions that the cache has reserved. Plain data.
 struct StepInput {

@@ -124,6 +124,11 @@ inline std::string slot_name(const TensorSlot& slot) {
   return str("layers.", slot.layer, ".experts.", slot.expert, ".", name);
 }
 
+struct Model {
+  ModelConfig config;
+  Weights weights;
+};
+
 // Checks every view against the shape that the configuration asks for. Throws Error(kBadFormat) that names
 // the tensor and both shapes.
 inline void validate(const Weights& weights, const ModelConfig& config) {

@@ -172,8 +172,10 @@ void route(TensorView<const T, 2> logits, std::span<const std::uint8_t> availabl
     }
     require(static_cast<Index>(order.size()) >= ids.dim(1), "route: token ", t, " has ", order.size(),
             " experts to choose ", ids.dim(1), " from");
-    std::stable_sort(order.begin(), order.end(),
-                     [&](ExpertId a, ExpertId b) { return logits.row(t)[a] > logits.row(t)[b]; });
+    std::sort(order.begin(), order.end(), [&](ExpertId a, ExpertId b) {
+      const T x = logits.row(t)[a], y = logits.row(t)[b];
+      return x > y || (x == y && a < b);
+    });
     for (Index i = 0; i < ids.dim(1); ++i) {
       ids.row(t)[i] = order[static_cast<std::size_t>(i)];
       weights.row(t)[i] = logits.row(t)[ids.row(t)[i]];

@@ -1,0 +1,37 @@
+#include "mixtral/io/write_huggingface.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+
+#include "mixtral/io/huggingface.hpp"
+#include "support/golden.hpp"
+#include "support/temp_dir.hpp"
+
+using namespace mixtral;
+
+TEST_CASE("write_huggingface: what was written loads again with the same bytes") {
+  for (const char* name :
+       {"models/A", "models/B", "malformed_hf/legal_fused_experts", "malformed_hf/legal_mixed_dtypes"}) {
+    CAPTURE(name);
+    const Checkpoint want = load_huggingface(test::golden_dir() / name);
+    const test::TempDir dir;
+    write_huggingface(dir.path() / "copy", want.config, want.weights);
+    const Checkpoint got = load_huggingface(dir.path() / "copy");
+    CHECK(got.config.sliding_window == want.config.sliding_window);
+    CHECK(got.config.rope_theta == want.config.rope_theta);
+    CHECK(got.config.norm_eps == want.config.norm_eps);
+    CHECK(got.config.eos_ids == want.config.eos_ids);
+    for_each_tensor(want.config, [&](const TensorSlot& slot, const Shape<2>&) {
+      const MatrixView &a = want.weights.at(slot), &b = got.weights.at(slot);
+      REQUIRE(a.dtype == b.dtype);
+      REQUIRE(a.bytes() == b.bytes());
+      CHECK(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.bytes())) == 0);
+    });
+  }
+}
+
+TEST_CASE("write_huggingface: a directory that cannot be made is named") {
+  const Checkpoint model = load_huggingface(test::golden_dir() / "malformed_hf/_base");
+  CHECK_THROWS_AS(write_huggingface("/proc/no/such", model.config, model.weights), Error);
+}

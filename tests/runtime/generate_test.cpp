@@ -1,0 +1,157 @@
+#include "mixtral/runtime/generate.hpp"
+
+#include <doctest/doctest.h>
+
+#include <limits>
+
+#include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/io/huggingface.hpp"
+#include "mixtral/runtime/isa.hpp"
+#include "mixtral/runtime/routing_stats.hpp"
+#include "support/golden.hpp"
+
+using namespace mixtral;
+
+namespace {
+
+struct Tiny {
+  Model model = load_huggingface(test::tiny_dir());
+  Tokenizer tokenizer = Tokenizer::load(test::tiny_dir());
+  KernelTable table = make_table(best_isa());
+  OpenMpExecutor executor{2};
+  std::vector<TokenId> ids(std::string_view text) const {
+    std::vector<TokenId> out = tokenizer.encode(text);
+    out.insert(out.begin(), model.config.bos_id);
+    return out;
+  }
+  GenerateResult run(GenerateOptions options, SessionOptions session_options = {}) {
+    Session session(model, table, executor, session_options);
+    session.feed(ids("RETURN VALUE\n       On success,"));
+    return generate(session, &tokenizer, options);
+  }
+};
+
+Tiny& tiny() {
+  static Tiny instance;
+  return instance;
+}
+
+GenerateOptions greedy(Index n) {
+  GenerateOptions options;
+  options.max_tokens = n;
+  options.sampler.temperature = 0;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("generate: streamed text, result text and ids tell the same") {
+  GenerateOptions options = greedy(40);
+  std::string streamed;
+  std::vector<TokenId> seen;
+  options.on_text = [&](std::string_view text) {
+    CHECK_FALSE(text.empty());
+    streamed += text;
+    return true;
+  };
+  options.on_token = [&](TokenId id) {
+    seen.push_back(id);
+    return true;
+  };
+  const GenerateResult result = tiny().run(options);
+  CHECK(result.reason == StopReason::kMaxTokens);
+  CHECK(result.ids.size() == 40);
+  CHECK(seen == result.ids);
+  CHECK(streamed == result.text);
+  std::vector<TokenId> all = tiny().ids("RETURN VALUE\n       On success,");
+  const std::string prompt = tiny().tokenizer.decode(all);
+  all.insert(all.end(), result.ids.begin(), result.ids.end());
+  CHECK(prompt + result.text == tiny().tokenizer.decode(all));
+}
+
+TEST_CASE("generate: a stop string ends the text before it, wherever tokens begin") {
+  const std::string all = tiny().run(greedy(40)).text;
+  REQUIRE(all.size() > 20);
+  const std::string stop = all.substr(9, 6);
+  GenerateOptions options = greedy(40);
+  options.stop_strings = {"never comes", stop};
+  const GenerateResult result = tiny().run(options);
+  CHECK(result.reason == StopReason::kStopString);
+  CHECK(result.text == all.substr(0, all.find(stop)));
+  CHECK(result.ids.size() < 40);
+}
+
+TEST_CASE("generate: a stop id is the last id and silent if it is a control token") {
+  GenerateOptions options = greedy(40);
+  const auto ids = tiny().run(options).ids;
+  options.stop_ids = {ids[5]};
+  const GenerateResult result = tiny().run(options);
+  CHECK(result.reason == StopReason::kStopId);
+  CHECK(result.ids.back() == ids[5]);
+  CHECK(result.ids.size() <= 6);
+}
+
+TEST_CASE("generate: edited logits decide, and a ban is a ban") {
+  GenerateOptions options = greedy(10);
+  const TokenId banned = tiny().run(options).ids[0];
+  options.edit_logits = [&](std::span<float> logits) {
+    logits[static_cast<std::size_t>(banned)] = -std::numeric_limits<float>::infinity();
+  };
+  for (const TokenId id : tiny().run(options).ids) CHECK(id != banned);
+}
+
+TEST_CASE("generate: callbacks may end it") {
+  GenerateOptions options = greedy(40);
+  options.on_token = [n = 0](TokenId) mutable { return ++n < 3; };
+  GenerateResult result = tiny().run(options);
+  CHECK(result.reason == StopReason::kCallback);
+  CHECK(result.ids.size() == 3);
+  options.on_token = {};
+  options.on_text = [](std::string_view) { return false; };
+  result = tiny().run(options);
+  CHECK(result.reason == StopReason::kCallback);
+}
+
+TEST_CASE("generate: a full context ends it") {
+  const auto prompt = static_cast<Index>(tiny().ids("RETURN VALUE\n       On success,").size());
+  const GenerateResult result = tiny().run(greedy(40), {.max_positions = prompt + 4});
+  CHECK(result.reason == StopReason::kContextFull);
+  CHECK(result.ids.size() == 5);  // the last one is drawn from the last position and has no place itself
+  const auto longer = tiny().run(greedy(5)).ids;
+  CHECK(result.ids == longer);
+}
+
+TEST_CASE("generate: the same seed draws the same text") {
+  GenerateOptions options;
+  options.max_tokens = 30;
+  options.sampler = {.temperature = 0.9f, .top_p = 0.95f, .seed = 11};
+  const auto first = tiny().run(options).ids;
+  CHECK(tiny().run(options).ids == first);
+  options.sampler.seed = 12;
+  CHECK(tiny().run(options).ids != first);
+}
+
+TEST_CASE("generate: routing counts add up to tokens times experts per token") {
+  Tiny& t = tiny();
+  Session session(t.model, t.table, t.executor);
+  session.feed(t.ids("OPIS"));
+  const auto prompt = static_cast<Index>(session.tokens().size());
+  RoutingStats stats(t.model.config);
+  generate(session, &t.tokenizer, greedy(8), &stats);
+  // The last drawn token is not computed.
+  for (Index l = 0; l < stats.n_layers(); ++l) CHECK(stats.total(l) == 2 * (prompt + 7));
+  stats.reset();
+  CHECK(stats.total(0) == 0);
+}
+
+TEST_CASE("generate: what needs a tokenizer or a prompt says so") {
+  Tiny& t = tiny();
+  Session empty(t.model, t.table, t.executor);
+  CHECK_THROWS_WITH_AS(generate(empty, nullptr, greedy(1)), "generate: the session is empty, feed at least one token",
+                       Error);
+  empty.feed(1);
+  GenerateOptions options = greedy(1);
+  options.stop_strings = {"x"};
+  CHECK_THROWS_WITH_AS(generate(empty, nullptr, options), "generate: stop strings and text need a tokenizer", Error);
+  CHECK(generate(empty, nullptr, greedy(3)).ids.size() == 3);
+}

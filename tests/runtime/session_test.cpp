@@ -1,0 +1,171 @@
+#include "mixtral/runtime/session.hpp"
+
+#include <doctest/doctest.h>
+
+#include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/core/thread_executor.hpp"
+#include "mixtral/io/huggingface.hpp"
+#include "mixtral/runtime/isa.hpp"
+#include "support/allocations.hpp"
+#include "support/golden.hpp"
+
+using namespace mixtral;
+
+namespace {
+
+const Model& model_b() {  // sliding window 16
+  static const Model model = load_huggingface(test::golden_dir() / "models/B");
+  return model;
+}
+
+const KernelTable& table() {
+  static const KernelTable best = make_table(best_isa());
+  return best;
+}
+
+std::vector<TokenId> some_ids(Index n) {
+  std::vector<TokenId> ids;
+  for (Index i = 0; i < n; ++i) ids.push_back(static_cast<TokenId>((i * 37 + 11) % 512));
+  return ids;
+}
+
+std::vector<float> logits_after(Executor& executor, std::span<const TokenId> ids, Index chunk, Index evals) {
+  Session session(model_b(), table(), executor, {.chunk = chunk});
+  const Index n = static_cast<Index>(ids.size());
+  for (Index i = 0; i < evals; ++i) {
+    const Index begin = n * i / evals, end = n * (i + 1) / evals;
+    session.feed(ids.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)));
+    session.eval();
+  }
+  return {session.logits().begin(), session.logits().end()};
+}
+
+struct Throw : ForwardObserver {
+  Index layer;
+  explicit Throw(Index l) : layer(l) {}
+  void on_layer(Index l, TensorView<const float, 2>) override {
+    if (l == layer) throw Error(ErrorCode::kCancelled, "enough");
+  }
+};
+
+}  // namespace
+
+TEST_CASE("session: chunks, splits, executors and worker counts change no bit") {
+  const auto ids = some_ids(100);
+  SerialExecutor serial;
+  const auto want = logits_after(serial, ids, 256, 1);
+  for (const Index chunk : {1, 7, 32, 33}) CHECK(logits_after(serial, ids, chunk, 1) == want);
+  for (const Index evals : {2, 5, 100}) CHECK(logits_after(serial, ids, 256, evals) == want);
+  for (const int workers : {2, 3}) {
+    OpenMpExecutor openmp(workers);
+    ThreadExecutor threads(workers);
+    CHECK(logits_after(openmp, ids, 256, 3) == want);
+    CHECK(logits_after(threads, ids, 33, 2) == want);
+  }
+}
+
+TEST_CASE("session: after a failed eval the tokens are still queued and a retry gives the same bits") {
+  SerialExecutor executor;
+  const auto ids = some_ids(70);
+  const auto want = logits_after(executor, ids, 32, 1);
+  Session session(model_b(), table(), executor, {.chunk = 32});
+  session.feed(std::span(ids).first(10));
+  session.eval();
+  const std::vector<float> before(session.logits().begin(), session.logits().end());
+  session.feed(std::span(ids).subspan(10));
+  Throw observer(1);
+  CHECK_THROWS_WITH_AS(session.eval(&observer), "enough", Error);
+  CHECK(session.length() == 10);
+  CHECK(session.tokens().size() == 70);
+  CHECK(std::vector<float>(session.logits().begin(), session.logits().end()) == before);
+  session.eval();
+  CHECK(std::vector<float>(session.logits().begin(), session.logits().end()) == want);
+}
+
+TEST_CASE("session: every allocation of an eval may fail without changing the session") {
+  SerialExecutor executor;
+  const auto ids = some_ids(40);
+  const auto want = logits_after(executor, ids, 256, 1);
+  std::size_t failures = 0;
+  for (bool done = false; !done;) {
+    Session session(model_b(), table(), executor);
+    session.feed(ids);
+    try {
+      const test::FailingAllocation fail(failures);
+      session.eval();
+      done = true;
+    } catch (const std::bad_alloc&) {
+      ++failures;
+      CHECK(session.length() == 0);
+      CHECK(session.logits().empty());
+      session.eval();
+    }
+    CHECK(std::vector<float>(session.logits().begin(), session.logits().end()) == want);
+  }
+  MESSAGE(failures << " allocations failed in turn");
+  CHECK(failures > 5);
+}
+
+TEST_CASE("session: a steady decode allocates nothing") {
+  SerialExecutor executor;
+  Session session(model_b(), table(), executor);
+  session.feed(some_ids(5));
+  session.eval();
+  for (int i = 0; i < 2; ++i) {  // the first decode step sizes what decode needs
+    session.feed(7);
+    session.eval();
+  }
+  const std::size_t before = test::allocations();
+  session.feed(9);
+  session.eval();
+  CHECK(test::allocations() - before == 0);
+}
+
+TEST_CASE("session: truncate goes back, and going on from there gives the same bits") {
+  SerialExecutor executor;
+  const auto ids = some_ids(60);
+  const auto want = logits_after(executor, ids, 256, 1);
+  Session session(model_b(), table(), executor);
+  session.feed(std::span(ids).first(45));
+  session.feed(some_ids(50));
+  session.eval();
+  session.truncate(45);
+  CHECK(session.logits().empty());
+  CHECK(session.tokens().size() == 45);
+  session.feed(std::span(ids).subspan(45));
+  session.eval();
+  CHECK(std::vector<float>(session.logits().begin(), session.logits().end()) == want);
+  CHECK_THROWS_AS(session.truncate(61), Error);
+  CHECK_THROWS_AS(session.truncate(-1), Error);
+}
+
+TEST_CASE("session: bad tokens and a full context are refused by number, with nothing changed") {
+  SerialExecutor executor;
+  Session session(model_b(), table(), executor, {.max_positions = 8});
+  session.feed(some_ids(6));
+  CHECK_THROWS_WITH_AS(session.feed(std::vector<TokenId>{1, 512}),
+                       "feed: token 512 at index 1 is outside the vocabulary of 512", Error);
+  CHECK_THROWS_WITH_AS(session.feed(-1), "feed: token -1 at index 0 is outside the vocabulary of 512", Error);
+  try {
+    session.feed(some_ids(3));
+    FAIL("fed beyond the context");
+  } catch (const Error& e) {
+    CHECK(e.code() == ErrorCode::kContextFull);
+    CHECK(std::string(e.what()) == "feed: 3 tokens after 6 do not fit into a context of 8");
+  }
+  CHECK(session.tokens().size() == 6);
+  CHECK_THROWS_AS(Session(model_b(), table(), executor, {.max_positions = 257}), Error);
+  CHECK_THROWS_AS(Session(model_b(), table(), executor, {.chunk = 0}), Error);
+}
+
+TEST_CASE("session: an eval with nothing queued does nothing") {
+  SerialExecutor executor;
+  Session session(model_b(), table(), executor);
+  session.eval();
+  CHECK(session.logits().empty());
+  session.feed(3);
+  session.eval();
+  const std::vector<float> before(session.logits().begin(), session.logits().end());
+  session.eval();
+  CHECK(std::vector<float>(session.logits().begin(), session.logits().end()) == before);
+}
