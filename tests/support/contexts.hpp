@@ -40,7 +40,9 @@ void for_each_executor(F&& f) {
   };
   run("serial", std::make_unique<SerialExecutor>());
   for (const int n : {1, 2, 3}) {
+#ifdef _OPENMP
     run("openmp " + std::to_string(n), std::make_unique<OpenMpExecutor>(n));
+#endif
     run("threads " + std::to_string(n), std::make_unique<ThreadExecutor>(n));
   }
 }
