@@ -36,6 +36,7 @@ macro(complain text)
 endmacro()
 
 file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/include/mixtral/* ${ROOT}/src/*)
+list(FILTER files EXCLUDE REGEX "README\\.md$")
 list(LENGTH files count)
 if(count EQUAL 0)
   message(FATAL_ERROR "no files under ${ROOT}")
