@@ -4,6 +4,7 @@
 
 namespace mixtral::test {
 
-const KernelTable& shared_native_table() noexcept { return native_table(); }
+// Instantiated here alone: in every test file it would dominate the time to compile.
+const KernelTable& header_table() noexcept { return native_table(); }
 
 }  // namespace mixtral::test

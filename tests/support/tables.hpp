@@ -9,6 +9,9 @@
 
 namespace mixtral::test {
 
+// The table that a program gets which links nothing of ours, as this program is compiled.
+const KernelTable& header_table() noexcept;
+
 // Calls f(table) for every table that runs on this machine, and says which do not.
 template <class F>
 void for_each_table(F&& f) {
@@ -27,8 +30,8 @@ void for_each_table(F&& f) {
 // native_table(), instantiated once for all tests: under the sanitizers it takes most of a minute to compile.
 const KernelTable& shared_native_table() noexcept;
 
-// Also the table that a program gets which links nothing of ours. Without a fused multiply-add (plain x86-64)
-// it rounds differently, so it takes part in comparisons with a budget only.
+// Also the header-only one. Without a fused multiply-add (plain x86-64) it rounds differently, so it takes part
+// in comparisons with a budget only.
 template <class F>
 void for_each_table_and_native(F&& f) {
   for_each_table(f);
