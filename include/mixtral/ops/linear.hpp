@@ -13,6 +13,7 @@ namespace detail {
 // Weight rows of one task: about 256 KiB of weights, some tens of microseconds of memory time, so that
 // workers that are held up leave their share to the others.
 inline Index rows_per_task(const MatrixView& w) noexcept {
+  // A multiple of 8 rows: what the kernels take at a time.
   constexpr Index kTaskBytes = Index{256} * 1024;
   return std::clamp<Index>(kTaskBytes / std::max<Index>(w.row_bytes, 1) / 8 * 8, 8, 512);
 }

@@ -124,22 +124,43 @@ void widen_panel(const LinearArgs& a, Index r0, Index n, Index k0, Index kc, flo
   }
 }
 
+// All panel rows by T tokens.
+template <class Arch, int T>
+void multiply_tokens(const LinearArgs& a, const float* panel, Index t, Index k0, Index kc, float* sums) noexcept {
+  constexpr int R = Blocking<Arch>::kTileRows;
+  const float* x = a.x + t * a.x_stride + k0;
+  for (Index r = 0; r < kPanelRows; r += R) {
+    tile<Arch, R, T>(panel + r * kPanelCols, x, a.x_stride, kc, sums + r * kLanes);
+  }
+}
+
+// What is left of the tokens, fewer than T + 1 of them, as one tile.
+template <class Arch, int T>
+void multiply_rest(const LinearArgs& a, const float* panel, Index t, Index rest, Index k0, Index kc,
+                   float* sums) noexcept {
+  if constexpr (T > 0) {
+    if (rest == T) return multiply_tokens<Arch, T>(a, panel, t, k0, kc, sums);
+    multiply_rest<Arch, T - 1>(a, panel, t, rest, k0, kc, sums);
+  }
+}
+
 // Adds to the sums [tokens][kPanelRows][16] what kc columns contribute.
 template <class Arch>
 void multiply_panel(const LinearArgs& a, const float* panel, Index t0, Index tokens, Index k0, Index kc,
                     float* sums) noexcept {
-  constexpr int R = Blocking<Arch>::kTileRows, T = Blocking<Arch>::kTileTokens;
-  const auto at = [&](Index t) { return a.x + (t0 + t) * a.x_stride + k0; };
+  constexpr int T = Blocking<Arch>::kTileTokens;
   Index t = 0;
-  for (; t + T <= tokens; t += T) {
-    for (Index r = 0; r < kPanelRows; r += R) {
-      tile<Arch, R, T>(panel + r * kPanelCols, at(t), a.x_stride, kc, sums + (t * kPanelRows + r) * kLanes);
-    }
-  }
-  for (; t < tokens; ++t) {
-    for (Index r = 0; r < kPanelRows; r += R) {
-      tile<Arch, R, 1>(panel + r * kPanelCols, at(t), a.x_stride, kc, sums + (t * kPanelRows + r) * kLanes);
-    }
+  for (; t + T <= tokens; t += T) multiply_tokens<Arch, T>(a, panel, t0 + t, k0, kc, sums + t * kPanelRows * kLanes);
+  multiply_rest<Arch, T - 1>(a, panel, t0 + t, tokens - t, k0, kc, sums + t * kPanelRows * kLanes);
+}
+
+// Asks for the weights of the next panel while this one is multiplied: rows are far apart and a panel takes
+// only 1 KiB of each, too little for the hardware to see a stream.
+template <class Arch, class W>
+void prefetch_panel(const LinearArgs& a, Index r0, Index n, Index k0, Index kc) noexcept {
+  constexpr Index kLineElements = 64 / static_cast<Index>(sizeof(W));
+  for (Index r = r0; r < r0 + n; ++r) {
+    for (Index k = k0; k < k0 + kc; k += kLineElements) __builtin_prefetch(row_of<W>(a, r) + k, 0, 2);
   }
 }
 
@@ -173,6 +194,7 @@ void wide(const LinearArgs& a) noexcept {
       for (Index k0 = 0; k0 < whole; k0 += kPanelCols) {
         const Index kc = std::min(kPanelCols, whole - k0);
         widen_panel<Arch, W>(a, r0, n, k0, kc, panel);
+        prefetch_panel<Arch, W>(a, r0, n, k0 + kc, std::min(kPanelCols, whole - k0 - kc));
         multiply_panel<Arch>(a, panel, t0, tokens, k0, kc, sums);
       }
       finish_panel<Arch, W>(a, r0, n, t0, tokens, sums);
