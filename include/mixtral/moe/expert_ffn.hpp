@@ -17,18 +17,21 @@ namespace moe {
 namespace detail {
 
 // Task i of the first half: some of the hidden rows, gate and up products and SwiGLU in one go.
-// x [n, dim], hidden [n, hidden_dim], up: room for n * rows_per_task floats of this worker.
+// x [n, dim], hidden [n, hidden_dim], both: room for 2 * n * rows_per_task floats of this worker. The products
+// wait there, in the cache, and `hidden`, whose rows are far apart, is written once in whole runs.
 inline void gate_up_task(const KernelTable& table, const ExpertWeights& expert, TensorView<const float, 2> x,
-                         TensorView<float, 2> hidden, float* up, Index i) noexcept {
+                         TensorView<float, 2> hidden, float* both, Index i) noexcept {
   const Index n = x.dim(0), rows = ops::detail::rows_per_task(expert.w1), begin = i * rows;
   const Index count = std::min(rows, expert.w1.rows - begin);
-  const TensorView<float, 2> gates(hidden.data() + begin, Shape<2>{{n, count}}, hidden.row_stride());
-  const TensorView<float, 2> ups(up, Shape<2>{{n, count}});
+  const TensorView<float, 2> gates(both, Shape<2>{{n, count}});
+  const TensorView<float, 2> ups(both + n * count, Shape<2>{{n, count}});
   ops::detail::linear_task(table, expert.w1.rows_from(begin, count), x, gates, 0);
   // Both matrices have hidden_dim rows, but may differ in type and so in their task sizes.
   const MatrixView w3 = expert.w3.rows_from(begin, count);
   for (Index part = 0; part < ops::detail::count_tasks(w3); ++part) ops::detail::linear_task(table, w3, x, ups, part);
-  for (Index t = 0; t < n; ++t) table.swiglu(gates.row(t), ups.row(t), count, gates.row(t));
+  for (Index t = 0; t < n; ++t) {
+    table.swiglu(gates.row(t), ups.row(t), count, hidden.row(t) + begin);
+  }
 }
 
 inline void require_expert_shapes(const ExpertWeights& expert, Index dim) {
@@ -54,9 +57,10 @@ inline void expert_ffn(const OpContext& ctx, const ExpertWeights& expert, Tensor
   detail::require_expert(expert, x.dim(1));
   const ScratchScope scope(ctx.scratch);
   const auto hidden = ctx.scratch.matrix<float>(x.dim(0), expert.w1.rows);
-  const auto up = ctx.scratch.matrix<float>(ctx.executor.n_workers(), x.dim(0) * ops::detail::rows_per_task(expert.w1));
+  const auto both =
+      ctx.scratch.matrix<float>(ctx.executor.n_workers(), 2 * x.dim(0) * ops::detail::rows_per_task(expert.w1));
   ctx.executor.parallel_for(ops::detail::count_tasks(expert.w1), [&](Index i, int worker) {
-    detail::gate_up_task(ctx.table, expert, x, hidden, up.row(worker), i);
+    detail::gate_up_task(ctx.table, expert, x, hidden, both.row(worker), i);
   });
   ops::linear(ctx, expert.w2, hidden, y);
 }

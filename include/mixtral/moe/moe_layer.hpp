@@ -39,7 +39,7 @@ inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> exp
     most_task_rows = std::max(most_task_rows, ops::detail::rows_per_task(expert.w1));
   }
   const auto hidden = ctx.scratch.matrix<float>(plan.n_rows(), hidden_dim);
-  const auto up = ctx.scratch.matrix<float>(ctx.executor.n_workers(), most_rows * most_task_rows);
+  const auto both = ctx.scratch.matrix<float>(ctx.executor.n_workers(), 2 * most_rows * most_task_rows);
 
   // Tasks of all used experts in a row; `pick` finds whose task i is.
   const auto for_all = [&](auto matrix_of, auto run) {
@@ -60,7 +60,7 @@ inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> exp
   for_all([](const ExpertWeights& w) { return w.w1; },
           [&](const ExpertWeights& expert, Index begin, Index count, Index i, int worker) {
             const TensorView<float, 2> own(hidden.row(begin), Shape<2>{{count, expert.w1.rows}}, hidden_dim);
-            detail::gate_up_task(ctx.table, expert, rows.rows(begin, count), own, up.row(worker), i);
+            detail::gate_up_task(ctx.table, expert, rows.rows(begin, count), own, both.row(worker), i);
           });
   for_all([](const ExpertWeights& w) { return w.w2; },
           [&](const ExpertWeights& expert, Index begin, Index count, Index i, int) {

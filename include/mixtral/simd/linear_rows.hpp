@@ -194,7 +194,11 @@ void wide(const LinearArgs& a) noexcept {
       for (Index k0 = 0; k0 < whole; k0 += kPanelCols) {
         const Index kc = std::min(kPanelCols, whole - k0);
         widen_panel<Arch, W>(a, r0, n, k0, kc, panel);
-        prefetch_panel<Arch, W>(a, r0, n, k0 + kc, std::min(kPanelCols, whole - k0 - kc));
+        if (k0 + kc < whole) {
+          prefetch_panel<Arch, W>(a, r0, n, k0 + kc, std::min(kPanelCols, whole - k0 - kc));
+        } else if (r0 + n < a.rows) {
+          prefetch_panel<Arch, W>(a, r0 + n, std::min(kPanelRows, a.rows - r0 - n), 0, std::min(kPanelCols, whole));
+        }
         multiply_panel<Arch>(a, panel, t0, tokens, k0, kc, sums);
       }
       finish_panel<Arch, W>(a, r0, n, t0, tokens, sums);
