@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "mixtral/core/error.hpp"
+#include "mixtral/runtime/isa.hpp"
 
 namespace mixtral::cli {
 namespace {
@@ -67,8 +68,17 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
       ->type_name("PATH");
   command.add_option("--threads", options.threads, "Threads (default: the CPUs this process may use)")
       ->check(CLI::Range(1, 1024));
-  command.add_option("--isa", options.isa, "Use no better instruction set than this one")->type_name("NAME");
+  std::vector<std::string> isa_names;
+  for (const Isa isa : all_isas()) isa_names.emplace_back(name_of(isa));
+  command.add_option("--isa", options.isa, "Use no better instruction set than this one")
+      ->check(CLI::IsMember(isa_names));
   command.add_flag("--json", options.json, "Answer in JSON");
+}
+
+CLI::Option* add_ids_option(CLI::App& command, std::vector<TokenId>& ids, const std::string& description) {
+  // The command-line library would read an empty argument as 0.
+  const auto not_empty = [](const std::string& id) { return std::string(id.empty() ? "an id is empty" : ""); };
+  return command.add_option("--ids", ids, description)->delimiter(',')->check(not_empty);
 }
 
 std::string read_stdin() {

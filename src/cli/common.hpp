@@ -4,10 +4,14 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "mixtral/core/types.hpp"
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace mixtral::cli {
 
@@ -20,6 +24,9 @@ struct CommonOptions {
 
 // Adds --model, --threads, --isa and --json. `options` must outlive the parsing.
 void add_common_options(CLI::App& command, CommonOptions& options);
+
+// Adds --ids, a list "1,2,3" of at least one id. `ids` must outlive the parsing.
+CLI::Option* add_ids_option(CLI::App& command, std::vector<TokenId>& ids, const std::string& description);
 
 // All bytes of standard input. Throws Error(kIo).
 std::string read_stdin();

@@ -32,16 +32,17 @@ struct Piece {
 std::vector<Piece> pieces_of(const Options& options, const LoadedModel& loaded) {
   const ModelConfig& config = loaded.model.config;
   if (options.text_file.empty()) return {{options.ids, {options.ids.begin() + 1, options.ids.end()}}};
-  require(loaded.tokenizer.has_value(), "eval: the model has no tokenizer, give --ids");
+  const Tokenizer& tokenizer = require_tokenizer(loaded);
   constexpr Index kMostBytes = Index{1} << 30;
-  std::vector<TokenId> all = loaded.tokenizer->encode(read_file(options.text_file, kMostBytes));
+  std::vector<TokenId> all = tokenizer.encode(read_file(options.text_file, kMostBytes));
   require(!all.empty(), "eval: ", options.text_file, " is empty");
-  const bool bos = loaded.tokenizer->vocabulary().add_bos && config.bos_id >= 0;
+  const TokenId bos_id = tokenizer.vocabulary().bos_id;
+  const bool bos = tokenizer.vocabulary().add_bos && bos_id >= 0;
   std::vector<Piece> pieces;
   for (std::size_t begin = 0; begin < all.size();) {
     const std::size_t count = std::min(all.size() - begin, static_cast<std::size_t>(config.max_positions));
     Piece piece;
-    if (bos) piece.inputs.push_back(config.bos_id);
+    if (bos) piece.inputs.push_back(bos_id);
     const auto first = all.begin() + static_cast<std::ptrdiff_t>(begin),
                last = first + static_cast<std::ptrdiff_t>(count);
     piece.inputs.insert(piece.inputs.end(), first, bos ? last - 1 : last);
@@ -135,7 +136,7 @@ void add_eval(CLI::App& program) {
   command->footer("Example: mixtral eval --ids 1,17,23,42 --out trace.safetensors --json");
   add_common_options(*command, options->common);
   auto* source = command->add_option_group("source", "What to read");
-  source->add_option("--ids", options->ids, "Token ids, as they are: 1,2,3")->delimiter(',');
+  add_ids_option(*source, options->ids, "Token ids, as they are: 1,2,3");
   source->add_option("--text", options->text_file, "A text file; cut into pieces of the model's context length");
   source->require_option(1);
   command->add_option("--out", options->out, "Write ids, hidden states, routing and logits to this safetensors file");

@@ -1,6 +1,7 @@
 // `mixtral generate`: continue a prompt, streaming.
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -115,16 +116,15 @@ void add_generate(CLI::App& program) {
   add_common_options(*command, options->common);
   auto* prompt =
       command->add_option("--prompt", options->prompt, "Text to continue; begins with BOS where the model wants it");
-  command->add_option("--ids", options->ids, "Token ids to continue, as they are: 1,2,3")
-      ->delimiter(',')
-      ->excludes(prompt);
+  add_ids_option(*command, options->ids, "Token ids to continue, as they are: 1,2,3")->excludes(prompt);
   command->add_option("--n", options->n, "Most tokens to generate")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(std::numeric_limits<int>::max()))
       ->capture_default_str();
-  command->add_flag("--greedy", options->greedy, "Always the likeliest token (temperature 0)");
+  auto* greedy = command->add_flag("--greedy", options->greedy, "Always the likeliest token (temperature 0)");
   SamplerOptions& s = options->sampler;
   command->add_option("--temperature", s.temperature, "Below 1: bolder choices become rarer; 0: greedy")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->excludes(greedy);
   command->add_option("--top-k", s.top_k, "Keep the k likeliest tokens; 0: all")->capture_default_str();
   command->add_option("--top-p", s.top_p, "Keep the fewest tokens that add up to this probability")
       ->capture_default_str();

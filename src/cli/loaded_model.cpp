@@ -19,7 +19,8 @@ std::optional<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
 }  // namespace
 
 LoadedModel::LoadedModel(const CommonOptions& options)
-    : model(load_huggingface(options.model)),
+    : path(options.model),
+      model(load_huggingface(options.model)),
       tokenizer(load_tokenizer(options.model)),
       table(make_table(options.isa.empty() ? best_isa() : isa_from_name(options.isa))),
       executor(options.threads) {
@@ -28,10 +29,16 @@ LoadedModel::LoadedModel(const CommonOptions& options)
           " pieces, the model ", model.config.vocab_size);
 }
 
+const Tokenizer& require_tokenizer(const LoadedModel& loaded) {
+  require(loaded.tokenizer.has_value(), ErrorCode::kNotFound, loaded.path.string(),
+          ": no tokenizer.model or tokenizer.json to read text with, give --ids");
+  return *loaded.tokenizer;
+}
+
 std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text) {
-  require(loaded.tokenizer.has_value(), "the model has no tokenizer: give --ids");
-  const Vocabulary& vocabulary = loaded.tokenizer->vocabulary();
-  std::vector<TokenId> ids = loaded.tokenizer->encode(text);
+  const Tokenizer& tokenizer = require_tokenizer(loaded);
+  const Vocabulary& vocabulary = tokenizer.vocabulary();
+  std::vector<TokenId> ids = tokenizer.encode(text);
   if (vocabulary.add_bos && vocabulary.bos_id >= 0) ids.insert(ids.begin(), vocabulary.bos_id);
   return ids;
 }

@@ -20,11 +20,15 @@ namespace mixtral::cli {
 struct LoadedModel {
   explicit LoadedModel(const CommonOptions& options);
 
+  std::filesystem::path path;
   Model model;
   std::optional<Tokenizer> tokenizer;  // models without one work with ids
   KernelTable table;
   mutable OpenMpExecutor executor;
 };
+
+// The tokenizer. Throws Error(kNotFound) if the model has none.
+const Tokenizer& require_tokenizer(const LoadedModel& loaded);
 
 // BOS, where the tokenizer asks for it, and the ids of `text`.
 std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text);

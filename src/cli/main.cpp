@@ -2,21 +2,37 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <iostream>
+#include <sstream>
 
-#include "commands.hpp"
+#include "cli/commands.hpp"
+#include "cli/common.hpp"
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App program("Runs Mixtral-type mixture-of-experts language models on CPUs.", "mixtral");
   program.require_subcommand(1);
+  mixtral::cli::add_generate(program);
+  mixtral::cli::add_tokenize(program);
+  mixtral::cli::add_eval(program);
+  mixtral::cli::add_inspect(program);
   try {
-    mixtral::cli::add_generate(program);
-    mixtral::cli::add_tokenize(program);
-    mixtral::cli::add_eval(program);
-    mixtral::cli::add_inspect(program);
     program.parse(argc, argv);
     return 0;
-  } catch (const CLI::ParseError& error) {
-    return program.exit(error) == 0 ? 0 : 2;  // --help comes here, too
+  } catch (const CLI::ParseError& error) {  // --help comes here, too
+    std::ostringstream help;
+    const bool bad_usage = program.exit(error, help, std::cerr) != 0;
+    mixtral::cli::write_stdout(help.str());
+    return bad_usage ? 2 : 0;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "mixtral: %s\n", error.what());
     return 1;

@@ -114,6 +114,30 @@ std::string describe(const Value& value) {
   return std::visit(Describer{}, value.data);
 }
 
+std::string dump(const Value& value) {
+  struct Dumper {
+    std::string operator()(std::nullptr_t) const { return "null"; }
+    std::string operator()(bool v) const { return v ? "true" : "false"; }
+    std::string operator()(Index v) const { return str(v); }
+    std::string operator()(const Real& v) const { return v.text; }
+    std::string operator()(const std::string& v) const { return nlohmann::json(v).dump(-1, ' ', true); }
+    std::string operator()(const Array& v) const {
+      std::string out;
+      for (const Value& item : v) out += str(out.empty() ? "[" : ",", dump(item));
+      return v.empty() ? "[]" : out + "]";
+    }
+    std::string operator()(const Object& v) const {
+      std::vector<const Member*> members;
+      for (const Member& member : v) members.push_back(&member);
+      std::sort(members.begin(), members.end(), [](const Member* a, const Member* b) { return a->key < b->key; });
+      std::string out;
+      for (const Member* m : members) out += str(out.empty() ? "{" : ",", (*this)(m->key), ":", dump(m->value));
+      return v.empty() ? "{}" : out + "}";
+    }
+  };
+  return std::visit(Dumper{}, value.data);
+}
+
 std::string parse_error_reason(std::string_view what) {
   const std::size_t code_end = what.find("] ");
   if (code_end != std::string_view::npos) what.remove_prefix(code_end + 2);
@@ -135,6 +159,12 @@ ObjectReader::ObjectReader(const Value& value, std::string where)
 const Value* ObjectReader::find(std::string_view key) const noexcept {
   const auto member = std::find_if(object_->begin(), object_->end(), [&](const Member& m) { return m.key == key; });
   return member == object_->end() || member->value.get<std::nullptr_t>() != nullptr ? nullptr : &member->value;
+}
+
+const Value& ObjectReader::at(std::string_view key) const {
+  const Value* value = find(key);
+  if (value == nullptr) fail_missing(key);
+  return *value;
 }
 
 void ObjectReader::fail_member(std::string_view key, const Value& value, std::string_view expected) const {
@@ -188,6 +218,12 @@ const std::string* ObjectReader::optional_string(std::string_view key) const {
   return text;
 }
 
+const std::string& ObjectReader::string(std::string_view key) const {
+  const std::string* text = optional_string(key);
+  if (text == nullptr) fail_missing(key);
+  return *text;
+}
+
 std::vector<Index> ObjectReader::integer_or_list(std::string_view key, Index least, Index most) const {
   const Value* value = find(key);
   if (value == nullptr) return {};
@@ -210,11 +246,17 @@ std::optional<ObjectReader> ObjectReader::optional_object(std::string_view key) 
   return ObjectReader(*value, str(where_, ": ", key));
 }
 
-const Object& ObjectReader::object(std::string_view key) const {
+const Array* ObjectReader::optional_array(std::string_view key) const {
   const Value* value = find(key);
-  if (value == nullptr) fail_missing(key);
-  const Object* object = value->get<Object>();
-  if (object == nullptr) fail_member(key, *value, "an object");
+  if (value == nullptr) return nullptr;
+  const Array* array = value->get<Array>();
+  if (array == nullptr) fail_member(key, *value, "an array");
+  return array;
+}
+
+const Object& ObjectReader::object(std::string_view key) const {
+  const Object* object = at(key).get<Object>();
+  if (object == nullptr) fail_member(key, at(key), "an object");
   return *object;
 }
 

@@ -56,6 +56,9 @@ std::string quote(std::string_view text);
 // For messages: -8, "8", null, an array, an object.
 std::string describe(const Value& value);
 
+// The whole value as one line of ASCII, members sorted by key: equal values give equal texts.
+std::string dump(const Value& value);
+
 // The reason inside the text of a parse error of the JSON library, without its codes and the bytes it read.
 std::string parse_error_reason(std::string_view what);
 
@@ -73,6 +76,7 @@ class ObjectReader {
   const std::string& where() const noexcept { return where_; }
   // nullptr: absent or null.
   const Value* find(std::string_view key) const noexcept;
+  const Value& at(std::string_view key) const;
 
   Index integer(std::string_view key, Index least, Index most) const;
   std::optional<Index> optional_integer(std::string_view key, Index least, Index most) const;
@@ -81,9 +85,12 @@ class ObjectReader {
   bool boolean(std::string_view key, bool fallback) const;
   // nullptr: absent or null.
   const std::string* optional_string(std::string_view key) const;
+  const std::string& string(std::string_view key) const;
   // Absent or null: empty. A single integer counts as a list of one.
   std::vector<Index> integer_or_list(std::string_view key, Index least, Index most) const;
   std::optional<ObjectReader> optional_object(std::string_view key) const;
+  // nullptr: absent or null.
+  const Array* optional_array(std::string_view key) const;
   const Object& object(std::string_view key) const;
 
   // Throws Error(kBadFormat) about the member: "<where>: key is <value>, expected <expected>".

@@ -13,16 +13,18 @@ namespace {
 class TextStream {
  public:
   TextStream(const Tokenizer* tokenizer, const GenerateOptions& options, std::span<const TokenId> prompt)
-      : on_text_(options.on_text), stops_(options.stop_strings) {
+      : on_text_(options.on_text),
+        n_pieces_(tokenizer == nullptr ? 0 : tokenizer->vocabulary().size()),
+        stops_(options.stop_strings) {
     require(tokenizer != nullptr || (options.stop_strings.empty() && !options.on_text),
             "generate: stop strings and text need a tokenizer");
     if (tokenizer == nullptr) return;
     decoder_.emplace(*tokenizer);
-    for (const TokenId id : prompt) decoder_->push(id);
+    for (const TokenId id : prompt) decode(id);
   }
 
   // False if the receiver wants no more.
-  bool push(TokenId id) { return !decoder_ || deliver(stops_.push(decoder_->push(id))); }
+  bool push(TokenId id) { return !decoder_ || deliver(stops_.push(decode(id))); }
   void finish() {
     if (decoder_ && !stops_.stopped()) deliver(stops_.push(decoder_->flush()));
     deliver(stops_.flush());
@@ -31,12 +33,16 @@ class TextStream {
   std::string take() { return std::move(text_); }
 
  private:
+  // Ids beyond the pieces, with which some models pad their vocabulary, are no text.
+  std::string decode(TokenId id) { return id < n_pieces_ ? decoder_->push(id) : std::string(); }
+
   bool deliver(const std::string& text) {
     text_ += text;
     return text.empty() || !on_text_ || on_text_(text);
   }
 
   const std::function<bool(std::string_view)>& on_text_;
+  Index n_pieces_;
   StopMatcher stops_;
   std::optional<StreamDecoder> decoder_;
   std::string text_;

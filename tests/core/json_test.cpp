@@ -108,6 +108,9 @@ TEST_CASE("getters name the key, the offending value and what was expected") {
       {[&] { reader.optional_string("obj"); }, "dir/f: obj is an object, expected a string"},
       {[&] { reader.integer_or_list("arr", 0, 9); }, "dir/f: arr[1] is \"x\", expected an integer from 0 to 9"},
       {[&] { reader.integer_or_list("neg", 0, 9); }, "dir/f: neg is -8, expected an integer from 0 to 9"},
+      {[&] { reader.at("null"); }, "dir/f: null is missing"},
+      {[&] { reader.string("absent"); }, "dir/f: absent is missing"},
+      {[&] { reader.optional_array("obj"); }, "dir/f: obj is an object, expected an array"},
       {[&] { reader.object("arr"); }, "dir/f: arr is an array, expected an object"},
       {[&] { reader.object("absent"); }, "dir/f: absent is missing"},
       {[&] { reader.optional_object("obj")->integer("k", 0, 1); }, "dir/f: obj: k is an array, expected an integer"},
@@ -124,4 +127,14 @@ TEST_CASE("getters name the key, the offending value and what was expected") {
   CHECK(reader.integer_or_list("t", 0, 9) == std::vector<Index>{1});
   CHECK(reader.boolean("absent", true));
   CHECK(reader.optional_string("absent") == nullptr);
+  CHECK(reader.optional_array("null") == nullptr);
+  CHECK(reader.string("str") == "8");
+}
+
+TEST_CASE("dump gives equal values equal texts, in ASCII") {
+  const Value value =
+      json::parse("{\"b\": [1, -2.50, null, [], {}], \"a\\n\": {\"d\": true, \"c\": \"\xE2\x96\x81\"}}", "f");
+  const std::string text = json::dump(value);
+  CHECK(text == R"({"a\n":{"c":"\u2581","d":true},"b":[1,-2.50,null,[],{}]})");
+  CHECK(json::dump(json::parse(text, "f")) == text);
 }

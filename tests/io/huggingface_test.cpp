@@ -12,6 +12,7 @@
 #include "mixtral/io/safetensors.hpp"
 #include "support/checkpoint_files.hpp"
 #include "support/error_of.hpp"
+#include "support/golden.hpp"
 
 using namespace mixtral;
 using test::error_of;
@@ -21,7 +22,7 @@ using test::TempDir;
 
 namespace {
 
-const std::filesystem::path kGolden = MIXTRAL_GOLDEN_DIR;
+const std::filesystem::path kGolden = test::golden_dir();
 
 bool same_bytes(const MatrixView& view, std::span<const std::byte> want) {
   return static_cast<std::size_t>(view.bytes()) == want.size() && std::equal(want.begin(), want.end(), view.data);
@@ -148,7 +149,7 @@ TEST_CASE("golden model B loads from two shards in bf16, with its window") {
 }
 
 TEST_CASE("the tiny model loads") {
-  const Checkpoint tiny = load_huggingface(MIXTRAL_TINY_DIR);
+  const Checkpoint tiny = load_huggingface(test::tiny_dir());
   CHECK(tiny.config.dim == 192);
   CHECK(tiny.config.n_layers == 5);
   CHECK(tiny.config.head_dim == 32);

@@ -14,6 +14,7 @@
 #include "mixtral/runtime/session.hpp"
 #include "support/allocations.hpp"
 #include "support/checkpoint_files.hpp"
+#include "support/golden.hpp"
 #include "support/temp_dir.hpp"
 
 using namespace mixtral;
@@ -28,8 +29,7 @@ constexpr std::size_t kLargestAllocation = std::size_t{64} << 20;
 void run_step(const Checkpoint& checkpoint) {
   static const KernelTable table = make_table(best_isa());
   SerialExecutor executor;
-  Session session(checkpoint, table, executor,
-                  {.max_positions = std::min<Index>(checkpoint.config.max_positions, 64)});
+  Session session(checkpoint, table, executor, {.max_positions = std::min<Index>(checkpoint.config.max_positions, 64)});
   session.feed(0);
   if (session.max_positions() > 1) session.feed(static_cast<TokenId>(checkpoint.config.vocab_size - 1));
   try {
@@ -196,7 +196,7 @@ Mutation mutate(Files& files, Random& random) {
 }
 
 std::vector<Files> bases() {
-  const std::filesystem::path malformed = std::string(MIXTRAL_GOLDEN_DIR) + "/malformed_hf";
+  const std::filesystem::path malformed = test::golden_dir() / "malformed_hf";
   Files base = test::read_dir(malformed / "_base");
   base["generation_config.json"] = R"({"bos_token_id": 1, "eos_token_id": [2, 3]})";
   return {base, test::read_dir(malformed / "legal_fused_experts"), test::sharded(base, 2)};

@@ -8,6 +8,7 @@
 
 #include "mixtral/core/error.hpp"
 #include "support/error_of.hpp"
+#include "support/golden.hpp"
 #include "support/temp_dir.hpp"
 
 using namespace mixtral;
@@ -158,10 +159,10 @@ TEST_CASE("a stranger's long name is cut in the message") {
 TEST_CASE("golden files survive being read, written and read again") {
   const TempDir dir;
   for (const std::string name :
-       {"/cases/A_T7.safetensors", "/blocks/moe_block.safetensors", "/sampling/sampling.safetensors",
-        "/models/B/model-00001-of-00002.safetensors", "/malformed_hf/legal_mixed_dtypes/model.safetensors"}) {
+       {"cases/A_T7.safetensors", "blocks/moe_block.safetensors", "sampling/sampling.safetensors",
+        "models/B/model-00001-of-00002.safetensors", "malformed_hf/legal_mixed_dtypes/model.safetensors"}) {
     CAPTURE(name);
-    const SafetensorsFile file(std::string(MIXTRAL_GOLDEN_DIR) + name);
+    const SafetensorsFile file(test::golden_dir() / name);
     CHECK(!file.entries().empty());
     write_safetensors(dir / "copy", file.entries(), file.metadata());
     check_equal(SafetensorsFile(dir / "copy"), file);

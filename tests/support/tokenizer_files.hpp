@@ -9,12 +9,11 @@
 #include "mixtral/core/file.hpp"
 #include "mixtral/text/tokenizer.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
+#include "support/golden.hpp"
 
 namespace mixtral::test {
 
-inline const std::filesystem::path kGoldenDir = MIXTRAL_GOLDEN_DIR;
-inline const std::filesystem::path kGoldenTokenizer = kGoldenDir / "tokenizer/tokenizer_1";
-inline const std::filesystem::path kTinyTokenizer = MIXTRAL_TINY_DIR;
+inline const std::filesystem::path kGoldenTokenizer = golden_dir() / "tokenizer/tokenizer_1";
 
 inline std::string read(const std::filesystem::path& path) { return read_file(path, Index{1} << 24); }
 

@@ -34,7 +34,7 @@ TokenId byte_id(const Tokenizer& tokenizer, unsigned char byte) {
 
 TEST_CASE("The parts of a stream are whole characters and together the decoded text") {
   std::mt19937 random(7);
-  for (const auto& directory : {test::kGoldenTokenizer, test::kTinyTokenizer}) {
+  for (const auto& directory : {test::kGoldenTokenizer, test::tiny_dir()}) {
     const Tokenizer tokenizer = test::from_both_files(directory)[0];
     StreamDecoder decoder(tokenizer);  // one for all: flush() begins a new text
     for (int i = 0; i < 5000; ++i) {
@@ -52,7 +52,7 @@ TEST_CASE("The parts of a stream are whole characters and together the decoded t
 }
 
 TEST_CASE("A character of several byte pieces comes with its last byte") {
-  const Tokenizer tokenizer = test::from_both_files(test::kTinyTokenizer)[0];
+  const Tokenizer tokenizer = test::from_both_files(test::tiny_dir())[0];
   StreamDecoder decoder(tokenizer);
   CHECK(decoder.push(byte_id(tokenizer, 0xF0)) == "");
   CHECK(decoder.push(byte_id(tokenizer, 0x9F)) == "");
@@ -66,7 +66,7 @@ TEST_CASE("A character of several byte pieces comes with its last byte") {
 }
 
 TEST_CASE("The first piece loses its space, after BOS too; after a prompt it keeps it") {
-  const Tokenizer tokenizer = test::from_both_files(test::kTinyTokenizer)[0];
+  const Tokenizer tokenizer = test::from_both_files(test::tiny_dir())[0];
   const auto ids = tokenizer.encode("the");
   REQUIRE(tokenizer.token_bytes(ids[0]).starts_with(' '));
   StreamDecoder decoder(tokenizer);
@@ -79,7 +79,7 @@ TEST_CASE("The first piece loses its space, after BOS too; after a prompt it kee
 }
 
 TEST_CASE("An id outside the vocabulary is refused and changes nothing") {
-  const Tokenizer tokenizer = test::from_both_files(test::kTinyTokenizer)[0];
+  const Tokenizer tokenizer = test::from_both_files(test::tiny_dir())[0];
   StreamDecoder decoder(tokenizer);
   decoder.push(byte_id(tokenizer, 0xC3));
   for (const TokenId id : {-1, 4096, 1 << 30}) {

@@ -16,7 +16,7 @@ using test::names;
 
 namespace {
 
-json golden_json() { return json::parse(test::read(test::kGoldenTokenizer / "tokenizer.json")); }
+json golden_json() { return test::read_json(test::kGoldenTokenizer / "tokenizer.json"); }
 
 Vocabulary parse(const json& document) { return parse_tokenizer_json(document.dump(), "file"); }
 
@@ -129,7 +129,7 @@ TEST_CASE("The post-processor says whether prompts begin with BOS") {
 TEST_CASE("A part of the pipeline that is not ours is unsupported, by name") {
   using enum ErrorCode;
   check_refused([](json& j) { j["model"]["type"] = "Unigram"; }, kUnsupported,
-                "model.type is not supported: \"Unigram\"");
+                "model: type is not supported: \"Unigram\"");
   check_refused([](json& j) { j["model"]["dropout"] = 0.1; }, kUnsupported, "dropout");
   check_refused([](json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }, kUnsupported, "end_of_word_suffix");
   check_refused([](json& j) { j["model"]["ignore_merges"] = true; }, kUnsupported, "ignore_merges");
@@ -161,8 +161,8 @@ TEST_CASE("A broken document is refused with the culprit") {
   check_refused([](json& j) { j["model"]["byte_fallback"] = 1; }, kBadFormat, "byte_fallback");
   check_refused([](json& j) { j["added_tokens"][0]["id"] = 5; }, kBadFormat, "id 5 is both");
   check_text_refused("", "file: ");
-  check_text_refused("{\"a\": 1, \"a\": 2}", "key \"a\" appears twice");
-  check_text_refused(std::string(100'000, '['), "nested deeper than 32");
+  check_text_refused("{\"a\": 1, \"a\": 2}", "key \"a\" is given twice");
+  check_text_refused(std::string(100'000, '['), "nested deeper than 64");
   check_text_refused("{\"a\": \"\xFF\"}", "file: ");
 }
 
@@ -181,7 +181,7 @@ TEST_CASE("Added tokens are control pieces if special and user-defined pieces if
 TEST_CASE("A directory prefers tokenizer.model and obeys tokenizer_config.json") {
   const test::TempDir dir;
   CHECK(error_of([&] { load_vocabulary(dir.path()); }).code() == ErrorCode::kNotFound);
-  test::write_text(dir / "tokenizer.json", test::read(test::kTinyTokenizer / "tokenizer.json"));
+  test::write_text(dir / "tokenizer.json", test::read(test::tiny_dir() / "tokenizer.json"));
   CHECK(load_vocabulary(dir.path()).size() == 4096);
   test::write_text(dir / "tokenizer.model", test::read(test::kGoldenTokenizer / "tokenizer.model"));
   CHECK(load_vocabulary(dir.path()).size() == 1024);

@@ -14,7 +14,7 @@ using namespace mixtral;
 using nlohmann::json;
 using test::from_both_files;
 using test::kGoldenTokenizer;
-using test::kTinyTokenizer;
+using test::tiny_dir;
 
 namespace {
 
@@ -29,7 +29,7 @@ std::string from_hex(const std::string& hex) {
 }
 
 std::string heldout(const std::string& language) {
-  return test::read(test::kGoldenDir / "tiny/heldout" / (language + ".txt"));
+  return test::read(test::golden_dir() / "tiny/heldout" / (language + ".txt"));
 }
 
 std::vector<TokenId> encode_with_library(const sentencepiece::SentencePieceProcessor& library,
@@ -52,7 +52,7 @@ std::string random_text(std::mt19937& random, std::size_t n_parts) {
 }  // namespace
 
 TEST_CASE("Every golden text becomes the reference's ids and comes back, from both files") {
-  const json cases = json::parse(test::read(kGoldenTokenizer / "cases.json"));
+  const json cases = test::read_json(kGoldenTokenizer / "cases.json");
   for (const Tokenizer& tokenizer : from_both_files(kGoldenTokenizer)) {
     CHECK(tokenizer.vocabulary().size() == cases.at("vocab_size"));
     CHECK(tokenizer.vocabulary().bos_id == cases.at("bos_id"));
@@ -75,7 +75,7 @@ TEST_CASE("Every golden text becomes the reference's ids and comes back, from bo
 }
 
 TEST_CASE("Special tokens that are spelled in a text are ordinary text") {
-  const json cases = json::parse(test::read(kGoldenTokenizer / "cases.json"));
+  const json cases = test::read_json(kGoldenTokenizer / "cases.json");
   for (const Tokenizer& tokenizer : from_both_files(kGoldenTokenizer)) {
     for (const json& c : cases.at("special_token_text_tokenizer_json")) {
       const auto text = c.at("text").get<std::string>();
@@ -87,8 +87,8 @@ TEST_CASE("Special tokens that are spelled in a text are ordinary text") {
 }
 
 TEST_CASE("The tiny model's prompts become the reference's ids, from both files") {
-  const json reference = json::parse(test::read(test::kGoldenDir / "tiny/reference.json"));
-  for (const Tokenizer& tokenizer : from_both_files(kTinyTokenizer)) {
+  const json reference = test::read_json(test::golden_dir() / "tiny/reference.json");
+  for (const Tokenizer& tokenizer : from_both_files(tiny_dir())) {
     for (const auto& [language, prompt] : reference.at("prompts").items()) {
       CAPTURE(language);
       auto ids = tokenizer.encode(prompt.at("prompt").get<std::string>());
@@ -101,7 +101,7 @@ TEST_CASE("The tiny model's prompts become the reference's ids, from both files"
 }
 
 TEST_CASE("Both files of the tiny model give the same ids for the held-out texts, and the texts come back") {
-  const auto tokenizers = from_both_files(kTinyTokenizer);
+  const auto tokenizers = from_both_files(tiny_dir());
   for (const char* language : kLanguages) {
     CAPTURE(language);
     const std::string text = heldout(language);
@@ -112,7 +112,7 @@ TEST_CASE("Both files of the tiny model give the same ids for the held-out texts
 }
 
 TEST_CASE("Ids and texts are the library's own on the original file") {
-  for (const auto& directory : {kGoldenTokenizer, kTinyTokenizer}) {
+  for (const auto& directory : {kGoldenTokenizer, tiny_dir()}) {
     sentencepiece::SentencePieceProcessor library;
     REQUIRE(library.LoadFromSerializedProto(test::read(directory / "tokenizer.model")).ok());
     const Tokenizer tokenizer = from_both_files(directory)[0];
@@ -133,8 +133,8 @@ TEST_CASE("Ids and texts are the library's own on the original file") {
 
 TEST_CASE("A text that is cut into many runs has the ids of the whole") {
   sentencepiece::SentencePieceProcessor library;
-  REQUIRE(library.LoadFromSerializedProto(test::read(kTinyTokenizer / "tokenizer.model")).ok());
-  const Tokenizer tokenizer = from_both_files(kTinyTokenizer)[0];
+  REQUIRE(library.LoadFromSerializedProto(test::read(tiny_dir() / "tokenizer.model")).ok());
+  const Tokenizer tokenizer = from_both_files(tiny_dir())[0];
   std::mt19937 random(13);
   std::string text;
   for (const char* language : kLanguages) text += heldout(language) + random_text(random, 2000);
@@ -146,7 +146,7 @@ TEST_CASE("A text that is cut into many runs has the ids of the whole") {
 
 TEST_CASE("Without byte pieces a series of unknown characters is one unknown token, however long") {
   const Tokenizer tokenizer(test::small_vocabulary({"a", "b", "ab"}));
-  CHECK(tokenizer.encode("a" + std::string(10'000, 'x') + "ab") == std::vector<TokenId>{3, 4, 0, 6});
+  CHECK(tokenizer.encode(str("a", std::string(10'000, 'x'), "ab")) == std::vector<TokenId>{3, 4, 0, 6});
   CHECK(tokenizer.decode(std::vector<TokenId>{3, 4, 0, 6}) == "a \xE2\x81\x87 ab");
 }
 
@@ -173,7 +173,7 @@ TEST_CASE("User-defined pieces are found before anything is merged") {
 }
 
 TEST_CASE("token_bytes() is what an id adds to a text") {
-  const Tokenizer tokenizer = from_both_files(kTinyTokenizer)[0];
+  const Tokenizer tokenizer = from_both_files(tiny_dir())[0];
   CHECK(tokenizer.token_bytes(0) == " \xE2\x81\x87 ");
   CHECK(tokenizer.token_bytes(1) == "");
   CHECK(tokenizer.token_bytes(3) == std::string_view("\0", 1));
@@ -193,7 +193,7 @@ TEST_CASE("More than 16 MiB without a place to cut is refused") {
 }
 
 TEST_CASE("One tokenizer serves several threads at once") {
-  const Tokenizer tokenizer = from_both_files(kTinyTokenizer)[0];
+  const Tokenizer tokenizer = from_both_files(tiny_dir())[0];
   const std::string text = heldout("en");
   const auto want = tokenizer.encode(text);
   std::vector<std::vector<TokenId>> got(4);
