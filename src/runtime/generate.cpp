@@ -36,9 +36,11 @@ class TextStream {
   // Ids beyond the pieces, with which some models pad their vocabulary, are no text.
   std::string decode(TokenId id) { return id < n_pieces_ ? decoder_->push(id) : std::string(); }
 
+  // A receiver that said stop gets no more.
   bool deliver(const std::string& text) {
     text_ += text;
-    return text.empty() || !on_text_ || on_text_(text);
+    if (!text.empty() && on_text_ && reading_) reading_ = on_text_(text);
+    return reading_;
   }
 
   const std::function<bool(std::string_view)>& on_text_;
@@ -46,6 +48,7 @@ class TextStream {
   StopMatcher stops_;
   std::optional<StreamDecoder> decoder_;
   std::string text_;
+  bool reading_ = true;
 };
 
 }  // namespace

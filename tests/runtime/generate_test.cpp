@@ -107,9 +107,14 @@ TEST_CASE("generate: callbacks may end it") {
   CHECK(result.reason == StopReason::kCallback);
   CHECK(result.ids.size() == 3);
   options.on_token = {};
-  options.on_text = [](std::string_view) { return false; };
+  int texts = 0;
+  options.on_text = [&](std::string_view) {
+    ++texts;
+    return false;
+  };
   result = tiny().run(options);
   CHECK(result.reason == StopReason::kCallback);
+  CHECK(texts == 1);
 }
 
 TEST_CASE("generate: a full context ends it") {
