@@ -178,7 +178,7 @@ Checkpoint load_huggingface(const std::filesystem::path& dir) {
   });
   require_all_used(catalog, config);
   weights.storage = catalog.files;
-  return {config, std::move(weights), list_tensors(catalog)};
+  return {{config, std::move(weights)}, list_tensors(catalog)};
 }
 
 }  // namespace mixtral
