@@ -26,7 +26,8 @@ void fill_rows(KernelTable& t) noexcept {
 }
 
 // For programs that link nothing of ours: the table of the architecture that this translation unit is
-// compiled for (-mavx2 -mfma, ... decide; plain x86-64 means SSE2).
+// compiled for (-mavx2 -mfma, ... decide; plain x86-64 means SSE2). The bits of the other tables need
+// -ffp-contract=off, too: gcc and clang may otherwise fuse products and sums of their own choice.
 template <class Arch = xsimd::default_arch>
 const KernelTable& native_table() noexcept {
   static const KernelTable table = [] {
