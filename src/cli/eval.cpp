@@ -32,7 +32,7 @@ struct Piece {
 std::vector<Piece> pieces_of(const Options& options, const LoadedModel& loaded) {
   const ModelConfig& config = loaded.model.config;
   if (options.text_file.empty()) return {{options.ids, {options.ids.begin() + 1, options.ids.end()}}};
-  const Tokenizer& tokenizer = require_tokenizer(loaded);
+  const Tokenizer& tokenizer = loaded.require_tokenizer();
   constexpr Index kMostBytes = Index{1} << 30;
   std::vector<TokenId> all = tokenizer.encode(read_file(options.text_file, kMostBytes));
   require(!all.empty(), "eval: ", options.text_file, " is empty");

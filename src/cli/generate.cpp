@@ -72,19 +72,14 @@ void run(const Options& options) {
 
   GenerateOptions settings = library_options(options, loaded.model.config);
   const bool stream = loaded.tokenizer.has_value() && !options.common.json;
-  if (stream) {
-    settings.on_text = [](std::string_view text) {
-      write_stdout(text);
-      return true;
-    };
-  }
   const double begin = seconds();
   double first = 0;  // when the first token was drawn
-  settings.on_token = [&](TokenId) {
+  settings.on_token = [&](TokenId, std::string_view text) {
     if (first == 0) {
       first = seconds();
       observer.end_of_prompt();
     }
+    if (stream) write_stdout(text);
     return true;
   };
   const GenerateResult result = generate(session, loaded.tokenizer ? &*loaded.tokenizer : nullptr, settings, &observer);

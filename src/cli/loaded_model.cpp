@@ -5,38 +5,14 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "mixtral/io/huggingface.hpp"
-
 namespace mixtral::cli {
-namespace {
-
-std::optional<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path / "tokenizer.model") && !std::filesystem::exists(path / "tokenizer.json"))
-    return {};
-  return Tokenizer::load(path);
-}
-
-}  // namespace
-
 LoadedModel::LoadedModel(const CommonOptions& options)
-    : path(options.model),
-      model(load_huggingface(options.model)),
-      tokenizer(load_tokenizer(options.model)),
+    : OpenedModel(open_model(options.model)),
       table(make_table(options.isa.empty() ? best_isa() : isa_from_name(options.isa))),
-      executor(options.threads) {
-  require(!tokenizer || tokenizer->vocabulary().size() <= model.config.vocab_size, ErrorCode::kBadFormat,
-          options.model.string(), ": the tokenizer has ", tokenizer ? tokenizer->vocabulary().size() : 0,
-          " pieces, the model ", model.config.vocab_size);
-}
-
-const Tokenizer& require_tokenizer(const LoadedModel& loaded) {
-  require(loaded.tokenizer.has_value(), ErrorCode::kNotFound, loaded.path.string(),
-          ": no tokenizer.model or tokenizer.json to read text with, give --ids");
-  return *loaded.tokenizer;
-}
+      executor(options.threads) {}
 
 std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text) {
-  const Tokenizer& tokenizer = require_tokenizer(loaded);
+  const Tokenizer& tokenizer = loaded.require_tokenizer();
   const Vocabulary& vocabulary = tokenizer.vocabulary();
   std::vector<TokenId> ids = tokenizer.encode(text);
   if (vocabulary.add_bos && vocabulary.bos_id >= 0) ids.insert(ids.begin(), vocabulary.bos_id);

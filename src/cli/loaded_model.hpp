@@ -4,31 +4,23 @@
 #include <chrono>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/common.hpp"
 #include "mixtral/core/openmp_executor.hpp"
-#include "mixtral/model/transformer.hpp"
 #include "mixtral/runtime/isa.hpp"
+#include "mixtral/runtime/open_model.hpp"
 #include "mixtral/runtime/routing_stats.hpp"
-#include "mixtral/text/tokenizer.hpp"
 
 namespace mixtral::cli {
 
-struct LoadedModel {
+struct LoadedModel : OpenedModel {
   explicit LoadedModel(const CommonOptions& options);
 
-  std::filesystem::path path;
-  Model model;
-  std::optional<Tokenizer> tokenizer;  // models without one work with ids
   KernelTable table;
   mutable OpenMpExecutor executor;
 };
-
-// The tokenizer. Throws Error(kNotFound) if the model has none.
-const Tokenizer& require_tokenizer(const LoadedModel& loaded);
 
 // BOS, where the tokenizer asks for it, and the ids of `text`.
 std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text);

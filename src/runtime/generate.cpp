@@ -13,43 +13,35 @@ namespace {
 class TextStream {
  public:
   TextStream(const Tokenizer* tokenizer, const GenerateOptions& options, std::span<const TokenId> prompt)
-      : on_text_(options.on_text),
-        n_pieces_(tokenizer == nullptr ? 0 : tokenizer->vocabulary().size()),
-        stops_(options.stop_strings) {
-    require(tokenizer != nullptr || (options.stop_strings.empty() && !options.on_text),
-            "generate: stop strings and text need a tokenizer");
+      : n_pieces_(tokenizer == nullptr ? 0 : tokenizer->vocabulary().size()), stops_(options.stop_strings) {
+    require(tokenizer != nullptr || options.stop_strings.empty(), "generate: stop strings need a tokenizer");
     if (tokenizer == nullptr) return;
     decoder_.emplace(*tokenizer);
     for (const TokenId id : prompt) decode(id);
   }
 
-  // False if the receiver wants no more.
-  bool push(TokenId id) { return !decoder_ || deliver(stops_.push(decode(id))); }
-  void finish() {
-    if (decoder_ && !stops_.stopped()) deliver(stops_.push(decoder_->flush()));
-    deliver(stops_.flush());
+  // The text that is certain now.
+  std::string push(TokenId id) { return decoder_ ? stops_.push(decode(id)) : std::string(); }
+  // What is left at the end.
+  std::string finish() {
+    std::string text;
+    if (decoder_ && !stops_.stopped()) text = stops_.push(decoder_->flush());
+    return text += stops_.flush();
   }
   bool stopped() const noexcept { return stops_.stopped(); }
-  std::string take() { return std::move(text_); }
 
  private:
   // Ids beyond the pieces, with which some models pad their vocabulary, are no text.
   std::string decode(TokenId id) { return id < n_pieces_ ? decoder_->push(id) : std::string(); }
 
-  // A receiver that said stop gets no more.
-  bool deliver(const std::string& text) {
-    text_ += text;
-    if (!text.empty() && on_text_ && reading_) reading_ = on_text_(text);
-    return reading_;
-  }
-
-  const std::function<bool(std::string_view)>& on_text_;
   Index n_pieces_;
   StopMatcher stops_;
   std::optional<StreamDecoder> decoder_;
-  std::string text_;
-  bool reading_ = true;
 };
+
+bool contains(std::span<const TokenId> ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+
+bool is_full(const Session& session) { return static_cast<Index>(session.tokens().size()) == session.max_positions(); }
 
 }  // namespace
 
@@ -58,36 +50,62 @@ std::string_view name_of(StopReason reason) noexcept {
   return kNames[static_cast<int>(reason)];
 }
 
-GenerateResult generate(Session& session, const Tokenizer* tokenizer, const GenerateOptions& options,
+TokenId draw(const Session& session, Sampler& sampler, const LogitsEditor& edit) {
+  const Index queued = static_cast<Index>(session.tokens().size()) - session.length();
+  require(queued == 0, "sample: ", queued, " tokens are queued, eval them first");
+  require(!session.logits().empty(), "sample: there are no logits, eval a token first");
+  return sampler.sample(session.logits(), session.tokens(), edit);
+}
+
+TokenId step(Session& session, Sampler& sampler, const LogitsEditor& edit, ForwardObserver* observer) {
+  require(!is_full(session), ErrorCode::kContextFull, "step: no room for a token after ", session.tokens().size(),
+          " in a context of ", session.max_positions());
+  session.eval(observer);
+  session.reserve(1);  // a token that was drawn must not get lost
+  const TokenId id = draw(session, sampler, edit);
+  session.feed(id);
+  return id;
+}
+
+GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer* tokenizer, const GenerateOptions& options,
                         ForwardObserver* observer) {
   require(!session.tokens().empty(), "generate: the session is empty, feed at least one token");
   require(options.max_tokens >= 0, "generate: max_tokens is ", options.max_tokens);
-  Sampler sampler(options.sampler);
-  TextStream text(tokenizer, options, session.tokens());
+  TextStream stream(tokenizer, options, session.tokens());
   GenerateResult result;
-  std::vector<float> logits;
+  bool reading = true;
+  const auto deliver = [&](TokenId id, const std::string& text) {
+    if (reading && options.on_token) reading = options.on_token(id, text);
+  };
   while (static_cast<Index>(result.ids.size()) < options.max_tokens) {
     session.eval(observer);
-    logits.assign(session.logits().begin(), session.logits().end());
-    if (options.edit_logits) options.edit_logits(logits);
-    const TokenId id = sampler.sample(logits, session.tokens());
+    session.reserve(1);
+    const TokenId id = draw(session, sampler, options.edit_logits);
+    const std::string text = stream.push(id);
     result.ids.push_back(id);
-    const bool wanted = (!options.on_token || options.on_token(id));
-    const bool read_on = text.push(id);
-    const bool full = static_cast<Index>(session.tokens().size()) == session.max_positions();
+    result.text += text;
+    const bool full = is_full(session);
     if (!full) session.feed(id);
-    const bool stop_id = std::find(options.stop_ids.begin(), options.stop_ids.end(), id) != options.stop_ids.end();
-    if (stop_id || text.stopped() || !wanted || !read_on || full) {
-      result.reason = stop_id          ? StopReason::kStopId
-                      : text.stopped() ? StopReason::kStopString
-                      : full           ? StopReason::kContextFull
-                                       : StopReason::kCallback;
+    deliver(id, text);
+    const bool stop_id = contains(options.stop_ids, id);
+    if (stop_id || stream.stopped() || full || !reading) {
+      result.reason = stop_id            ? StopReason::kStopId
+                      : stream.stopped() ? StopReason::kStopString
+                      : full             ? StopReason::kContextFull
+                                         : StopReason::kCallback;
       break;
     }
   }
-  text.finish();
-  result.text = text.take();
+  const std::string rest = stream.finish();
+  result.text += rest;
+  if (!rest.empty()) deliver(-1, rest);
   return result;
+}
+
+GenerateResult generate(Session& session, const Tokenizer* tokenizer, const GenerateOptions& options,
+                        ForwardObserver* observer) {
+  Sampler sampler(options.sampler);
+  return generate(session, sampler, tokenizer, options, observer);
 }
 
 }  // namespace mixtral

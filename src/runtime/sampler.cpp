@@ -36,8 +36,9 @@ void SamplerOptions::validate() const {
 Sampler::Sampler(const SamplerOptions& options) : options_(options), random_(options.seed) { options.validate(); }
 
 // Fills kept_ with the ids that have a usable logit, and their penalised logits.
-void Sampler::collect(std::span<const float> logits, std::span<const TokenId> history) {
+void Sampler::collect(std::span<const float> logits, std::span<const TokenId> history, const LogitsEditor& edit) {
   penalised_.assign(logits.begin(), logits.end());
+  if (edit) edit(penalised_);
   if (options_.repetition_penalty != 1.0f) {
     seen_.assign(logits.size(), 0);
     for (const TokenId id : history) {
@@ -67,9 +68,9 @@ void Sampler::keep_top_p() {
   kept_.erase(kept_.begin(), end);
 }
 
-std::span<const TokenProbability> Sampler::distribution(std::span<const float> logits,
-                                                        std::span<const TokenId> history) {
-  collect(logits, history);
+std::span<const TokenProbability> Sampler::distribution(std::span<const float> logits, std::span<const TokenId> history,
+                                                        const LogitsEditor& edit) {
+  collect(logits, history, edit);
   const auto best = *std::min_element(kept_.begin(), kept_.end(), likelier);
   if (options_.temperature == 0) {
     kept_.assign(1, {best.id, 1.0});
@@ -99,8 +100,8 @@ std::span<const TokenProbability> Sampler::distribution(std::span<const float> l
   return kept_;
 }
 
-TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> history) {
-  const auto kept = distribution(logits, history);
+TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> history, const LogitsEditor& edit) {
+  const auto kept = distribution(logits, history, edit);
   if (kept.size() == 1) return kept[0].id;
   // 53 random bits: the standard's distributions may differ between libraries.
   double left = static_cast<double>(random_() >> 11) * 0x1p-53;

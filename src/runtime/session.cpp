@@ -26,19 +26,67 @@ Session::Session(const Model& model, const KernelTable& table, Executor& executo
       cache_(kv_layout(model.config), 1, (max_positions_ + KvLayout::kPositions - 1) / KvLayout::kPositions),
       slot_(cache_.open()) {}
 
-void Session::feed(std::span<const TokenId> tokens) {
+Session::Session(const Session& other)
+    : model_(other.model_),
+      table_(other.table_),
+      executor_(other.executor_),
+      max_positions_(other.max_positions_),
+      chunk_(other.chunk_),
+      cache_(kv_layout(model_.config), 1, (max_positions_ + KvLayout::kPositions - 1) / KvLayout::kPositions),
+      slot_(cache_.open()),
+      tokens_(other.tokens_),
+      keep_(other.keep_),
+      length_(other.length_),
+      kept_(other.kept_) {
+  cache_.copy_from(other.cache_, other.slot_, slot_);
+}
+
+// Whether `tokens` may stand behind `before` others.
+void Session::require_tokens(std::span<const TokenId> tokens, Index before) const {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     require(tokens[i] >= 0 && tokens[i] < model_.config.vocab_size, "feed: token ", tokens[i], " at index ", i,
             " is outside the vocabulary of ", model_.config.vocab_size);
   }
-  const Index n = static_cast<Index>(tokens_.size() + tokens.size());
-  require(n <= max_positions_, ErrorCode::kContextFull, "feed: ", tokens.size(), " tokens after ", tokens_.size(),
-          " do not fit into a context of ", max_positions_);
+  require(static_cast<Index>(tokens.size()) <= max_positions_ - before, ErrorCode::kContextFull,
+          "feed: ", tokens.size(), " tokens after ", before, " do not fit into a context of ", max_positions_);
+}
+
+void Session::feed(std::span<const TokenId> tokens, KeepLogits keep) {
+  require_tokens(tokens, static_cast<Index>(tokens_.size()));
+  reserve(static_cast<Index>(tokens.size()));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  keep_.resize(tokens_.size(), keep == KeepLogits::kAll ? 1 : 0);
+}
+
+void Session::reserve(Index n) {
+  const std::size_t wanted = tokens_.size() + static_cast<std::size_t>(n);
+  const auto grow = [&](auto& items) {
+    if (items.capacity() < wanted) items.reserve(std::max(wanted, 2 * items.capacity()));
+  };
+  grow(tokens_);
+  grow(keep_);
+}
+
+Index Session::set_tokens(std::span<const TokenId> tokens) {
+  require_tokens(tokens, 0);
+  const auto n = static_cast<Index>(tokens.size());
+  std::vector<TokenId> all(tokens.begin(), tokens.end());
+  keep_.reserve(all.size());
+  const auto computed = tokens_.begin() + length_;
+  auto kept =
+      static_cast<Index>(std::mismatch(tokens_.begin(), computed, all.begin(), all.end()).first - tokens_.begin());
+  if (kept == n && n > 0 && logits(n - 1).empty()) --kept;
+  truncate(kept);
+  tokens_.swap(all);
+  keep_.resize(tokens_.size(), 0);
+  return kept;
 }
 
 void Session::eval(ForwardObserver* observer, const LogitsSink& all_logits) {
-  const Index before = length(), end = static_cast<Index>(tokens_.size());
+  const Index before = length_, end = static_cast<Index>(tokens_.size());
+  if (before == end) return;
+  pending_.positions.clear();
+  pending_.logits.clear();
   try {
     for (Index begin = before; begin < end; begin += chunk_) {
       eval_chunk(begin, std::min(chunk_, end - begin), observer, all_logits);
@@ -47,42 +95,60 @@ void Session::eval(ForwardObserver* observer, const LogitsSink& all_logits) {
     cache_.truncate(slot_, before);
     throw;
   }
-  if (end > before) logits_.swap(pending_logits_);
+  length_ = end;
+  std::swap(kept_, pending_);
 }
 
-// Positions [begin, begin + count); the last chunk leaves its last row in pending_logits_.
+// Positions [begin, begin + count); leaves the logits that are wanted in pending_.
 void Session::eval_chunk(Index begin, Index count, ForwardObserver* observer, const LogitsSink& all_logits) {
-  const Index vocab_size = model_.config.vocab_size;
-  const bool last = begin + count == static_cast<Index>(tokens_.size());
   positions_.resize(static_cast<std::size_t>(count));
   std::iota(positions_.begin(), positions_.end(), begin);
   slots_.assign(static_cast<std::size_t>(count), slot_);
+  const auto wanted = [&](Index row) {
+    const auto position = static_cast<std::size_t>(begin + row);
+    return keep_[position] != 0 || position + 1 == tokens_.size();
+  };
 
   const ScratchScope scope(scratch_);
-  const Index n_logits = all_logits ? count : (last ? 1 : 0);
-  auto* rows = scratch_.take<Index>(n_logits);
-  std::iota(rows, rows + n_logits, count - n_logits);
-  const auto logits = scratch_.matrix<float>(n_logits, vocab_size);
+  auto* rows = scratch_.take<Index>(count);
+  Index n_rows = 0;
+  for (Index row = 0; row < count; ++row) {
+    if (all_logits || wanted(row)) rows[n_rows++] = row;
+  }
+  const auto logits = scratch_.matrix<float>(n_rows, model_.config.vocab_size);
 
   cache_.reserve(slot_, count);
   forward_({table_, executor_, scratch_}, model_,
            {.tokens = std::span(tokens_).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
             .positions = positions_,
             .slots = slots_,
-            .logit_rows = {rows, static_cast<std::size_t>(n_logits)}},
+            .logit_rows = {rows, static_cast<std::size_t>(n_rows)}},
            cache_, logits, observer);
   if (all_logits) all_logits(begin, logits);
-  if (last) {
-    const auto row = logits.row_span(n_logits - 1);
-    pending_logits_.assign(row.begin(), row.end());
+  for (Index i = 0; i < n_rows; ++i) {
+    if (!wanted(rows[i])) continue;
+    pending_.positions.push_back(begin + rows[i]);
+    pending_.logits.insert(pending_.logits.end(), logits.row(i), logits.row(i) + logits.dim(1));
   }
   cache_.commit(slot_, count);
 }
 
+std::span<const float> Session::logits(Index position) const noexcept {
+  const auto& positions = kept_.positions;
+  const auto found = std::lower_bound(positions.begin(), positions.end(), position);
+  if (found == positions.end() || *found != position) return {};
+  const auto size = static_cast<std::size_t>(model_.config.vocab_size);
+  return std::span(kept_.logits).subspan(static_cast<std::size_t>(found - positions.begin()) * size, size);
+}
+
 void Session::truncate(Index length) {
   cache_.truncate(slot_, length);
+  length_ = length;
   tokens_.resize(static_cast<std::size_t>(length));
-  logits_.clear();
+  keep_.resize(tokens_.size());
+  auto& positions = kept_.positions;
+  positions.erase(std::lower_bound(positions.begin(), positions.end(), length), positions.end());
+  kept_.logits.resize(positions.size() * static_cast<std::size_t>(model_.config.vocab_size));
 }
 
 }  // namespace mixtral

@@ -25,6 +25,7 @@ set(system "fcntl\\.h|sched\\.h|unistd\\.h|sys/.*\\.h")
 set(core_cpp_may "${system}|nlohmann/json\\.hpp")
 set(io_cpp_may "nlohmann/json\\.hpp")
 set(text_cpp_may "nlohmann/json\\.hpp|sentencepiece_processor\\.h")
+set(runtime_cpp_may "${system}")
 set(kernels_cpp_may "cpuid\\.h|immintrin\\.h|${system}")
 set(cli_cpp_may "${system}|nlohmann/json\\.hpp|CLI/.*")
 # Row primitives work on raw pointers.

@@ -49,13 +49,9 @@ TEST_CASE("generate: streamed text, result text and ids tell the same") {
   GenerateOptions options = greedy(40);
   std::string streamed;
   std::vector<TokenId> seen;
-  options.on_text = [&](std::string_view text) {
-    CHECK_FALSE(text.empty());
+  options.on_token = [&](TokenId id, std::string_view text) {
+    if (id >= 0) seen.push_back(id);
     streamed += text;
-    return true;
-  };
-  options.on_token = [&](TokenId id) {
-    seen.push_back(id);
     return true;
   };
   const GenerateResult result = tiny().run(options);
@@ -102,19 +98,13 @@ TEST_CASE("generate: edited logits decide, and a ban is a ban") {
 
 TEST_CASE("generate: callbacks may end it") {
   GenerateOptions options = greedy(40);
-  options.on_token = [n = 0](TokenId) mutable { return ++n < 3; };
-  GenerateResult result = tiny().run(options);
+  int calls = 0;
+  options.on_token = [&](TokenId, std::string_view) { return ++calls < 3; };
+  options.stop_strings = {"never comes"};  // holds text back, which a receiver that said stop must not get
+  const GenerateResult result = tiny().run(options);
   CHECK(result.reason == StopReason::kCallback);
   CHECK(result.ids.size() == 3);
-  options.on_token = {};
-  int texts = 0;
-  options.on_text = [&](std::string_view) {
-    ++texts;
-    return false;
-  };
-  result = tiny().run(options);
-  CHECK(result.reason == StopReason::kCallback);
-  CHECK(texts == 1);
+  CHECK(calls == 3);
 }
 
 TEST_CASE("generate: a full context ends it") {
@@ -157,6 +147,31 @@ TEST_CASE("generate: what needs a tokenizer or a prompt says so") {
   empty.feed(1);
   GenerateOptions options = greedy(1);
   options.stop_strings = {"x"};
-  CHECK_THROWS_WITH_AS(generate(empty, nullptr, options), "generate: stop strings and text need a tokenizer", Error);
+  CHECK_THROWS_WITH_AS(generate(empty, nullptr, options), "generate: stop strings need a tokenizer", Error);
   CHECK(generate(empty, nullptr, greedy(3)).ids.size() == 3);
+}
+
+TEST_CASE("step: one token after the other, the same as generate") {
+  const auto want = tiny().run(greedy(6)).ids;
+  Session session(tiny().model, tiny().table, tiny().executor);
+  Sampler sampler({.temperature = 0});
+  CHECK_THROWS_WITH_AS(step(session, sampler), "sample: there are no logits, eval a token first", Error);
+  session.feed(tiny().ids("RETURN VALUE\n       On success,"));
+  for (const TokenId id : want) CHECK(step(session, sampler) == id);
+  CHECK_THROWS_WITH_AS(draw(session, sampler), "sample: 1 tokens are queued, eval them first", Error);
+}
+
+TEST_CASE("generate: a sampler of the caller's goes on with its random numbers") {
+  const auto draw_six = [](Index first) {
+    Session session(tiny().model, tiny().table, tiny().executor);
+    session.feed(tiny().ids("RETURN VALUE\n       On success,"));
+    Sampler sampler({.seed = 5});
+    GenerateOptions options;
+    options.max_tokens = first;
+    auto ids = generate(session, sampler, &tiny().tokenizer, options).ids;
+    options.max_tokens = 6 - first;
+    for (const TokenId id : generate(session, sampler, &tiny().tokenizer, options).ids) ids.push_back(id);
+    return ids;
+  };
+  CHECK(draw_six(6) == draw_six(2));
 }

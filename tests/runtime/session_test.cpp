@@ -169,3 +169,107 @@ TEST_CASE("session: an eval with nothing queued does nothing") {
   session.eval();
   CHECK(std::vector<float>(session.logits().begin(), session.logits().end()) == before);
 }
+
+TEST_CASE("session: kept logits of any row are those of a session that ends there") {
+  SerialExecutor executor;
+  const auto ids = some_ids(20);
+  Session session(model_b(), table(), executor, {.chunk = 6});
+  session.feed(std::span(ids).first(4));
+  session.feed(std::span(ids).subspan(4, 9), KeepLogits::kAll);
+  session.feed(std::span(ids).subspan(13));
+  session.eval();
+  for (const Index position : {0, 3, 13, 18}) CHECK(session.logits(position).empty());
+  for (const Index position : {4, 8, 12, 19}) {
+    const auto got = session.logits(position);
+    CHECK(std::vector<float>(got.begin(), got.end()) ==
+          logits_after(executor, std::span(ids).first(static_cast<std::size_t>(position) + 1), 256, 1));
+  }
+  session.truncate(9);
+  CHECK(session.logits().size() == 512);  // of position 8, which is the last one now
+  CHECK(session.logits(12).empty());
+  session.feed(7);
+  session.eval();
+  CHECK(session.logits(8).empty());
+}
+
+TEST_CASE("session: set_tokens keeps what is the same from the start and computes the rest to the same bits") {
+  SerialExecutor executor;
+  const auto ids = some_ids(40);
+  auto other = ids;
+  other[25] = 99;
+  Session session(model_b(), table(), executor);
+  CHECK(session.set_tokens(ids) == 0);
+  session.eval();
+  CHECK(session.set_tokens(other) == 25);
+  CHECK(session.length() == 25);
+  session.eval();
+  CHECK(std::vector<float>(session.logits().begin(), session.logits().end()) == logits_after(executor, other, 256, 1));
+  CHECK(session.set_tokens(other) == 40);  // nothing is new, and the logits are there
+  CHECK(session.logits().size() == 512);
+  CHECK(session.set_tokens(std::span(other).first(30)) == 29);  // the last one again: its logits are gone
+  session.eval();
+  CHECK(std::vector<float>(session.logits().begin(), session.logits().end()) ==
+        logits_after(executor, std::span(other).first(30), 256, 1));
+  CHECK(session.set_tokens(session.tokens()) == 30);
+  CHECK_THROWS_AS(session.set_tokens(std::vector<TokenId>{1, 512}), Error);
+  CHECK_THROWS_AS(session.set_tokens(some_ids(257)), Error);
+  CHECK(session.length() == 30);
+  CHECK(session.set_tokens({}) == 0);
+  CHECK(session.tokens().empty());
+}
+
+TEST_CASE("session: a copy goes on by itself with the same bits") {
+  SerialExecutor executor;
+  const auto ids = some_ids(50);
+  Session session(model_b(), table(), executor);
+  session.feed(std::span(ids).first(35));
+  session.eval();
+  session.feed(std::span(ids).subspan(35, 5));
+  Session copy(session);
+  CHECK(copy.length() == 35);
+  CHECK(std::vector<float>(copy.logits().begin(), copy.logits().end()) ==
+        std::vector<float>(session.logits().begin(), session.logits().end()));
+  session.truncate(3);
+  session.feed(some_ids(60));
+  session.eval();
+  copy.feed(std::span(ids).subspan(40));
+  copy.eval();
+  CHECK(std::vector<float>(copy.logits().begin(), copy.logits().end()) == logits_after(executor, ids, 256, 1));
+}
+
+TEST_CASE("session: every allocation of a copy, of set_tokens and of a feed may fail without a trace") {
+  SerialExecutor executor;
+  const auto ids = some_ids(40);
+  Session session(model_b(), table(), executor);
+  session.feed(ids);
+  session.eval();
+  const auto fails = [](auto action) {
+    std::size_t failures = 0;
+    for (bool done = false; !done;) {
+      try {
+        const test::FailingAllocation fail(failures);
+        action();
+        done = true;
+      } catch (const std::bad_alloc&) {
+        ++failures;
+      }
+    }
+    return failures;
+  };
+  CHECK(fails([&] { const Session copy(session); }) > 5);
+  const auto longer = some_ids(100);
+  CHECK(fails([&] {
+          try {
+            session.set_tokens(longer);
+          } catch (...) {
+            CHECK(session.tokens().size() == 40);
+            CHECK(session.length() == 40);
+            throw;
+          }
+        }) > 0);
+  CHECK(session.length() == 40);
+  CHECK(fails([&] { session.feed(longer); }) == 2);  // both lists grow
+  CHECK(session.tokens().size() == 140);
+  session.reserve(100);
+  CHECK(fails([&] { session.feed(longer); }) == 0);
+}

@@ -107,6 +107,18 @@ class KvCache {
   }
   void roll_back(SlotId slot) { commit(slot, 0); }
 
+  // Makes `slot` hold the committed positions of another cache's slot `from`, and nothing else. Throws
+  // Error(kContextFull | kInvalidArgument) or std::bad_alloc; then `slot` is empty.
+  void copy_from(const KvCache& other, SlotId from, SlotId slot) {
+    require(layout_ == other.layout_, "KvCache: copy from a cache of another layout");
+    truncate(slot, 0);
+    const Index length = other.length(from);
+    reserve(slot, length);
+    const auto floats = static_cast<std::size_t>(layout_.page_floats());
+    for (Index b = 0; b < pages_for(length); ++b) std::copy_n(other.pages(from)[b], floats, pages(slot)[b]);
+    commit(slot, length);
+  }
+
   // Forgets all positions from `length` on, and any reservation.
   void truncate(SlotId slot, Index length) {
     Slot& s = at(slot);

@@ -17,12 +17,10 @@ struct GenerateOptions {
   SamplerOptions sampler;
   std::vector<TokenId> stop_ids;          // end the text when drawn, for instance ModelConfig::eos_ids
   std::vector<std::string> stop_strings;  // end the text where one begins; need a tokenizer
-  // May change the logits before they are sampled: ban a token with -infinity, bias, record.  [vocab_size]
-  std::function<void(std::span<float> logits)> edit_logits;
-  // Receives text in whole characters as it becomes certain; false ends the generation. Needs a tokenizer.
-  std::function<bool(std::string_view text)> on_text;
-  // Receives every drawn token; false ends the generation after it.
-  std::function<bool(TokenId id)> on_token;
+  LogitsEditor edit_logits;
+  // Receives every drawn token and the text, in whole characters, that became certain with it (none without a
+  // tokenizer); at the end, if text is left, once more with id -1. False ends the generation, and nothing follows.
+  std::function<bool(TokenId id, std::string_view text)> on_token;
 };
 
 enum class StopReason { kMaxTokens, kStopId, kStopString, kContextFull, kCallback };
@@ -35,9 +33,20 @@ struct GenerateResult {
 };
 
 // Continues the session's tokens, of which there must be at least one. `tokenizer` may be null. Afterwards the
-// session holds the prompt and all drawn tokens; the last of them is queued, not computed. Throws Error as
-// Session and Sampler do; the session then holds what was drawn before.
+// session holds the prompt and all drawn tokens; the last of them is queued, not computed (in a full context it is not
+// there). Throws Error as Session and Sampler do; the session then holds the tokens that on_token has seen.
+// `options.sampler` is for the second form, which makes a sampler of its own.
+GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer* tokenizer, const GenerateOptions& options,
+                        ForwardObserver* observer = nullptr);
 GenerateResult generate(Session& session, const Tokenizer* tokenizer, const GenerateOptions& options,
                         ForwardObserver* observer = nullptr);
+
+// Draws a token from the logits of the last computed one; it is not queued. Throws Error(kInvalidArgument) if tokens
+// are queued or there are no logits, and what the sampler and `edit` throw; then nothing has changed.
+TokenId draw(const Session& session, Sampler& sampler, const LogitsEditor& edit = {});
+
+// One step: computes what is queued, draws a token and queues it. Throws Error(kContextFull) if there is no room for
+// it; whatever is thrown, the session is as before, or as after its eval().
+TokenId step(Session& session, Sampler& sampler, const LogitsEditor& edit = {}, ForwardObserver* observer = nullptr);
 
 }  // namespace mixtral

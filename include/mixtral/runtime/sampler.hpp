@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <span>
 #include <vector>
@@ -23,6 +24,9 @@ struct SamplerOptions {
   void validate() const;
 };
 
+// May change a copy of the logits before a token is drawn: ban with -infinity, bias.  [vocab_size]
+using LogitsEditor = std::function<void(std::span<float> logits)>;
+
 struct TokenProbability {
   TokenId id;
   double probability;
@@ -37,13 +41,19 @@ class Sampler {
   // to 1. `history` are the tokens that the repetition penalty has seen. A NaN logit counts as -infinity; equal
   // logits at a filter's edge are kept from the lower id on. Throws Error(kInvalidArgument) if no logit is
   // greater than -infinity. Valid until the next call.
-  std::span<const TokenProbability> distribution(std::span<const float> logits, std::span<const TokenId> history = {});
+  std::span<const TokenProbability> distribution(std::span<const float> logits, std::span<const TokenId> history = {},
+                                                 const LogitsEditor& edit = {});
 
-  // Draws from it (greedy: the largest logit, ties to the lower id).
-  TokenId sample(std::span<const float> logits, std::span<const TokenId> history = {});
+  // Draws from it (greedy: the largest logit, ties to the lower id). Whatever is thrown, the next call draws what this
+  // one would have drawn.
+  TokenId sample(std::span<const float> logits, std::span<const TokenId> history = {}, const LogitsEditor& edit = {});
+
+  // Starts the random numbers anew from the seed.
+  void restart() { random_.seed(options_.seed); }
+  const SamplerOptions& options() const noexcept { return options_; }
 
  private:
-  void collect(std::span<const float> logits, std::span<const TokenId> history);
+  void collect(std::span<const float> logits, std::span<const TokenId> history, const LogitsEditor& edit);
   void keep_top_p();
 
   SamplerOptions options_;

@@ -16,6 +16,9 @@ struct SessionOptions {
   Index chunk = 256;        // tokens per pass of a long prompt: bounds scratch memory, changes no result
 };
 
+// Of which fed tokens the logits are kept: the last one's always are.
+enum class KeepLogits { kLast, kAll };
+
 // Receives the logits of positions first, first + 1, ...  [m, vocab_size]; valid during the call.
 using LogitsSink = std::function<void(Index first, TensorView<const float, 2> logits)>;
 
@@ -26,29 +29,52 @@ class Session {
   // Throws Error(kInvalidArgument).
   Session(const Model& model, const KernelTable& table, Executor& executor, SessionOptions options = {});
 
+  // A second sequence that goes on from here on its own: the same tokens, keys and values, logits.
+  explicit Session(const Session& other);
+  Session& operator=(const Session&) = delete;
+
   // Queues tokens. Throws Error(kInvalidArgument) on an id outside the vocabulary, Error(kContextFull) if they
-  // do not fit; then nothing has changed.
-  void feed(std::span<const TokenId> tokens);
+  // do not fit, std::bad_alloc; then nothing has changed.
+  void feed(std::span<const TokenId> tokens, KeepLogits keep = KeepLogits::kLast);
   void feed(TokenId token) { feed({&token, 1}); }
+
+  // Makes the session's tokens exactly these: computed ones that are the same from the start are kept, the rest is
+  // forgotten or queued. If all are kept but the last one's logits are gone, that one is queued again. Returns how many
+  // are kept. Throws as feed().
+  Index set_tokens(std::span<const TokenId> tokens);
+
+  // After this, feeding up to n more tokens that are valid and fit cannot fail. Throws std::bad_alloc.
+  void reserve(Index n);
 
   // Computes all queued tokens. With `all_logits`, it receives the logits of each of them. Whatever is thrown,
   // the session is as before the call: the tokens are still queued.
   void eval(ForwardObserver* observer = nullptr, const LogitsSink& all_logits = {});
 
-  // Logits of the last token that was computed, [vocab_size]; empty before the first.
-  std::span<const float> logits() const noexcept { return logits_; }
+  // Logits of the last computed token, [vocab_size]; empty before the first, and after truncate() took them.
+  std::span<const float> logits() const noexcept { return logits(length() - 1); }
+  // Logits of any token that the last eval computed and whose logits were to be kept; otherwise empty.
+  std::span<const float> logits(Index position) const noexcept;
   // All tokens: computed, then queued.
   std::span<const TokenId> tokens() const noexcept { return tokens_; }
   // How many are computed.
-  Index length() const { return cache_.length(slot_); }
+  Index length() const noexcept { return length_; }
   Index max_positions() const noexcept { return max_positions_; }
+  // Memory of keys and values that is held now.
+  Index kv_bytes() const noexcept { return cache_.allocated_bytes(); }
   const Model& model() const noexcept { return model_; }
 
-  // Forgets all tokens from position `length` on, queued ones too; the logits become empty. Throws
-  // Error(kInvalidArgument) if there are fewer computed tokens.
+  // Forgets all tokens from position `length` on, queued ones too, and their logits. Throws Error(kInvalidArgument)
+  // if there are fewer computed tokens.
   void truncate(Index length);
 
  private:
+  // Logits of some positions, in rising order.
+  struct KeptLogits {
+    std::vector<Index> positions;
+    std::vector<float> logits;  // [positions.size(), vocab_size]
+  };
+
+  void require_tokens(std::span<const TokenId> tokens, Index before) const;
   void eval_chunk(Index begin, Index count, ForwardObserver* observer, const LogitsSink& all_logits);
 
   const Model& model_;
@@ -60,8 +86,10 @@ class Session {
   SlotId slot_;
   Forward forward_;
   std::vector<TokenId> tokens_;
-  std::vector<float> logits_, pending_logits_;
-  std::vector<Index> positions_;  // of one chunk
+  std::vector<std::uint8_t> keep_;  // as long as tokens_: whether a token's logits are wanted
+  Index length_ = 0;                // computed tokens
+  KeptLogits kept_, pending_;       // of the last eval; of the running one
+  std::vector<Index> positions_;    // of one chunk
   std::vector<SlotId> slots_;
 };
 

@@ -1,0 +1,25 @@
+// A checkpoint together with its tokenizer: what a program opens.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "mixtral/io/huggingface.hpp"
+#include "mixtral/text/tokenizer.hpp"
+
+namespace mixtral {
+
+struct OpenedModel {
+  std::filesystem::path path;
+  Checkpoint model;
+  std::optional<Tokenizer> tokenizer;  // models without one work with ids
+
+  // The tokenizer. Throws Error(kNotFound) if there is none.
+  const Tokenizer& require_tokenizer() const;
+};
+
+// Throws what load_huggingface() and Tokenizer::load() throw, and Error(kBadFormat) if the tokenizer has more pieces
+// than the model.
+OpenedModel open_model(const std::filesystem::path& dir);
+
+}  // namespace mixtral
