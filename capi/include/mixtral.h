@@ -350,8 +350,8 @@ typedef struct mixtral_chat_message {
  *
  * Threads: any. Since 1.0. */
 MIXTRAL_API mixtral_status mixtral_chat_tokens(const mixtral_ctx* ctx, int32_t style, uint32_t flags,
-                                               const mixtral_chat_message* messages, size_t n_messages,
-                                               int32_t* tokens, size_t capacity, size_t* n_tokens);
+                                               const mixtral_chat_message* messages, size_t n_messages, int32_t* tokens,
+                                               size_t capacity, size_t* n_tokens);
 
 /* ---- a session ------------------------------------------------------------------------------------------ */
 
@@ -682,8 +682,8 @@ MIXTRAL_API mixtral_status mixtral_generate_params_init(mixtral_generate_params*
  * @param session  the session, with at least one token.
  * @param params   NULL: the defaults.
  * @param result   struct_size set by the caller; receives the rest. May be NULL.
- * @return MIXTRAL_OK; otherwise as mixtral_session_step(): the session then holds the tokens that the callback has seen,
- *   and may go on from there.
+ * @return MIXTRAL_OK; otherwise as mixtral_session_step(): the session then holds the tokens that the callback has
+ * seen, and may go on from there.
  *
  * Threads: one call at a time per session; steps of other sessions come between those of this one. Since 1.0. */
 MIXTRAL_API mixtral_status mixtral_session_generate(mixtral_session* session, const mixtral_generate_params* params,
@@ -729,7 +729,7 @@ MIXTRAL_API mixtral_status mixtral_session_routes(mixtral_session* session, size
                                                   float* weights, size_t capacity, size_t* n_routes);
 
 /**
- * Forgets the recorded routes of all tokens that are computed so far, and frees their memory (12 to 16 bytes for each
+ * Forgets the recorded routes of all tokens that are computed so far, and frees their memory (8 bytes for each
  * token, layer and expert); those of later tokens are recorded.
  *
  * @param session  the session.

@@ -56,7 +56,7 @@ TEST_CASE("generate needs a tokenizer for text and says where there is none") {
     const Answer answer = run_program("generate " + arguments + model);
     CHECK(answer.status == 1);
     CHECK(contains(answer.err, "models/A: no tokenizer.model or tokenizer.json"));
-    CHECK(contains(answer.err, "--ids"));
+    CHECK(contains(answer.err, "token ids"));
   }
   CHECK(run_program("generate --ids 1 --stop a" + model).status == 1);
   const Answer answer = run_program("generate --ids 1 --n 3 --greedy" + model);  // ids are all it can print
