@@ -19,8 +19,9 @@ constexpr const char* kHelp =
     "/stats  tokens, speed, and which experts worked\n"
     "/help   this text\n"
     "/exit   the end, as the end of the input is\n"
-    "A text that begins with a slash is written with two: //etc. In a terminal, a backslash at the end of a line goes\n"
-    "on in the next one, Ctrl-C stops an answer or clears the line.\n";
+    "A text that begins with a slash is written with two: //etc. In a terminal, a\n"
+    "backslash at the end of a line goes on in the next one, and Ctrl-C stops an\n"
+    "answer or clears the line.\n";
 
 struct Options {
   CommonOptions common;
