@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <iostream>
 #include <memory>
-#include <utility>
 
 #include "cli/common.hpp"
 #include "mixtral/core/error.hpp"
@@ -80,19 +79,18 @@ std::optional<std::string> Terminal::read_line() {
     if (text.ends_with('\r')) text.pop_back();
     return read ? std::optional(text) : std::nullopt;
   }
-  abandoned = false;
   for (;;) {
+    abandoned = interrupt_flag = false;
     const std::optional<std::string> line = edit_line(text.empty() ? "> " : ". ");
-    if (line && !line->ends_with('\\')) {
-      interrupt_flag = false;
-      return text + *line;
-    }
+    if (line && !line->ends_with('\\')) return text + *line;
     if (line) {
       text.append(*line, 0, line->size() - 1) += '\n';
-    } else {
-      write_stdout(abandoned ? "^C\n" : "\n");
-      if (!std::exchange(abandoned, false)) return {};
+    } else if (abandoned || interrupt_flag) {  // the key, or a signal from elsewhere
+      write_stdout("^C\n");
       text.clear();
+    } else {
+      write_stdout("\n");
+      return {};
     }
   }
 }

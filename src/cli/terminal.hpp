@@ -22,7 +22,7 @@ class Terminal {
   // that another one follows, and Ctrl-C begins anew. Throws Error(kIo).
   std::optional<std::string> read_line();
 
-  // Whether Ctrl-C came since the last line was read.
+  // Whether Ctrl-C came after the last line.
   static bool interrupted() noexcept;
 
  private:

@@ -49,21 +49,27 @@ class ProgramInTerminal {
     REQUIRE(::write(terminal_, keys.data(), keys.size()) == static_cast<ssize_t>(keys.size()));
   }
 
+  void interrupt() const { ::kill(pid_, SIGINT); }
+
   // What the terminal shows up to and with `end`, from where the last call stopped.
   std::string read_until(std::string_view end) {
-    std::size_t at;
-    while ((at = shown_.find(end)) == std::string::npos) {
+    while (shown_.find(end) == std::string::npos) {
       if (!read_more()) FAIL("not shown: \"", std::string(end), "\"; shown: ", shown_);
     }
-    const std::string text = shown_.substr(0, at + end.size());
-    shown_.erase(0, text.size());
-    return text;
+    return take(shown_.find(end) + end.size());
+  }
+
+  // The next n bytes that it shows.
+  std::string read(std::size_t n) {
+    while (shown_.size() < n) {
+      if (!read_more()) FAIL("not ", n, " bytes shown: ", shown_);
+    }
+    return take(n);
   }
 
   // The exit code, once the program has ended by itself; -1: it was killed.
   int exit_code() {
-    while (read_more()) {
-    }
+    while (read_more()) shown_.clear();
     int status = 0;
     const pid_t ended = ::waitpid(pid_, &status, WNOHANG);
     for (int i = 0; ended == 0 && i < 600 && ::waitpid(pid_, &status, WNOHANG) == 0; ++i) ::usleep(100'000);
@@ -72,8 +78,15 @@ class ProgramInTerminal {
   }
 
  private:
-  // False at the end, or if nothing comes for a minute.
+  std::string take(std::size_t n) {
+    const std::string text = shown_.substr(0, n);
+    shown_.erase(0, n);
+    return text;
+  }
+
+  // False at the end, if nothing comes for a minute, or if far more comes than is waited for.
   bool read_more() {
+    if (shown_.size() > (std::size_t{1} << 18)) return false;
     pollfd ready = {terminal_, POLLIN, 0};
     char block[4096];
     const ssize_t n = ::poll(&ready, 1, 60'000) == 1 ? ::read(terminal_, block, sizeof block) : 0;
