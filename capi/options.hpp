@@ -53,12 +53,13 @@ void write_struct(T* user, T value, const char* name, std::size_t first_size = s
 
 // For mixtral_*_init().
 template <class T>
-void init_struct(T* user, std::size_t struct_size, const T& defaults, const char* name) {
+void init_struct(T* user, std::size_t struct_size, const T& defaults, const char* name,
+                 std::size_t first_size = sizeof(T)) {
   require(user != nullptr, name, " is NULL");
-  require(struct_size >= sizeof(user->struct_size) && struct_size <= kMaxStructBytes, name, ": struct_size is ",
-          struct_size, ", expected at most ", kMaxStructBytes);
+  require(struct_size >= first_size && struct_size <= kMaxStructBytes, name, ": struct_size is ", struct_size,
+          ", expected ", first_size, " to ", kMaxStructBytes);
   user->struct_size = static_cast<std::uint32_t>(struct_size);
-  write_struct(user, defaults, name);
+  write_struct(user, defaults, name, first_size);
 }
 
 inline constexpr std::size_t kMaxBytes = std::size_t{1} << 62;
