@@ -89,8 +89,13 @@ class Output {
 
   // Sets the size; throws Error(kBufferTooSmall) if the answer does not fit.
   void announce(std::size_t size) const {
+    if (size > capacity_) {
+      // The text first: if there is no memory for it, nothing is told.
+      const Error error(ErrorCode::kBufferTooSmall, str(name_, ": capacity ", capacity_, ", the answer has ", size));
+      *size_ = size;
+      throw error;
+    }
     *size_ = size;
-    require(size <= capacity_, ErrorCode::kBufferTooSmall, name_, ": capacity ", capacity_, ", the answer has ", size);
   }
   template <class U>
   void write(const U& values) const {

@@ -14,11 +14,11 @@ namespace {
 
 // Small, with a page border inside the context, control pieces of chat, bytes, and ids beyond the pieces.
 Vocabulary vocabulary() {
-  Vocabulary v = test::small_vocabulary({"[INST]", "[/INST]", "a", "b", "ab", "[", "]", "/", "I", "N",
-                                         "S", "T", "\xE2\x96\x81" "a"});
+  Vocabulary v = test::small_vocabulary({"[INST]", "[/INST]", "a", "b", "ab", "[", "]", "/", "I", "N", "S", "T",
+                                         "\xE2\x96\x81"
+                                         "a"});
   test::add_byte_pieces(v);
   v.types[4] = v.types[5] = PieceType::kControl;
-  v.scores[4] = v.scores[5] = -std::numeric_limits<float>::infinity();
   return v;
 }
 

@@ -8,8 +8,10 @@
 
 namespace mixtral::fuzz {
 
+inline const char* subject = "";  // what is being tried
+
 [[noreturn]] inline void broken(const std::string& promise) {
-  std::fprintf(stderr, "broken promise: %s\n", promise.c_str());
+  std::fprintf(stderr, "broken promise: %s: %s\n", subject, promise.c_str());
   std::abort();
 }
 
