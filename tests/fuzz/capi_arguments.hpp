@@ -16,7 +16,7 @@ namespace mixtral::fuzz {
 
 inline constexpr std::size_t kHuge = std::numeric_limits<std::size_t>::max();
 inline constexpr std::int64_t kLargest = std::numeric_limits<std::int64_t>::max();
-inline constexpr std::uint32_t kFlags[] = {0, 0, 0, 1, 1, 1, 2, ~std::uint32_t{0}};
+inline constexpr std::uint32_t kFlags[] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, ~std::uint32_t{0}};
 
 // An option struct in more memory than any struct_size that the library may believe. `init` fills in the defaults.
 template <class T>

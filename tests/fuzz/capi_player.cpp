@@ -44,8 +44,10 @@ mixtral_run_fn Player::run_callback() noexcept { return run; }
 mixtral_log_fn Player::log_callback() noexcept { return log; }
 
 void Player::play() {
-  session_create();
-  while (!bytes_.empty() && n_calls_ < kMostCalls) one_call();
+  while (!bytes_.empty() && n_calls_ < kMostCalls) {
+    if (live_sessions().empty()) open_session();
+    one_call();
+  }
   quiet_ = true;
   fail_at_.reset();
   const std::vector<Live*> live = live_sessions();
@@ -60,6 +62,21 @@ void Player::play() {
 
 void Player::one_call() {
   if (++n_calls_ <= kMostCalls) (this->*bytes_.pick(calls()))();
+}
+
+// Most calls are about a session.
+void Player::open_session() {
+  const LiveCtx& ctx = *bytes_.pick(live_ctxs());
+  mixtral_session_params params;
+  expect(mixtral_session_params_init(&params, sizeof params) == MIXTRAL_OK, "the defaults can be had");
+  params.flags = static_cast<std::uint32_t>(bytes_.below(2));
+  mixtral_session* made = nullptr;
+  expect(mixtral_session_create(ctx.handle, &params, &made) == MIXTRAL_OK, "a session can be made");
+  add_session({.player = this,
+               .handle = made,
+               .tokenizer = ctx.tokenizer,
+               .records = params.flags == MIXTRAL_SESSION_RECORD_ROUTES,
+               .max_positions = 40});
 }
 
 // Whatever was done to a session, its tokens' logits are those of a session to which nothing was done.

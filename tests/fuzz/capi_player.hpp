@@ -100,6 +100,7 @@ class Player {
   void cancel(Live& live);
   void destroy(Live& live);
   void one_call();
+  void open_session();
 
   // ---- the calls
   void constants();

@@ -49,8 +49,9 @@ void Player::session_create() {
   const CtxArgument c = any_ctx();
   Struct<mixtral_session_params> params(bytes_, mixtral_session_params_init);
   params->flags = bytes_.pick(kFlags);
-  params->max_positions = bytes_.pick(std::array<std::int64_t, 8>{0, 0, 0, 1, 33, 41, -1, kLargest});
-  params->chunk = bytes_.pick(std::array<std::int64_t, 8>{256, 256, 1, 3, 32, kLargest, 0, -1});
+  params->max_positions =
+      bytes_.pick(std::array<std::int64_t, 16>{0, 0, 0, 0, 0, 40, 40, 40, 1, 2, 20, 32, 33, 41, -1, kLargest});
+  params->chunk = bytes_.pick(std::array<std::int64_t, 12>{256, 256, 1, 2, 3, 5, 31, 32, 33, kLargest, 0, -1});
   const bool defaults = bytes_.chance(8), no_place = bytes_.chance(24);
   const bool good = params.valid() && params->flags <= 1 && params->max_positions >= 0 && params->max_positions <= 40 &&
                     params->chunk > 0;
@@ -350,10 +351,10 @@ void Player::session_generate() {
   const SessionArgument s = any_session();
   Struct<mixtral_generate_params> params(bytes_, mixtral_generate_params_init);
   params->flags = bytes_.pick(kFlags);
-  params->max_tokens = bytes_.pick(std::array<std::int64_t, 8>{1, 2, 3, 8, 0, 100, -1, kLargest});
+  params->max_tokens = bytes_.pick(std::array<std::int64_t, 12>{1, 2, 3, 4, 5, 6, 8, 10, 0, 100, -1, kLargest});
   std::vector<mixtral_string> stops;
   bool bad = !params.valid() || params->flags > 1;
-  for (std::size_t i = bytes_.below(8) < 5 ? 0 : bytes_.below(4); i > 0; --i) {
+  for (std::size_t i = bytes_.below(8) < 6 ? 0 : bytes_.below(4); i > 0; --i) {
     const Text text(bytes_);
     stops.push_back({text.data, text.size});
     bad = bad || text.invalid;

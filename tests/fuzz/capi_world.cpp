@@ -6,8 +6,8 @@
 #include "mixtral/io/write_huggingface.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "support/models.hpp"
+#include "support/sentencepiece_model.hpp"
 #include "support/tokenizer_files.hpp"
-#include "text/sentencepiece_model.hpp"
 
 namespace mixtral::fuzz {
 namespace {
@@ -61,7 +61,7 @@ World::World(mixtral_run_fn run, mixtral_log_fn log, void* user) : table_(make_t
   for (const std::string& path : {model, ids_only, (dir_ / "broken").string(), (dir_ / "gelu").string()}) {
     write_huggingface(path, random.model.config, random.model.weights);
   }
-  test::write_text(model + "/tokenizer.model", sentencepiece_model_bytes(v));
+  test::write_text(model + "/tokenizer.model", test::sentencepiece_model_bytes(v));
   test::write_text(dir_ / "broken/model.safetensors", "no safetensors");
   std::string gelu = read_file(dir_ / "gelu/config.json", 1 << 20);
   gelu.replace(gelu.find("silu"), 4, "gelu");

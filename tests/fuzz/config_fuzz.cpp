@@ -10,8 +10,8 @@
 #include "mixtral/runtime/open_model.hpp"
 #include "support/checkpoint_files.hpp"
 #include "support/golden.hpp"
+#include "support/sentencepiece_model.hpp"
 #include "support/tokenizer_files.hpp"
-#include "text/sentencepiece_model.hpp"
 
 using namespace mixtral;
 
@@ -25,7 +25,7 @@ class Checkpoints {
     add("config.json", base);
     add("generation_config.json", base);
     add("model.safetensors.index.json", test::sharded(base, 2));
-    base["tokenizer.model"] = sentencepiece_model_bytes(test::small_vocabulary({"a", "b", "ab"}));
+    base["tokenizer.model"] = test::sentencepiece_model_bytes(test::small_vocabulary({"a", "b", "ab"}));
     add("tokenizer_config.json", base);
   }
   // The directory in which `file` is now `text`.
