@@ -28,7 +28,7 @@ set(io_cpp_may "nlohmann/json\\.hpp")
 set(text_cpp_may "nlohmann/json\\.hpp|sentencepiece_processor\\.h")
 set(runtime_cpp_may "${system}")
 set(kernels_cpp_may "cpuid\\.h|immintrin\\.h|${system}")
-set(cli_cpp_may "${system}|nlohmann/json\\.hpp|CLI/.*")
+set(cli_cpp_may "${system}|nlohmann/json\\.hpp|CLI/.*|editline/readline\\.h")
 # Row primitives work on raw pointers.
 set(simd_may_not "vector|string|map|set|list|deque|array|span|memory|functional|unordered_.*")
 
