@@ -32,7 +32,7 @@ class Error : public std::runtime_error {
 
 namespace detail {
 
-// Every callback runs on the thread whose call it belongs to, so one place per thread holds its exception.
+// Callbacks run on the thread that made the call, so one place for each thread holds their exception.
 inline std::exception_ptr& caught() {
   thread_local std::exception_ptr error;
   return error;
@@ -157,8 +157,8 @@ class Context {
     detail::shielded(0, [&] { return static_cast<ContextOptions*>(user)->log(level, {text, size}), 0; });
   }
   static void on_run(void* user, std::int32_t n_jobs, mixtral_job_fn job, void* state) {
-    const auto run = [&] { return static_cast<ContextOptions*>(user)->run(n_jobs, [=] { job(state); }), true; };
-    if (!detail::shielded(false, run)) job(state);  // one call does all the work that is left
+    // If it throws, the library does the work that is left.
+    detail::shielded(0, [&] { return static_cast<ContextOptions*>(user)->run(n_jobs, [=] { job(state); }), 0; });
   }
 
   std::shared_ptr<ContextOptions> options_;  // the callbacks must outlive the handle and its sessions
@@ -197,6 +197,7 @@ class Session {
   void truncate(std::size_t n_tokens) { detail::check(mixtral_session_truncate(get(), n_tokens)); }
   void reset() { detail::check(mixtral_session_reset(get())); }
   void cancel() const noexcept { mixtral_session_cancel(get()); }
+  void clear_cancel() { detail::check(mixtral_session_clear_cancel(get())); }
 
   mixtral_session_state info() const { return detail::described(mixtral_session_info, get()); }
   Tokens tokens() const { return detail::filled<Tokens>(512, mixtral_session_tokens, get()); }

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -25,31 +26,31 @@ func printExperts(counts [][]uint64) {
 }
 
 func run(path string) error {
-	context, err := mixtral.Open(path)
+	model, err := mixtral.Open(path)
 	if err != nil {
 		return err
 	}
-	defer context.Close()
-	session, err := context.NewSession(0) // greedy
+	defer model.Close()
+	session, err := model.NewSession(0) // greedy
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	tokens, err := context.Tokenize("RETURN VALUE\n       On success,")
+	tokens, err := model.Tokenize("RETURN VALUE\n       On success,")
 	if err != nil {
 		return err
 	}
 	if err := session.Feed(tokens); err != nil {
 		return err
 	}
-	err = session.Generate(48, func(_ int32, text string) bool {
+	err = session.Generate(context.Background(), 48, func(_ int32, text string) bool {
 		_, err := os.Stdout.WriteString(text)
 		return err == nil
 	})
 	if err != nil {
 		return err
 	}
-	counts, err := context.RoutingCounts()
+	counts, err := model.RoutingCounts()
 	if err != nil {
 		return err
 	}

@@ -1,19 +1,27 @@
 // Java: opens a model, streams a greedy completion, prints which experts worked.
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 
 public final class Complete {
   private Complete() {}
 
+  // System.out has the locale's encoding, which may not know all characters.
+  private static final PrintStream OUT =
+      new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
+
   // A line for each layer: which percentage of its tokens' choices fell on each expert.
   private static void printExperts(long[][] counts) {
-    System.out.print("\n\nshare of each expert (%)\n");
+    OUT.print("\n\nshare of each expert (%)\n");
     for (int layer = 0; layer < counts.length; ++layer) {
       long total = Arrays.stream(counts[layer]).sum();
-      System.out.printf("layer %d:", layer);
+      OUT.printf("layer %d:", layer);
       for (long count : counts[layer]) {
-        System.out.printf("%4d", (100 * count + total / 2) / total);
+        OUT.printf("%4d", (100 * count + total / 2) / total);
       }
-      System.out.print("\n");
+      OUT.print("\n");
     }
   }
 
@@ -25,10 +33,11 @@ public final class Complete {
       session.generate(
           48,
           (token, text) -> {
-            System.out.print(text);
-            return !System.out.checkError(); // flushes
+            OUT.print(text);
+            return !OUT.checkError(); // flushes
           });
       printExperts(context.routingCounts());
+      OUT.flush();
     } catch (Mixtral.MixtralException error) {
       System.err.println(error.getMessage());
       System.exit(1);

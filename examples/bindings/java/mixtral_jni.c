@@ -2,7 +2,6 @@
 #include "Mixtral.h"
 
 #include <stdint.h>
-#include <stdlib.h>
 
 #include "mixtral.h"
 
@@ -56,21 +55,17 @@ JNIEXPORT jintArray JNICALL Java_Mixtral_tokenize(JNIEnv* env, jclass self, jlon
   jbyte* bytes = (*env)->GetByteArrayElements(env, text, NULL);
   if (bytes == NULL) return NULL;
   const size_t size = (size_t)(*env)->GetArrayLength(env, text);
-  size_t n = size + 8;
-  int32_t* tokens = NULL;
-  mixtral_status status = MIXTRAL_BUFFER_TOO_SMALL;
-  while (status == MIXTRAL_BUFFER_TOO_SMALL) {
-    free(tokens);
-    tokens = malloc(n * sizeof *tokens);
-    if (tokens == NULL) break;
+  size_t n = 0;
+  mixtral_status status = mixtral_tokenize(CTX(ctx), (const char*)bytes, size, MIXTRAL_TOKENIZE_BOS, NULL, 0, &n);
+  jintArray out = NULL;
+  if (status == MIXTRAL_OK || status == MIXTRAL_BUFFER_TOO_SMALL) out = (*env)->NewIntArray(env, (jsize)n);
+  jint* tokens = out == NULL ? NULL : (*env)->GetIntArrayElements(env, out, NULL);
+  if (tokens != NULL) {
     status = mixtral_tokenize(CTX(ctx), (const char*)bytes, size, MIXTRAL_TOKENIZE_BOS, tokens, n, &n);
+    (*env)->ReleaseIntArrayElements(env, out, tokens, 0);
   }
   (*env)->ReleaseByteArrayElements(env, text, bytes, JNI_ABORT);
-  jintArray out = NULL;
-  if (check(env, status)) out = (*env)->NewIntArray(env, (jsize)n);
-  if (out != NULL) (*env)->SetIntArrayRegion(env, out, 0, (jsize)n, (const jint*)tokens);
-  free(tokens);
-  return out;
+  return check(env, status) ? out : NULL;
 }
 
 JNIEXPORT jint JNICALL Java_Mixtral_nExperts(JNIEnv* env, jclass self, jlong ctx) {

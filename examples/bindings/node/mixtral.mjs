@@ -45,7 +45,6 @@ const GenerateParams = koffi.struct('mixtral_generate_params', {
 });
 
 const f = (prototype) => lib.func(prototype);
-const statusText = f('const char *mixtral_status_text(int32_t status)');
 const lastError = f('const char *mixtral_last_error()');
 const ctxCreate = f(
   'int32_t mixtral_ctx_create(const uint8_t *path, size_t path_size, const void *params, _Out_ mixtral_ctx **ctx)');
@@ -59,6 +58,9 @@ const sessionCreate = f(
   'int32_t mixtral_session_create(mixtral_ctx *ctx, const void *params, _Out_ mixtral_session **session)');
 const sessionDestroy = f('void mixtral_session_destroy(mixtral_session *session)');
 const sessionCancel = f('int32_t mixtral_session_cancel(mixtral_session *session)');
+const sessionClearCancel = f('int32_t mixtral_session_clear_cancel(mixtral_session *session)');
+const sessionError = f('int32_t mixtral_session_error(mixtral_session *session, _Out_ uint8_t *text, ' +
+  'size_t capacity, _Out_ size_t *text_size)');
 const feed = f('int32_t mixtral_session_feed(mixtral_session *session, const int32_t *tokens, size_t n_tokens, ' +
   'uint32_t flags)');
 const samplerInit = f(
@@ -155,13 +157,10 @@ export class Session extends Handle {
     check(feed(this.handle, tokens, tokens.length, 0));
   }
 
-  cancel() {
-    check(sessionCancel(this.handle));
-  }
-
-  // Calls onToken(token, text) for each token; false ends the text. What it throws comes out of here.
-  // The work is done on another thread, and koffi brings the callbacks back to this one: the event loop runs on.
-  async generate(maxTokens, onToken) {
+  // Calls onToken(token, text) for each token; false ends the text. What it throws comes out of here. `signal` is an
+  // AbortSignal. The work is done on another thread, and koffi brings the callbacks back to this one: the event loop
+  // runs on.
+  async generate(maxTokens, onToken, { signal } = {}) {
     let thrown = null;
     const callback = koffi.register((_user, token, text, size) => {
       try { // koffi would take an exception for the result 0, and go on
@@ -171,15 +170,27 @@ export class Session extends Handle {
         return 1;
       }
     }, 'mixtral_token_fn *');
+    const cancel = () => sessionCancel(this.handle);
     try {
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', cancel);
       const params = {};
       check(generateInit(params, koffi.sizeof(GenerateParams)));
       const status = await generateAsync(this.handle, { ...params, max_tokens: maxTokens, on_token: callback }, null);
       if (thrown) throw thrown.error;
-      // mixtral_last_error() is the text of the thread that worked, which cannot be asked any more.
-      if (status !== 0) throw new MixtralError(status, statusText(status));
+      signal?.throwIfAborted();
+      if (status !== 0) throw new MixtralError(status, this.#error());
     } finally {
-      koffi.unregister(callback); // else the slot, one of some thousand, is lost
+      signal?.removeEventListener('abort', cancel);
+      sessionClearCancel(this.handle); // it may have come after the end
+      koffi.unregister(callback); // else its slot, one of some thousand, is lost
     }
+  }
+
+  // mixtral_last_error() belongs to the thread that worked, which nobody can ask any more; the session knows too.
+  #error() {
+    const text = Buffer.alloc(1024), n = [0];
+    check(sessionError(this.handle, text, text.length, n));
+    return text.toString('utf8', 0, n[0]);
   }
 }

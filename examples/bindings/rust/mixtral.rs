@@ -1,5 +1,7 @@
 //! A binding of libmixtral's C ABI with nothing but std: copy it, and add what you need of mixtral.h.
 
+#![allow(dead_code)] // a program uses a part of it
+
 use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;
@@ -191,7 +193,6 @@ pub struct Session(Arc<Handle>);
 pub struct Canceller(Arc<Handle>);
 
 impl Canceller {
-    #[allow(dead_code)] // the program here never cancels
     pub fn cancel(&self) {
         unsafe { ffi::mixtral_session_cancel(self.0 .0.as_ptr()) };
     }
@@ -231,7 +232,6 @@ impl Session {
         Ok(session)
     }
 
-    #[allow(dead_code)]
     pub fn canceller(&self) -> Canceller {
         Canceller(self.0.clone())
     }

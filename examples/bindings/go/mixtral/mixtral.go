@@ -21,6 +21,7 @@ static mixtral_status generate(mixtral_session* session, mixtral_generate_params
 import "C"
 
 import (
+	"context"
 	"runtime"
 	"runtime/cgo"
 	"unsafe"
@@ -150,18 +151,16 @@ func (s *Session) Feed(tokens []int32) error {
 	})
 }
 
-// Cancel ends, from any goroutine, what the session is doing.
-func (s *Session) Cancel() { C.mixtral_session_cancel(s.raw) }
-
 type call struct {
 	onToken  func(token int32, text string) bool
 	panicked any
 }
 
-// Generate calls onToken for each token, on this goroutine; false ends the text. It blocks, and the goroutine keeps its
-// OS thread meanwhile.
-func (s *Session) Generate(maxTokens int, onToken func(token int32, text string) bool) error {
+// Generate calls onToken for each token, on this goroutine; false ends the text, and so does the end of ctx. It blocks,
+// and the goroutine keeps its OS thread meanwhile.
+func (s *Session) Generate(ctx context.Context, maxTokens int, onToken func(token int32, text string) bool) error {
 	defer runtime.KeepAlive(s)
+	defer s.cancelAtEndOf(ctx)()
 	c := &call{onToken: onToken}
 	handle := cgo.NewHandle(c) // C may keep a number, but no Go pointer
 	defer handle.Delete()
@@ -174,7 +173,28 @@ func (s *Session) Generate(maxTokens int, onToken func(token int32, text string)
 	if c.panicked != nil {
 		panic(c.panicked)
 	}
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	return err
+}
+
+// cancelAtEndOf cancels the session when ctx ends, until the function that it returns is called.
+func (s *Session) cancelAtEndOf(ctx context.Context) (stop func()) {
+	stopped, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		select {
+		case <-ctx.Done():
+			C.mixtral_session_cancel(s.raw)
+		case <-stopped:
+		}
+	}()
+	return func() {
+		close(stopped)
+		<-over
+		C.mixtral_session_clear_cancel(s.raw) // it may have come after the end
+	}
 }
 
 //export mixtralGoToken
