@@ -145,6 +145,9 @@ export class Context extends Handle {
 
 // One sequence of tokens, for one call at a time. It keeps the model alive by itself: close in any order.
 export class Session extends Handle {
+  #generating = false;
+  #closing = false;
+
   constructor(context, { temperature = 1 } = {}) {
     const out = [null], params = {};
     check(sessionCreate(context.handle, null, out));
@@ -157,10 +160,19 @@ export class Session extends Handle {
     check(feed(this.handle, tokens, tokens.length, 0));
   }
 
+  // While another thread generates, or is about to, the handle must stay: then the text is ended, and the handle after it.
+  close() {
+    if (!this.#generating) return super.close();
+    this.#closing = true;
+    sessionCancel(this.handle);
+  }
+
   // Calls onToken(token, text) for each token; false ends the text. What it throws comes out of here. `signal` is an
   // AbortSignal. The work is done on another thread, and koffi brings the callbacks back to this one: the event loop
   // runs on.
   async generate(maxTokens, onToken, { signal } = {}) {
+    if (this.#generating) throw new Error('this session is generating already');
+    signal?.throwIfAborted();
     let thrown = null;
     const callback = koffi.register((_user, token, text, size) => {
       try { // koffi would take an exception for the result 0, and go on
@@ -171,8 +183,8 @@ export class Session extends Handle {
       }
     }, 'mixtral_token_fn *');
     const cancel = () => sessionCancel(this.handle);
+    this.#generating = true;
     try {
-      signal?.throwIfAborted();
       signal?.addEventListener('abort', cancel);
       const params = {};
       check(generateInit(params, koffi.sizeof(GenerateParams)));
@@ -184,6 +196,8 @@ export class Session extends Handle {
       signal?.removeEventListener('abort', cancel);
       sessionClearCancel(this.handle); // it may have come after the end
       koffi.unregister(callback); // else its slot, one of some thousand, is lost
+      this.#generating = false;
+      if (this.#closing) super.close();
     }
   }
 
