@@ -1,6 +1,4 @@
 # What every target of the project is compiled with; users of the library inherit none of it.
-include(GNUInstallDirs)
-
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
