@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
-#include <map>
 #include <memory>
 #include <utility>
 
@@ -25,8 +24,7 @@ constexpr const char* kHelp =
 
 struct Options {
   CommonOptions common;
-  std::string system;
-  std::optional<ChatStyle> style;
+  std::string system, style;  // "v1", "v3"; empty: as the vocabulary is
   Index n = 0;
   SamplerOptions sampler;
 };
@@ -53,8 +51,10 @@ class Chat {
 
  private:
   ConversationOptions conversation_options(const Options& options) const {
+    std::optional<ChatStyle> style;
+    if (!options.style.empty()) style = options.style == "v1" ? ChatStyle::kV1 : ChatStyle::kV3;
     return {.system = options.system,
-            .style = options.style,
+            .style = style,
             .max_tokens = options.n > 0 ? options.n : default_n(loaded_.model.config),
             .show_progress = terminal_.interactive(),
             .wants_stop = Terminal::interrupted};
@@ -143,13 +143,10 @@ void add_chat(CLI::App& program) {
   command->footer("Example: mixtral chat --model DIR --system \"Answer briefly.\"");
   add_model_options(*command, options->common);
   command->add_option("--system", options->system, "Instructions that stand before the conversation");
-  const std::map<std::string, ChatStyle> styles = {{"v1", ChatStyle::kV1}, {"v3", ChatStyle::kV3}};
   command
-      ->add_option_function<ChatStyle>(
-          "--template", [options](const ChatStyle& style) { options->style = style; },
-          "v1: as Mixtral 8x7B Instruct; v3: as 8x22B Instruct (default: v3 if [INST] is a control token)")
-      ->transform(CLI::CheckedTransformer(styles))
-      ->type_name("v1|v3");
+      ->add_option("--template", options->style,
+                   "v1: as Mixtral 8x7B Instruct; v3: as 8x22B Instruct (default: v3 if [INST] is a control token)")
+      ->check(CLI::IsMember({"v1", "v3"}));
   command->add_option("--n", options->n, "Most tokens of an answer (default: a quarter of the context, at most 1024)")
       ->check(CLI::Range(1, std::numeric_limits<int>::max()));
   add_sampling_options(*command, options->sampler);

@@ -52,12 +52,12 @@ TEST_CASE("Ctrl-C stops an answer, not the program, and what was drawn stays") {
   ProgramInTerminal program({"chat", "--model", dir.path().string(), "--greedy", "--n", "30000"});
   int before = 0;
   for (int turn = 0; turn < 2; ++turn) {
-    program.read_until(kPrompt);
+    program.await_prompt(kPrompt);
     ask(program);
     program.type(kCtrlC);
     const std::string stopped = program.read_until(" tokens)");
     CHECK(contains(stopped, "(stopped after "));
-    program.read_until(kPrompt);
+    program.await_prompt(kPrompt);
     program.type("/stats\r");
     const std::string stats = program.read_until("tokens/s");
     CHECK(number_before(stats, " of 32768 tokens") < 20000);
@@ -65,7 +65,7 @@ TEST_CASE("Ctrl-C stops an answer, not the program, and what was drawn stays") {
     CHECK(kept >= before);  // all that the first turn has computed
     before = number_before(stopped, " tokens)");
   }
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("/exit\r");
   CHECK(program.exit_code() == 0);
 }
@@ -76,60 +76,60 @@ TEST_CASE("Ctrl-C while the prompt is read forgets the message and goes on") {
   std::string system;
   for (int i = 0; i < 1600; ++i) system += "The file is read from the current directory. ";
   ProgramInTerminal program({"chat", "--model", dir.path().string(), "--n", "1", "--system", system});
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("hello\r");
   program.read_until("prompt [");  // the bar that a long prompt has
   program.type(kCtrlC);
   program.read_until("(stopped before the answer began");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("/stats\r");
   program.read_until("no answer yet");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type(kCtrlD);
   CHECK(program.exit_code() == 0);
 }
 
 TEST_CASE("Ctrl-C at the prompt clears the line, also one that goes on") {
   ProgramInTerminal program({"chat"});
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("garbage");
   program.type(kCtrlC);
   program.read_until("^C");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("more garbage\\\r");
-  program.read_until("\n. ");
+  program.await_prompt("\n. ");
   program.type(kCtrlC);
   program.read_until("^C");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("garbage again");
   program.read_until("garbage again");
   program.interrupt();  // a signal that is no key
   program.read_until("^C");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("/stats\r");
   program.read_until("no answer yet");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("/exit\r");
   CHECK(program.exit_code() == 0);
 }
 
 TEST_CASE("Lines are edited, kept and continued, in UTF-8 whatever the locale") {
   ProgramInTerminal program({"chat"});  // the message about a marker tells what was read, byte by byte
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("\xC3\xA9[INST]\r");
   program.read_until("[INST] at byte 2");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type(std::string("\xC3\xA9") + kBackspace + "[INST]\r");
   program.read_until("[INST] at byte 0");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("[IN\\\r");
-  program.read_until("\n. ");
+  program.await_prompt("\n. ");
   program.type("ST] [INST]\r");
   program.read_until("[INST] at byte 8");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type(std::string(kUp) + "\r");
   program.read_until("[INST] at byte 4");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type(kCtrlD);
   CHECK(program.exit_code() == 0);
 }
@@ -137,10 +137,10 @@ TEST_CASE("Lines are edited, kept and continued, in UTF-8 whatever the locale") 
 TEST_CASE("A terminal's answer ends in a line of its own, and an end at --n is told") {
   ProgramInTerminal program({"chat", "--n", "3"});
   program.read_until("/help lists the commands");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("hello\r");
   program.read_until("\n(ended after 3 tokens, see --n)");
-  program.read_until(kPrompt);
+  program.await_prompt(kPrompt);
   program.type("/exit\r");
   CHECK(program.exit_code() == 0);
 }

@@ -6,6 +6,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -57,6 +58,18 @@ class ProgramInTerminal {
       if (!read_more()) FAIL("not shown: \"", std::string(end), "\"; shown: ", shown_);
     }
     return take(shown_.find(end) + end.size());
+  }
+
+  // Shows `prompt` and reads keys one by one, which the editor begins only after that.
+  void await_prompt(std::string_view prompt) {
+    read_until(prompt);
+    for (int i = 0; i < 6000; ++i) {
+      termios mode = {};
+      REQUIRE(::tcgetattr(terminal_, &mode) == 0);
+      if ((mode.c_lflag & ICANON) == 0) return;
+      ::usleep(10'000);
+    }
+    FAIL("no line is read after the prompt ", std::string(prompt));
   }
 
   // The next n bytes that it shows.
