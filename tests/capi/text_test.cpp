@@ -95,6 +95,11 @@ TEST_CASE("a conversation's mistakes name the message") {
   CHECK(why({message(1, "a [/INST] b")}).find("[/INST]") != std::string::npos);
   CHECK(why({message(1, "a"), message(1, "b")}).find("1") != std::string::npos);
   CHECK_FALSE(chat({message(1, "a [/INST] b")}, MIXTRAL_CHAT_ESCAPE).empty());
+  const std::int32_t beyond[] = {5, 4096};
+  std::vector<mixtral_chat_message> drawn = {message(1, "a"), message(2, "")};
+  drawn[1].tokens = beyond;
+  drawn[1].n_tokens = 2;
+  CHECK(why(drawn) == "message 1: token 4096 is outside the vocabulary of 4096");
   std::size_t n = 0;
   const mixtral_chat_message m = message(1, "a");
   CHECK(refused(mixtral_chat_tokens(tiny_ctx(), 2, 0, &m, 1, nullptr, 0, &n), MIXTRAL_INVALID_ARGUMENT) ==

@@ -25,7 +25,7 @@ set(cli_hpp_may "nlohmann/json_fwd\\.hpp") # the program's own header, seen by n
 set(system "fcntl\\.h|sched\\.h|unistd\\.h|sys/.*\\.h")
 set(core_cpp_may "${system}|nlohmann/json\\.hpp")
 set(io_cpp_may "nlohmann/json\\.hpp")
-set(text_cpp_may "nlohmann/json\\.hpp|sentencepiece_processor\\.h")
+set(text_cpp_may "nlohmann/json\\.hpp")
 set(runtime_cpp_may "${system}")
 set(kernels_cpp_may "cpuid\\.h|immintrin\\.h|${system}")
 set(cli_cpp_may "${system}|nlohmann/json\\.hpp|CLI/.*|editline/readline\\.h")
