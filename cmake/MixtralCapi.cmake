@@ -8,8 +8,8 @@ target_include_directories(mixtral_capi_objects PUBLIC ${PROJECT_SOURCE_DIR}/cap
 target_link_libraries(mixtral_capi_objects PUBLIC mixtral::core PRIVATE mixtral_flags mixtral_sanitize)
 
 # The version script also hides what visibility cannot: the standard library's inline functions.
-function(mixtral_link_capi target)
-  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:mixtral_capi_objects> $<BUILD_INTERFACE:mixtral_sanitize>)
+function(mixtral_link_capi target) # objects or libraries
+  target_link_libraries(${target} PRIVATE ${ARGN} mixtral_sanitize)
   set(map ${PROJECT_SOURCE_DIR}/capi/mixtral.map)
   target_link_options(${target} PRIVATE -Wl,--version-script=${map} -Wl,-Bsymbolic-functions -Wl,--as-needed
                       $<$<NOT:$<BOOL:${MIXTRAL_SANITIZE}>>:-Wl,--no-undefined>)
@@ -17,7 +17,7 @@ function(mixtral_link_capi target)
                                              VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
 endfunction()
 add_library(mixtral_capi_shared SHARED)
-mixtral_link_capi(mixtral_capi_shared)
+mixtral_link_capi(mixtral_capi_shared mixtral_capi_objects)
 
 # The archive has one member: the objects of the C ABI and those of mixtral::core that they call, linked into one and
 # all symbols made local but mixtral_*. So a C program names one archive, and no C++ symbol meets the host's own.
