@@ -34,7 +34,7 @@ add_custom_command(
 set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
 add_library(mixtral_capi_static STATIC ${object})
 set_target_properties(mixtral_capi_static PROPERTIES OUTPUT_NAME mixtral LINKER_LANGUAGE CXX)
-target_link_libraries(mixtral_capi_static INTERFACE mixtral::sentencepiece ${MIXTRAL_SYSTEM_LIBRARIES}
+target_link_libraries(mixtral_capi_static INTERFACE ${MIXTRAL_SYSTEM_LIBRARIES}
                                                     $<BUILD_INTERFACE:mixtral_sanitize>)
 
 foreach(target IN ITEMS mixtral_capi_shared mixtral_capi_static)

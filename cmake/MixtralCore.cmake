@@ -1,10 +1,5 @@
 # mixtral::core: kernels per instruction set, files, tokenizer, engine.
 find_package(nlohmann_json REQUIRED)
-if(NOT TARGET mixtral::sentencepiece)
-  message(FATAL_ERROR "libsentencepiece is not found (MIXTRAL_SENTENCEPIECE)")
-endif()
-find_path(MIXTRAL_SENTENCEPIECE_DIR sentencepiece_processor.h REQUIRED)
-mark_as_advanced(MIXTRAL_SENTENCEPIECE_DIR)
 
 # No unique symbols: objcopy cannot make them local, and a shared library that has one is never unloaded.
 set(MIXTRAL_NO_UNIQUE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
@@ -31,12 +26,11 @@ set_target_properties(mixtral_core PROPERTIES EXPORT_NAME core CXX_VISIBILITY_PR
                                               VISIBILITY_INLINES_HIDDEN ON)
 target_compile_options(mixtral_core PRIVATE ${MIXTRAL_NO_UNIQUE})
 target_include_directories(mixtral_core PRIVATE ${PROJECT_SOURCE_DIR}/src)
-target_include_directories(mixtral_core SYSTEM PRIVATE ${MIXTRAL_SENTENCEPIECE_DIR})
 target_link_libraries(
   mixtral_core
   PUBLIC mixtral::headers
   PRIVATE $<BUILD_INTERFACE:mixtral_flags> $<BUILD_INTERFACE:mixtral_sanitize>
-          $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> mixtral::sentencepiece)
+          $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
 # By name: what links the archives may be a program in C, or compiled by one that knows no OpenMP.
 set(MIXTRAL_SYSTEM_LIBRARIES ${OpenMP_CXX_LIB_NAMES} pthread stdc++ m)
 list(REMOVE_DUPLICATES MIXTRAL_SYSTEM_LIBRARIES)

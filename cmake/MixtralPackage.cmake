@@ -22,8 +22,8 @@ set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "The shared library of the C ABI.")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libmixtral-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "${library} (= ${PROJECT_VERSION})")
-# The C ABI needs none of them: the first two are for the C++ headers, the third to link the archives.
-set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_RECOMMENDS "libxsimd-dev, libeigen3-dev, libsentencepiece-dev")
+# For the C++ headers; the C ABI needs neither.
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_RECOMMENDS "libxsimd-dev, libeigen3-dev")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SUGGESTS mixtral)
 set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION "Headers, archives, CMake and pkg-config files.")
 
