@@ -15,6 +15,12 @@ ci_packages=(
   abigail-tools clang dpkg-dev file libprotobuf-dev protobuf-compiler
 )
 
+# What the languages of examples/bindings need, tool by tool: .ci/run installs what is missing, elsewhere their tests are
+# skipped.
+declare -A binding_packages=(
+  [python3]=python3 [node]=nodejs [npm]=npm [rustc]=rustc [go]=golang-go [javac]=default-jdk-headless
+)
+
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
