@@ -18,10 +18,17 @@ inline mixtral_status failed(ErrorCode code, std::string_view text) noexcept {
   return static_cast<mixtral_status>(code);
 }
 
+// A failure whose text is kept already.
+struct ReportedStatus {
+  mixtral_status status;
+};
+
 // The status of the exception that is being handled.
 inline mixtral_status status_of_exception() noexcept {
   try {
     throw;
+  } catch (const ReportedStatus& reported) {
+    return reported.status;
   } catch (const Error& error) {
     return failed(error.code(), error.what());
   } catch (const std::bad_alloc&) {

@@ -24,9 +24,10 @@
  * - Threads. All functions of a ctx may be called from several threads. A session belongs to one thread at a time:
  *   a call that meets another one on the same session, also from inside a callback, returns MIXTRAL_BUSY and changes
  *   nothing; mixtral_session_cancel() may be called at any time. The steps of all sessions of a ctx take turns.
- * - Callbacks carry the `user` pointer that was given with them. They may call any function on other sessions; on
- *   their own session they may read nothing and change nothing (MIXTRAL_BUSY) but cancel or destroy it. They must
- *   return normally: no longjmp. (A C++ exception ends the call with MIXTRAL_INTERNAL.)
+ * - Callbacks are called by the thread that called the function, never by a thread of the library, and carry the `user`
+ *   pointer that was given with them. They may call any function on other sessions; of their own session they may only
+ *   cancel or destroy it (the rest is MIXTRAL_BUSY). They must return normally: no longjmp. (A C++ exception ends the
+ *   call with MIXTRAL_INTERNAL.)
  *
  * Numbers that stand here never change their meaning. "Since" is the version of the library that brought a function.
  */
@@ -146,9 +147,9 @@ typedef void (*mixtral_job_fn)(void* state);
 
 /**
  * The host's own threads: call `job(state)` n_jobs times, as many of them at the same time as there are threads for it,
- * and return when all calls have returned. The calls share out the work among themselves, so fewer calls are slower
- * and still right; more than n_jobs do nothing. A call may come from any thread, the calling one included, but none
- * may run or begin after this function has returned.
+ * and return when all calls have returned. The calls share out the work among themselves, so fewer calls, even none,
+ * are slower and still right; more than n_jobs do nothing. A call may come from any thread, the calling one included,
+ * but none may run or begin after this function has returned.
  *
  * @param user    mixtral_params::run_user.
  * @param n_jobs  at most mixtral_params::n_threads.
@@ -441,8 +442,8 @@ MIXTRAL_API mixtral_status mixtral_session_feed(mixtral_session* session, const 
 
 /**
  * Makes the session's tokens exactly these: what is computed already and the same from the start is kept, the rest is
- * forgotten or queued. The way to continue an edited text or a conversation at the price of what is new. At least the
- * last token is left to compute, so that its logits come.
+ * forgotten or queued. The way to continue an edited text or a conversation at the price of what is new. If nothing
+ * is new and the last token's logits are gone, that token is computed again.
  *
  * @param session   the session.
  * @param tokens    all ids.
@@ -572,13 +573,36 @@ MIXTRAL_API mixtral_status mixtral_session_step(mixtral_session* session, int32_
 
 /**
  * Ends the eval, step or generate that is running on the session, or else the next one: it returns MIXTRAL_CANCELLED
- * within about one layer's time. mixtral_session_reset() also forgets a cancel that nothing has seen yet.
+ * within about one layer's time.
  *
  * @param session  may be NULL: then nothing happens.
  * @return MIXTRAL_OK; INVALID_ARGUMENT if it is not a session.
  *
  * Threads: any, at any time before the session is destroyed; it may also be called from a signal handler. Since 1.0. */
 MIXTRAL_API mixtral_status mixtral_session_cancel(mixtral_session* session);
+
+/**
+ * Forgets a cancel that no call has seen yet: one that came after the call it was meant for.
+ *
+ * @param session  the session.
+ * @return MIXTRAL_OK; INVALID_ARGUMENT; BUSY.
+ *
+ * Threads: one call at a time per session. Since 1.0. */
+MIXTRAL_API mixtral_status mixtral_session_clear_cancel(mixtral_session* session);
+
+/**
+ * What went wrong in the last call on this session that failed (other than with BUSY or BUFFER_TOO_SMALL), whichever
+ * thread made it: for languages that move a call to another thread than the one that asks. At most 1023 bytes.
+ *
+ * @param session    the session.
+ * @param text       receives the text; empty if no call has failed.
+ * @param capacity   its bytes.
+ * @param text_size  receives the text's bytes.
+ * @return MIXTRAL_OK; BUFFER_TOO_SMALL; INVALID_ARGUMENT; BUSY.
+ *
+ * Threads: one call at a time per session. Since 1.0. */
+MIXTRAL_API mixtral_status mixtral_session_error(mixtral_session* session, char* text, size_t capacity,
+                                                 size_t* text_size);
 
 /**
  * Forgets all tokens, logits, recorded routes and a pending cancel, and starts the random numbers anew. Options and
@@ -602,8 +626,7 @@ MIXTRAL_API mixtral_status mixtral_session_reset(mixtral_session* session);
 MIXTRAL_API mixtral_status mixtral_session_fork(mixtral_session* session, mixtral_session** fork);
 
 /**
- * Forgets all tokens from a position on, queued ones too. No logits are left: feed something, or give the last token
- * again.
+ * Forgets all tokens from a position on, queued ones too, and their logits.
  *
  * @param session   the session.
  * @param n_tokens  how many tokens stay; at most those that are computed.
@@ -683,7 +706,7 @@ MIXTRAL_API mixtral_status mixtral_generate_params_init(mixtral_generate_params*
  * @param params   NULL: the defaults.
  * @param result   struct_size set by the caller; receives the rest. May be NULL.
  * @return MIXTRAL_OK; otherwise as mixtral_session_step(): the session then holds the tokens that the callback has
- * seen, and may go on from there.
+ * seen, and may go on from there. (After OUT_OF_MEMORY the random numbers may be one further.)
  *
  * Threads: one call at a time per session; steps of other sessions come between those of this one. Since 1.0. */
 MIXTRAL_API mixtral_status mixtral_session_generate(mixtral_session* session, const mixtral_generate_params* params,

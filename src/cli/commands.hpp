@@ -9,6 +9,7 @@ class App;
 namespace mixtral::cli {
 
 void add_generate(CLI::App& program);
+void add_chat(CLI::App& program);
 void add_tokenize(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_inspect(CLI::App& program);

@@ -1,6 +1,7 @@
 #include "common.hpp"
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 
 #include "mixtral/core/error.hpp"
@@ -21,7 +22,7 @@ fs::path embedded_model() {
 
 }  // namespace
 
-void add_common_options(CLI::App& command, CommonOptions& options) {
+void add_model_options(CLI::App& command, CommonOptions& options) {
   options.model = embedded_model();
   options.threads = available_threads();
   command.add_option("--model", options.model, "Directory of the model (default: the tiny model of this program)")
@@ -32,6 +33,10 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
   for (const Isa isa : all_isas()) isa_names.emplace_back(name_of(isa));
   command.add_option("--isa", options.isa, "Use no better instruction set than this one")
       ->check(CLI::IsMember(isa_names));
+}
+
+void add_common_options(CLI::App& command, CommonOptions& options) {
+  add_model_options(command, options);
   command.add_flag("--json", options.json, "Answer in JSON");
 }
 
@@ -40,6 +45,26 @@ CLI::Option* add_ids_option(CLI::App& command, std::vector<TokenId>& ids, const 
   const auto not_empty = [](const std::string& id) { return std::string(id.empty() ? "an id is empty" : ""); };
   return command.add_option("--ids", ids, description)->delimiter(',')->check(not_empty);
 }
+
+void add_sampling_options(CLI::App& command, SamplerOptions& options) {
+  options.temperature = 0.7f;
+  options.top_p = 0.95f;
+  auto* greedy = command.add_flag_callback(
+      "--greedy", [&options] { options.temperature = 0; }, "Always the likeliest token (temperature 0)");
+  command.add_option("--temperature", options.temperature, "Below 1: bolder choices become rarer; 0: greedy")
+      ->capture_default_str()
+      ->excludes(greedy);
+  command.add_option("--top-k", options.top_k, "Keep the k likeliest tokens; 0: all")->capture_default_str();
+  command.add_option("--top-p", options.top_p, "Keep the fewest tokens that add up to this probability")
+      ->capture_default_str();
+  command.add_option("--min-p", options.min_p, "Drop what is less likely than this share of the likeliest")
+      ->capture_default_str();
+  command.add_option("--repetition-penalty", options.repetition_penalty, "Above 1: seen tokens become rarer")
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "The same seed draws the same text")->capture_default_str();
+}
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::string read_stdin() {
   std::string bytes;

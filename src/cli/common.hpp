@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mixtral/core/types.hpp"
+#include "mixtral/runtime/sampler.hpp"
 
 namespace CLI {
 class App;
@@ -22,11 +23,20 @@ struct CommonOptions {
   bool json = false;            // --json
 };
 
-// Adds --model, --threads, --isa and --json. `options` must outlive the parsing.
+// Adds --model, --threads and --isa. `options` must outlive the parsing.
+void add_model_options(CLI::App& command, CommonOptions& options);
+// These and --json.
 void add_common_options(CLI::App& command, CommonOptions& options);
+
+// Sets the program's defaults and adds --greedy, --temperature, --top-k, --top-p, --min-p, --repetition-penalty and
+// --seed. `options` must outlive the parsing.
+void add_sampling_options(CLI::App& command, SamplerOptions& options);
 
 // Adds --ids, a list "1,2,3" of at least one id. `ids` must outlive the parsing.
 CLI::Option* add_ids_option(CLI::App& command, std::vector<TokenId>& ids, const std::string& description);
+
+// Of a clock that never goes back.
+double seconds();
 
 // All bytes of standard input. Throws Error(kIo).
 std::string read_stdin();

@@ -1,6 +1,5 @@
 // `mixtral generate`: continue a prompt, streaming.
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -18,26 +17,10 @@ struct Options {
   std::string prompt;
   std::vector<TokenId> ids;
   Index n = 128;
-  bool greedy = false, print_ids = false, ignore_eos = false, routes = false;
-  SamplerOptions sampler{.temperature = 0.7f, .top_p = 0.95f};
+  bool print_ids = false, ignore_eos = false, routes = false;
+  SamplerOptions sampler;
   std::vector<std::string> stops;
 };
-
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-// Percent of a layer's choices, a row per layer.
-std::string routes_text(const RoutingStats& stats) {
-  std::string out = "\nshare of the tokens' choices per expert (%)\nlayer";
-  for (Index e = 0; e < stats.n_experts(); ++e) out += padded(str(e), 6);
-  for (Index l = 0; l < stats.n_layers(); ++l) {
-    out += "\n" + padded(str(l), 5);
-    const auto total = static_cast<double>(std::max<Index>(stats.total(l), 1));
-    for (Index e = 0; e < stats.n_experts(); ++e) {
-      out += padded(fixed(100 * static_cast<double>(stats.count(l, e)) / total, 1), 6);
-    }
-  }
-  return out + "\n";
-}
 
 // Counts routes, and shows how far a long prompt has come.
 class Observer final : public RoutingStats {
@@ -57,7 +40,6 @@ GenerateOptions library_options(const Options& options, const ModelConfig& confi
   GenerateOptions out;
   out.max_tokens = options.n;
   out.sampler = options.sampler;
-  if (options.greedy) out.sampler.temperature = 0;
   if (!options.ignore_eos) out.stop_ids = config.eos_ids;
   out.stop_strings = options.stops;
   return out;
@@ -115,19 +97,7 @@ void add_generate(CLI::App& program) {
   command->add_option("--n", options->n, "Most tokens to generate")
       ->check(CLI::Range(std::numeric_limits<int>::max()))
       ->capture_default_str();
-  auto* greedy = command->add_flag("--greedy", options->greedy, "Always the likeliest token (temperature 0)");
-  SamplerOptions& s = options->sampler;
-  command->add_option("--temperature", s.temperature, "Below 1: bolder choices become rarer; 0: greedy")
-      ->capture_default_str()
-      ->excludes(greedy);
-  command->add_option("--top-k", s.top_k, "Keep the k likeliest tokens; 0: all")->capture_default_str();
-  command->add_option("--top-p", s.top_p, "Keep the fewest tokens that add up to this probability")
-      ->capture_default_str();
-  command->add_option("--min-p", s.min_p, "Drop what is less likely than this share of the likeliest")
-      ->capture_default_str();
-  command->add_option("--repetition-penalty", s.repetition_penalty, "Above 1: seen tokens become rarer")
-      ->capture_default_str();
-  command->add_option("--seed", s.seed, "The same seed draws the same text")->capture_default_str();
+  add_sampling_options(*command, options->sampler);
   command->add_option("--stop", options->stops, "End before this text; may be given several times");
   command->add_flag("--print-ids", options->print_ids, "Print the new ids as a JSON array, as the last line");
   command->add_flag("--ignore-eos", options->ignore_eos, "Go on after the end-of-text token");

@@ -27,6 +27,8 @@ std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text
 
 // Choices per layer and expert: [n_layers][n_experts].
 nlohmann::json routes_json(const RoutingStats& stats);
+// Percent of a layer's choices, a row per layer.
+std::string routes_text(const RoutingStats& stats);
 
 // Right-aligned in `width` columns.
 std::string padded(std::string text, std::size_t width);

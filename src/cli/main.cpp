@@ -14,6 +14,7 @@ int run(int argc, char** argv) {
   CLI::App program("Runs Mixtral-type mixture-of-experts language models on CPUs.", "mixtral");
   program.require_subcommand(1);
   mixtral::cli::add_generate(program);
+  mixtral::cli::add_chat(program);
   mixtral::cli::add_tokenize(program);
   mixtral::cli::add_eval(program);
   mixtral::cli::add_inspect(program);

@@ -1,6 +1,7 @@
 #include "mixtral/runtime/session.hpp"
 
 #include <algorithm>
+#include <mutex>
 #include <numeric>
 
 namespace mixtral {
@@ -23,6 +24,7 @@ Session::Session(const Model& model, const KernelTable& table, Executor& executo
       executor_(executor),
       max_positions_(room(model, options)),
       chunk_(options.chunk),
+      gate_(options.gate),
       cache_(kv_layout(model.config), 1, (max_positions_ + KvLayout::kPositions - 1) / KvLayout::kPositions),
       slot_(cache_.open()) {}
 
@@ -32,6 +34,7 @@ Session::Session(const Session& other)
       executor_(other.executor_),
       max_positions_(other.max_positions_),
       chunk_(other.chunk_),
+      gate_(other.gate_),
       cache_(kv_layout(model_.config), 1, (max_positions_ + KvLayout::kPositions - 1) / KvLayout::kPositions),
       slot_(cache_.open()),
       tokens_(other.tokens_),
@@ -43,12 +46,12 @@ Session::Session(const Session& other)
 
 // Whether `tokens` may stand behind `before` others.
 void Session::require_tokens(std::span<const TokenId> tokens, Index before) const {
+  require(static_cast<Index>(tokens.size()) <= max_positions_ - before, ErrorCode::kContextFull,
+          "feed: ", tokens.size(), " tokens after ", before, " do not fit into a context of ", max_positions_);
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     require(tokens[i] >= 0 && tokens[i] < model_.config.vocab_size, "feed: token ", tokens[i], " at index ", i,
             " is outside the vocabulary of ", model_.config.vocab_size);
   }
-  require(static_cast<Index>(tokens.size()) <= max_positions_ - before, ErrorCode::kContextFull,
-          "feed: ", tokens.size(), " tokens after ", before, " do not fit into a context of ", max_positions_);
 }
 
 void Session::feed(std::span<const TokenId> tokens, KeepLogits keep) {
@@ -109,6 +112,7 @@ void Session::eval_chunk(Index begin, Index count, ForwardObserver* observer, co
     return keep_[position] != 0 || position + 1 == tokens_.size();
   };
 
+  const std::unique_lock<TurnLock> turn = gate_ == nullptr ? std::unique_lock<TurnLock>() : std::unique_lock(*gate_);
   const ScratchScope scope(scratch_);
   auto* rows = scratch_.take<Index>(count);
   Index n_rows = 0;

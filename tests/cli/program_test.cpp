@@ -14,7 +14,7 @@ using test::run_program;
 
 namespace {
 
-const std::string kSubcommands[] = {"generate", "tokenize", "eval", "inspect"};
+const std::string kSubcommands[] = {"generate", "chat", "tokenize", "eval", "inspect"};
 const std::string kModelA = " --model " + quoted(test::golden_dir() / "models/A");
 
 }  // namespace
@@ -49,6 +49,9 @@ TEST_CASE("Bad usage is exit code 2 and says what is wrong on stderr") {
       {"generate --greedy --temperature 1", "--greedy"},
       {"generate --threads 0", "--threads"},
       {"generate --seed x", "--seed"},
+      {"chat --greedy --temperature 1", "--greedy"},
+      {"chat --template v2", "--template"},
+      {"chat --n 0", "--n"},
       {"eval", "--ids"},
       {"eval --ids 1 --text file", "--ids"},
       {"inspect stray", "stray"},
@@ -71,7 +74,7 @@ TEST_CASE("An unknown instruction set is bad usage, answered with the names") {
 }
 
 TEST_CASE("A missing model is exit code 1 and its path on stderr") {
-  for (const std::string command : {"generate --ids 1", "tokenize", "eval --ids 1", "inspect"}) {
+  for (const std::string command : {"generate --ids 1", "chat", "tokenize", "eval --ids 1", "inspect"}) {
     CAPTURE(command);
     const Answer answer = run_program(command + " --model /no/such/model");
     CHECK(answer.status == 1);

@@ -13,7 +13,7 @@ set(io_may core ops moe model io)
 set(text_may core text)
 set(kernels_may core simd ops kernels mixtral/runtime/isa.hpp)
 set(runtime_may core simd ops moe model io text runtime)
-set(capi_may core io text runtime capi)
+set(capi_may core io model text runtime capi)
 set(cli_may ${runtime_may} cli)
 
 # Headers from elsewhere, as a regular expression. The standard library's have neither dot nor slash in their
@@ -28,7 +28,7 @@ set(io_cpp_may "nlohmann/json\\.hpp")
 set(text_cpp_may "nlohmann/json\\.hpp|sentencepiece_processor\\.h")
 set(runtime_cpp_may "${system}")
 set(kernels_cpp_may "cpuid\\.h|immintrin\\.h|${system}")
-set(cli_cpp_may "${system}|nlohmann/json\\.hpp|CLI/.*")
+set(cli_cpp_may "${system}|nlohmann/json\\.hpp|CLI/.*|editline/readline\\.h")
 # Row primitives work on raw pointers.
 set(simd_may_not "vector|string|map|set|list|deque|array|span|memory|functional|unordered_.*")
 

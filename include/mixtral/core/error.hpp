@@ -22,6 +22,8 @@ enum class ErrorCode : std::int32_t {
   kContextFull = 7,  // the KV cache or the context has no room left
   kCancelled = 8,
   kInternal = 9,
+  kBusy = 10,            // another call is using it
+  kBufferTooSmall = 11,  // C ABI: the caller's buffer
 };
 
 // what() names the thing and the numbers: "layers.3.w1: expected [14336, 4096], file has [14336, 4095]".

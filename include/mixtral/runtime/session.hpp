@@ -8,12 +8,14 @@
 #include "mixtral/core/executor.hpp"
 #include "mixtral/core/scratch.hpp"
 #include "mixtral/model/transformer.hpp"
+#include "mixtral/runtime/turn_lock.hpp"
 
 namespace mixtral {
 
 struct SessionOptions {
-  Index max_positions = 0;  // room for this many tokens; 0: the model's max_positions
-  Index chunk = 256;        // tokens per pass of a long prompt: bounds scratch memory, changes no result
+  Index max_positions = 0;   // room for this many tokens; 0: the model's max_positions
+  Index chunk = 256;         // tokens per pass of a long prompt: bounds scratch memory, changes no result
+  TurnLock* gate = nullptr;  // held during each pass: sessions of several threads then share one executor
 };
 
 // Of which fed tokens the logits are kept: the last one's always are.
@@ -22,7 +24,7 @@ enum class KeepLogits { kLast, kAll };
 // Receives the logits of positions first, first + 1, ...  [m, vocab_size]; valid during the call.
 using LogitsSink = std::function<void(Index first, TensorView<const float, 2> logits)>;
 
-// Model, table and executor must outlive it; the executor may be shared by sessions that take turns. A session
+// Model, table, executor and gate must outlive it; the executor may be shared by sessions that take turns. A session
 // is used by one thread at a time.
 class Session {
  public:
@@ -81,6 +83,7 @@ class Session {
   const KernelTable& table_;
   Executor& executor_;
   Index max_positions_, chunk_;
+  TurnLock* gate_;
   Scratch scratch_;
   KvCache cache_;
   SlotId slot_;

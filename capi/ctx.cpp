@@ -1,0 +1,161 @@
+// Opening a model, and what is known about it.
+#include <filesystem>
+
+#include "handles.hpp"
+#include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/core/thread_executor.hpp"
+#include "mixtral/model/kv_cache.hpp"
+#include "mixtral/runtime/available_threads.hpp"
+#include "options.hpp"
+
+namespace mixtral::capi {
+namespace {
+
+constexpr mixtral_params kDefaults{.struct_size = sizeof(mixtral_params),
+                                   .isa = MIXTRAL_ISA_BEST,
+                                   .executor = MIXTRAL_EXECUTOR_THREADS,
+                                   .n_threads = 0,
+                                   .run = nullptr,
+                                   .run_user = nullptr,
+                                   .log = nullptr,
+                                   .log_user = nullptr};
+
+Isa isa_of(const mixtral_params& params) {
+  if (params.isa == MIXTRAL_ISA_BEST) return best_isa();
+  const auto cap = static_cast<Isa>(params.isa);
+  const auto known = all_isas();
+  require(std::find(known.begin(), known.end(), cap) != known.end(), "params: isa is ", params.isa, ", expected -1 to ",
+          static_cast<int>(known.back()));
+  Isa best = known.front();
+  for (const Isa isa : known) {
+    if (isa <= cap && supported(isa)) best = isa;
+  }
+  return best;
+}
+
+std::unique_ptr<Executor> make_executor(const mixtral_params& params) {
+  require(params.n_threads >= 0 && params.n_threads <= 1024, "params: n_threads is ", params.n_threads,
+          ", expected 0 to 1024");
+  require((params.run != nullptr) == (params.executor == MIXTRAL_EXECUTOR_HOST),
+          "params: run must be given for MIXTRAL_EXECUTOR_HOST and for nothing else");
+  const int n = params.n_threads > 0 ? params.n_threads : available_threads();
+  switch (params.executor) {
+    case MIXTRAL_EXECUTOR_THREADS: return std::make_unique<ThreadExecutor>(n);
+    case MIXTRAL_EXECUTOR_HOST: return std::make_unique<HostExecutor>(n, params.run, params.run_user);
+    case MIXTRAL_EXECUTOR_OPENMP:
+#ifdef _OPENMP
+      return std::make_unique<OpenMpExecutor>(n);
+#else
+      fail(ErrorCode::kUnsupported, "params: executor is MIXTRAL_EXECUTOR_OPENMP, this library has no OpenMP");
+#endif
+    default: fail(ErrorCode::kInvalidArgument, "params: executor is ", params.executor, ", expected 0 to 2");
+  }
+}
+
+void log(const Engine& engine, std::int32_t level, const std::string& text) {
+  if (engine.log != nullptr) engine.log(engine.log_user, level, text.data(), text.size());
+}
+
+void log_opened(const Engine& engine) {
+  if (engine.log == nullptr) return;
+  const ModelConfig& c = engine.config();
+  log(engine, MIXTRAL_LOG_INFO,
+      str(engine.opened.path.string(), ": ", c.n_layers, " layers, ", c.n_experts, " experts, ", c.n_experts_per_tok,
+          " per token; ", name_of(engine.isa), " on ", engine.executor->n_workers(), " threads"));
+  if (!engine.opened.tokenizer) {
+    log(engine, MIXTRAL_LOG_WARNING, engine.opened.path.string() + ": no tokenizer, token ids only");
+  }
+}
+
+Index bytes_of(const std::vector<CheckpointTensor>& tensors) {
+  Index bytes = 0;
+  for (const CheckpointTensor& tensor : tensors) bytes += tensor.bytes;
+  return bytes;
+}
+
+mixtral_info describe(const Engine& engine) {
+  const ModelConfig& c = engine.config();
+  const ParameterCount parameters = count_parameters(c);
+  mixtral_info info{};
+  info.isa = static_cast<std::int32_t>(engine.isa);
+  info.executor = engine.executor_kind;
+  info.n_threads = engine.executor->n_workers();
+  info.dim = c.dim;
+  info.hidden_dim = c.hidden_dim;
+  info.n_layers = c.n_layers;
+  info.n_heads = c.n_heads;
+  info.n_kv_heads = c.n_kv_heads;
+  info.head_dim = c.head_dim;
+  info.n_experts = c.n_experts;
+  info.n_experts_per_tok = c.n_experts_per_tok;
+  info.vocab_size = c.vocab_size;
+  info.max_positions = c.max_positions;
+  info.sliding_window = c.sliding_window;
+  info.n_parameters = parameters.total;
+  info.n_active = parameters.active;
+  info.weight_bytes = bytes_of(engine.opened.model.tensors);
+  info.kv_bytes_per_page = kv_layout(c).page_floats() * static_cast<Index>(sizeof(float));
+  info.bos_id = c.bos_id;
+  info.eos_id = c.eos_ids.empty() ? -1 : c.eos_ids.front();
+  if (engine.opened.tokenizer) {
+    const Vocabulary& vocabulary = engine.opened.tokenizer->vocabulary();
+    info.n_pieces = vocabulary.size();
+    info.add_bos = vocabulary.add_bos && vocabulary.bos_id >= 0 ? 1 : 0;
+    info.chat_style = static_cast<std::int32_t>(ChatTemplate::detect(vocabulary));
+  }
+  return info;
+}
+
+}  // namespace
+}  // namespace mixtral::capi
+
+using namespace mixtral;
+using namespace mixtral::capi;
+
+mixtral_status mixtral_params_init(mixtral_params* params, size_t struct_size) {
+  return guarded([&] { init_struct(params, struct_size, kDefaults, "params"); });
+}
+
+mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixtral_params* params, mixtral_ctx** ctx) {
+  return guarded([&] {
+    const std::string_view dir = input_text(path, path_size, "path");
+    require(!dir.empty() && dir.find('\0') == dir.npos, "path is empty or has a zero byte");
+    require(ctx != nullptr, "the place for the ctx is NULL");
+    const mixtral_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params");
+    const Isa isa = isa_of(p);
+    std::unique_ptr<Executor> executor = make_executor(p);
+    OpenedModel opened = open_model(std::filesystem::path(dir));
+    const ModelConfig config = opened.model.config;
+    const std::shared_ptr<Engine> engine(new Engine{.opened = std::move(opened),
+                                                    .isa = isa,
+                                                    .table = make_table(isa),
+                                                    .executor_kind = p.executor,
+                                                    .executor = std::move(executor),
+                                                    .gate = {},
+                                                    .log = p.log,
+                                                    .log_user = p.log_user,
+                                                    .totals = RoutingTotals(config)});
+    auto handle = std::make_unique<mixtral_ctx>(engine);
+    log_opened(*engine);
+    *ctx = handle.release();
+  });
+}
+
+void mixtral_ctx_destroy(mixtral_ctx* ctx) {
+  if (ctx != nullptr && ctx->tag.is(Tag::Kind::kCtx)) delete ctx;
+}
+
+mixtral_status mixtral_ctx_info(const mixtral_ctx* ctx, mixtral_info* info) {
+  return guarded([&] { write_struct(info, describe(engine_of(ctx)), "info"); });
+}
+
+mixtral_status mixtral_ctx_routing_counts(mixtral_ctx* ctx, uint64_t* counts, size_t capacity, size_t* n_counts) {
+  return guarded([&] {
+    const Output out(counts, capacity, n_counts, "counts");
+    out.write(engine_of(ctx).totals.read());
+  });
+}
+
+mixtral_status mixtral_ctx_reset_routing_counts(mixtral_ctx* ctx) {
+  return guarded([&] { engine_of(ctx).totals.reset(); });
+}

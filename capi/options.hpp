@@ -1,0 +1,108 @@
+// What crosses the border: option structs of any version, caller's buffers, pointers with lengths.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <type_traits>
+
+#include "mixtral.h"
+#include "mixtral/core/error.hpp"
+#include "mixtral/core/types.hpp"
+
+namespace mixtral::capi {
+
+// A struct_size above this is a mistake, not a later version: nothing behind the struct is read.
+inline constexpr std::size_t kMaxStructBytes = 1024;
+
+// `first_size`: the struct's bytes in the version that brought it.
+template <class T>
+void require_struct(const T* user, std::size_t first_size, const char* name) {
+  static_assert(std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T>);
+  require(user != nullptr, name, " is NULL");
+  require(user->struct_size >= first_size && user->struct_size <= kMaxStructBytes, name, ": struct_size is ",
+          user->struct_size, ", expected ", first_size, " to ", kMaxStructBytes);
+}
+
+// Fields that the caller's struct does not have keep their value in `defaults`; fields that are not known here must be
+// zero.
+template <class T>
+T read_struct(const T* user, const T& defaults, const char* name, std::size_t first_size = sizeof(T)) {
+  require_struct(user, first_size, name);
+  T options = defaults;
+  const std::size_t size = user->struct_size;
+  std::memcpy(&options, user, std::min(size, sizeof(T)));
+  const auto* bytes = reinterpret_cast<const unsigned char*>(user);
+  for (std::size_t i = sizeof(T); i < size; ++i) {
+    require(bytes[i] == 0, name, ": byte ", i, " is not zero: an option that this version (", mixtral_version_text(),
+            ") does not know");
+  }
+  return options;
+}
+
+// As much of `value` as the caller's struct holds; what is not known here becomes zero.
+template <class T>
+void write_struct(T* user, T value, const char* name, std::size_t first_size = sizeof(T)) {
+  require_struct(user, first_size, name);
+  value.struct_size = user->struct_size;
+  const std::size_t known = std::min<std::size_t>(user->struct_size, sizeof(T));
+  std::memset(user, 0, value.struct_size);
+  std::memcpy(user, &value, known);
+}
+
+// For mixtral_*_init().
+template <class T>
+void init_struct(T* user, std::size_t struct_size, const T& defaults, const char* name) {
+  require(user != nullptr, name, " is NULL");
+  require(struct_size >= sizeof(user->struct_size) && struct_size <= kMaxStructBytes, name, ": struct_size is ",
+          struct_size, ", expected at most ", kMaxStructBytes);
+  user->struct_size = static_cast<std::uint32_t>(struct_size);
+  write_struct(user, defaults, name);
+}
+
+inline constexpr std::size_t kMaxBytes = std::size_t{1} << 62;
+
+// An array that the caller gives.
+template <class T>
+std::span<const T> input(const T* data, std::size_t size, const char* name) {
+  require(data != nullptr || size == 0, name, " is NULL but its length is ", size);
+  require(size <= kMaxBytes / sizeof(T), name, ": length ", size, " is more than any memory");
+  return {data, size};
+}
+
+inline std::string_view input_text(const char* data, std::size_t size, const char* name) {
+  const std::span<const char> text = input(data, size, name);
+  return {text.data(), text.size()};
+}
+
+// A buffer that the caller gives for an answer of a size that only the call finds out.
+template <class T>
+class Output {
+ public:
+  Output(T* data, std::size_t capacity, std::size_t* size, const char* name)
+      : data_(data), capacity_(capacity), size_(size), name_(name) {
+    require(size != nullptr, "the place for the size of ", name, " is NULL");
+    require(data != nullptr || capacity == 0, name, " is NULL but its capacity is ", capacity);
+  }
+
+  // Sets the size; throws Error(kBufferTooSmall) if the answer does not fit.
+  void announce(std::size_t size) const {
+    *size_ = size;
+    require(size <= capacity_, ErrorCode::kBufferTooSmall, name_, ": capacity ", capacity_, ", the answer has ", size);
+  }
+  template <class U>
+  void write(const U& values) const {
+    announce(values.size());
+    std::copy(values.begin(), values.end(), data_);
+  }
+  T* data() const noexcept { return data_; }
+
+ private:
+  T* data_;
+  std::size_t capacity_;
+  std::size_t* size_;
+  const char* name_;
+};
+
+}  // namespace mixtral::capi

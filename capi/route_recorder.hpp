@@ -1,0 +1,136 @@
+// What a step leaves behind besides logits: counts of the chosen experts and, if asked for, each token's route. And it
+// is where a step looks whether it was cancelled. A step that fails leaves nothing.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "mixtral/runtime/session.hpp"
+
+namespace mixtral::capi {
+
+// Choices of all sessions of a ctx.
+class RoutingTotals {
+ public:
+  explicit RoutingTotals(const ModelConfig& config)
+      : counts_(static_cast<std::size_t>(config.n_layers * config.n_experts)) {}
+
+  void add(const std::vector<std::uint64_t>& counts) {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += counts[i];
+  }
+  void reset() {
+    const std::lock_guard lock(mutex_);
+    std::fill(counts_.begin(), counts_.end(), 0);
+  }
+  std::vector<std::uint64_t> read() const {  // [n_layers, n_experts]
+    const std::lock_guard lock(mutex_);
+    return counts_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::uint64_t> counts_;
+};
+
+class RouteRecorder final : public ForwardObserver {
+ public:
+  // Observes `session`; all references must outlive it.
+  RouteRecorder(const Session& session, bool record, RoutingTotals& totals, std::atomic<bool>& cancelled)
+      : session_(session),
+        totals_(totals),
+        cancelled_(cancelled),
+        n_layers_(session.model().config.n_layers),
+        n_experts_(session.model().config.n_experts),
+        per_layer_(session.model().config.n_experts_per_tok),
+        record_(record),
+        counts_(static_cast<std::size_t>(n_layers_ * n_experts_)) {}
+  // Begins with another recorder's routes.
+  RouteRecorder(const Session& session, const RouteRecorder& other, std::atomic<bool>& cancelled)
+      : RouteRecorder(session, other.record_, other.totals_, cancelled) {
+    first_ = other.first_;
+    experts_ = other.experts_;
+    weights_ = other.weights_;
+  }
+
+  // Throws Error(kCancelled) once for each cancel.
+  void check_cancelled() { require(!cancelled_.exchange(false), ErrorCode::kCancelled, "cancelled"); }
+
+  // Before and after every call that evaluates: counts what has been computed, forgets what an eval that failed left.
+  void settle() {
+    if (session_.length() > settled_) totals_.add(counts_);
+    std::fill(counts_.begin(), counts_.end(), 0);
+    settled_ = session_.length();
+    truncate(settled_);
+  }
+
+  void on_embedding(TensorView<const float, 2> x) override {
+    check_cancelled();
+    if (session_.length() > settled_) settle();  // an eval ended, this is the next one of the same call
+    base_ = static_cast<Index>(experts_.size());
+    if (!record_) return;
+    const auto more = static_cast<std::size_t>(x.dim(0) * route_size());
+    experts_.resize(experts_.size() + more);
+    weights_.resize(weights_.size() + more);
+  }
+  void on_routing(Index layer, const RouterOutput& routing) override {
+    for (Index t = 0; t < routing.experts.dim(0); ++t) {
+      for (Index i = 0; i < per_layer_; ++i) {
+        const ExpertId expert = routing.experts.row(t)[i];
+        ++counts_[static_cast<std::size_t>(layer * n_experts_ + expert)];
+        if (!record_) continue;
+        const auto at = static_cast<std::size_t>(base_ + (t * n_layers_ + layer) * per_layer_ + i);
+        experts_[at] = expert;
+        weights_[at] = routing.weights.row(t)[i];
+      }
+    }
+  }
+  void on_layer(Index, TensorView<const float, 2>) override { check_cancelled(); }
+
+  // Forgets the routes of tokens from `length` on.
+  void truncate(Index length) noexcept {
+    first_ = std::min(first_, length);
+    const auto kept = static_cast<std::size_t>((length - first_) * route_size());
+    if (kept >= experts_.size()) return;
+    experts_.resize(kept);
+    weights_.resize(kept);
+  }
+  // Forgets the routes of tokens before `length`, the only ones there are.
+  void forget(Index length) noexcept {
+    first_ = length;
+    experts_ = {};
+    weights_ = {};
+  }
+
+  Index route_size() const noexcept { return n_layers_ * per_layer_; }
+  // [n_layers, n_experts_per_tok]; empty: not recorded.
+  std::span<const ExpertId> experts(Index position) const noexcept { return route(experts_, position); }
+  std::span<const float> weights(Index position) const noexcept { return route(weights_, position); }
+  bool records() const noexcept { return record_; }
+
+ private:
+  template <class T>
+  std::span<const T> route(const std::vector<T>& all, Index position) const noexcept {
+    const Index n = static_cast<Index>(all.size()) / route_size();
+    if (position < first_ || position - first_ >= n) return {};
+    return std::span(all).subspan(static_cast<std::size_t>((position - first_) * route_size()),
+                                  static_cast<std::size_t>(route_size()));
+  }
+
+  const Session& session_;
+  RoutingTotals& totals_;
+  std::atomic<bool>& cancelled_;
+  Index n_layers_, n_experts_, per_layer_;
+  bool record_;
+  std::vector<std::uint64_t> counts_;  // [n_layers, n_experts], since settle()
+  Index settled_ = 0;                  // computed tokens at that time
+  Index first_ = 0;                    // position of the first recorded route
+  Index base_ = 0;                     // where those of the running pass begin
+  std::vector<ExpertId> experts_;      // [tokens, n_layers, n_experts_per_tok]
+  std::vector<float> weights_;         // the same
+};
+
+}  // namespace mixtral::capi

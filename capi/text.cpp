@@ -1,0 +1,97 @@
+// Texts, token ids, conversations.
+#include <string>
+
+#include "handles.hpp"
+#include "options.hpp"
+
+using namespace mixtral;
+using namespace mixtral::capi;
+
+namespace {
+
+void require_flags(std::uint32_t flags, std::uint32_t known, const char* name) {
+  require((flags & ~known) == 0, name, ": flags ", flags, " has bits that this version does not know");
+}
+
+// The messages behind an array of structs of any version.
+std::vector<ChatMessage> read_messages(const mixtral_chat_message* messages, std::size_t n) {
+  std::vector<ChatMessage> out;
+  if (n == 0) return out;
+  require(messages != nullptr, "messages is NULL but there are ", n, " of them");
+  const std::size_t stride = messages->struct_size;
+  require_struct(messages, sizeof(mixtral_chat_message), "message 0");
+  require(stride % alignof(mixtral_chat_message) == 0, "message 0: struct_size ", stride, " is no multiple of ",
+          alignof(mixtral_chat_message));
+  const auto* bytes = reinterpret_cast<const unsigned char*>(messages);
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto* at = reinterpret_cast<const mixtral_chat_message*>(bytes + i * stride);
+    const std::string name = str("message ", i);
+    require(at->struct_size == stride, name, ": struct_size is ", at->struct_size, ", that of message 0 is ", stride);
+    const mixtral_chat_message m = read_struct(at, mixtral_chat_message{}, name.c_str());
+    require(m.role >= MIXTRAL_ROLE_SYSTEM && m.role <= MIXTRAL_ROLE_ASSISTANT, name, ": role is ", m.role,
+            ", expected 0 to 2");
+    out.push_back({static_cast<ChatRole>(m.role), input_text(m.text, m.text_size, name.c_str()),
+                   input(m.tokens, m.n_tokens, name.c_str())});
+  }
+  return out;
+}
+
+ChatStyle style_of(std::int32_t style, const Vocabulary& vocabulary) {
+  if (style == MIXTRAL_CHAT_AUTO) return ChatTemplate::detect(vocabulary);
+  require(style == MIXTRAL_CHAT_V1 || style == MIXTRAL_CHAT_V3, "chat: style is ", style, ", expected 0, 1 or 3");
+  return static_cast<ChatStyle>(style);
+}
+
+}  // namespace
+
+mixtral_status mixtral_tokenize(const mixtral_ctx* ctx, const char* text, size_t text_size, uint32_t flags,
+                                int32_t* tokens, size_t capacity, size_t* n_tokens) {
+  return guarded([&] {
+    const Tokenizer& tokenizer = engine_of(ctx).opened.require_tokenizer();
+    const Output out(tokens, capacity, n_tokens, "tokens");
+    require_flags(flags, MIXTRAL_TOKENIZE_BOS, "tokenize");
+    std::vector<TokenId> ids = tokenizer.encode(input_text(text, text_size, "text"));
+    const Vocabulary& vocabulary = tokenizer.vocabulary();
+    if ((flags & MIXTRAL_TOKENIZE_BOS) != 0 && vocabulary.add_bos && vocabulary.bos_id >= 0) {
+      ids.insert(ids.begin(), vocabulary.bos_id);
+    }
+    out.write(ids);
+  });
+}
+
+mixtral_status mixtral_detokenize(const mixtral_ctx* ctx, const int32_t* tokens, size_t n_tokens, char* text,
+                                  size_t capacity, size_t* text_size) {
+  return guarded([&] {
+    const Tokenizer& tokenizer = engine_of(ctx).opened.require_tokenizer();
+    const Output out(text, capacity, text_size, "text");
+    out.write(tokenizer.decode(input(tokens, n_tokens, "tokens")));
+  });
+}
+
+mixtral_status mixtral_token_bytes(const mixtral_ctx* ctx, int32_t token, char* bytes, size_t capacity,
+                                   size_t* bytes_size) {
+  return guarded([&] {
+    const Tokenizer& tokenizer = engine_of(ctx).opened.require_tokenizer();
+    const Output out(bytes, capacity, bytes_size, "bytes");
+    out.write(tokenizer.token_bytes(token));
+  });
+}
+
+int32_t mixtral_token_is_eos(const mixtral_ctx* ctx, int32_t token) {
+  if (ctx == nullptr || !ctx->tag.is(Tag::Kind::kCtx)) return 0;
+  const std::vector<TokenId>& ids = ctx->engine->config().eos_ids;
+  return std::find(ids.begin(), ids.end(), token) != ids.end() ? 1 : 0;
+}
+
+mixtral_status mixtral_chat_tokens(const mixtral_ctx* ctx, int32_t style, uint32_t flags,
+                                   const mixtral_chat_message* messages, size_t n_messages, int32_t* tokens,
+                                   size_t capacity, size_t* n_tokens) {
+  return guarded([&] {
+    const Tokenizer& tokenizer = engine_of(ctx).opened.require_tokenizer();
+    const Output out(tokens, capacity, n_tokens, "tokens");
+    require_flags(flags, MIXTRAL_CHAT_ESCAPE, "chat");
+    const ForgedMarkers forged = (flags & MIXTRAL_CHAT_ESCAPE) != 0 ? ForgedMarkers::kEscape : ForgedMarkers::kRefuse;
+    const ChatTemplate chat(tokenizer, style_of(style, tokenizer.vocabulary()), forged);
+    out.write(chat.encode(read_messages(messages, n_messages)));
+  });
+}

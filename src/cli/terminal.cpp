@@ -1,0 +1,98 @@
+#include "cli/terminal.hpp"
+
+#include <editline/readline.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <clocale>
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+
+#include "cli/common.hpp"
+#include "mixtral/core/error.hpp"
+
+namespace mixtral::cli {
+namespace {
+
+std::atomic<bool> interrupt_flag = false;
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may set it");
+bool abandoned = false;  // the line, by Ctrl-C while it was typed
+
+void on_interrupt(int) { interrupt_flag = true; }
+
+// While a line is typed Ctrl-C is a key, not a signal: the editor has nothing that a signal handler could safely call.
+int on_ctrl_c(int /*count*/, int /*key*/) {
+  abandoned = true;
+  rl_done = 1;
+  return 0;
+}
+
+int on_ctrl_z(int /*count*/, int /*key*/) { return std::raise(SIGTSTP); }
+
+// The editor sets the terminal up anew for each line.
+int keys_not_signals() { return rl_parse_and_bind("setty -d -isig"); }
+
+void start_editor() {
+  std::setlocale(LC_CTYPE, "C.UTF-8");  // the models' texts are, whatever the environment says
+  rl_readline_name = "mixtral";
+  rl_catch_signals = 1;  // a suspended or killed program leaves a usable terminal
+  rl_initialize();
+  rl_pre_input_hook = keys_not_signals;
+  rl_add_defun("abandon-line", on_ctrl_c, CTRL('C'));
+  rl_add_defun("suspend", on_ctrl_z, CTRL('Z'));
+  rl_bind_key('\t', rl_insert);  // not names of files
+  using_history();
+  stifle_history(1000);
+}
+
+std::optional<std::string> edit_line(const char* prompt) {
+  const std::unique_ptr<char, decltype(&std::free)> line(readline(prompt), &std::free);
+  if (line == nullptr) return {};
+  if (*line != '\0') add_history(line.get());
+  return line.get();
+}
+
+}  // namespace
+
+Terminal::Terminal() : interactive_(::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {
+  if (!interactive_) return;
+  start_editor();
+  struct sigaction action = {};
+  action.sa_handler = on_interrupt;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+Terminal::~Terminal() {
+  if (interactive_) std::signal(SIGINT, SIG_DFL);
+}
+
+bool Terminal::interrupted() noexcept { return interrupt_flag; }
+
+std::optional<std::string> Terminal::read_line() {
+  std::string text;
+  if (!interactive_) {
+    const bool read = static_cast<bool>(std::getline(std::cin, text));
+    require(!std::cin.bad(), ErrorCode::kIo, "stdin: cannot read");
+    if (text.ends_with('\r')) text.pop_back();
+    return read ? std::optional(text) : std::nullopt;
+  }
+  for (;;) {
+    abandoned = interrupt_flag = false;
+    const std::optional<std::string> line = edit_line(text.empty() ? "> " : ". ");
+    if (line && !line->ends_with('\\')) return text + *line;
+    if (line) {
+      text.append(*line, 0, line->size() - 1) += '\n';
+    } else if (abandoned || interrupt_flag) {  // the key, or a signal from elsewhere
+      write_stdout("^C\n");
+      text.clear();
+    } else {
+      write_stdout("\n");
+      return {};
+    }
+  }
+}
+
+}  // namespace mixtral::cli
