@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -17,7 +18,7 @@ using json::ObjectReader;
 constexpr Index kMaxParamsBytes = Index{1} << 20;
 constexpr float kMaxFloat = std::numeric_limits<float>::max();
 
-// Everything below that is read, and what only concerns how training or serving was set up.
+// All members that are read below, and those that only concern how the model is trained or served.
 constexpr std::string_view kKnown[] = {
     "dim",           "n_layers",   "head_dim",       "hidden_dim", "n_heads",     "n_kv_heads",
     "norm_eps",      "vocab_size", "rope_theta",     "moe",        "max_seq_len", "max_position_embeddings",

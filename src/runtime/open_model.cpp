@@ -4,6 +4,7 @@
 #include "mixtral/text/vocabulary_files.hpp"
 
 namespace mixtral {
+
 const Tokenizer& OpenedModel::require_tokenizer() const {
   require(tokenizer.has_value(), ErrorCode::kNotFound, path.string(),
           ": no tokenizer file to read text with, give token ids");

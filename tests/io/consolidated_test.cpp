@@ -94,7 +94,7 @@ TEST_CASE("q and k rows left in the other order give other logits") {
   }
 }
 
-TEST_CASE("every weight but q and k is the Hugging Face file's, and the tensors are listed by their own names") {
+TEST_CASE("rows are taken in the order of the file, and the tensors are listed by the names of the file") {
   const Checkpoint hf = load_huggingface(kGolden / "models/A");
   const Checkpoint got = load(consolidated(test::read_dir(kGolden / "models/A"), /*interleaved=*/false));
   test::check_same_values(got, hf);
