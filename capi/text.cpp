@@ -14,7 +14,7 @@ void require_flags(std::uint32_t flags, std::uint32_t known, const char* name) {
 }
 
 // The messages behind an array of structs of any version.
-std::vector<ChatMessage> read_messages(const mixtral_chat_message* messages, std::size_t n) {
+std::vector<ChatMessage> read_messages(const mixtral_chat_message* messages, std::size_t n, Index vocab_size) {
   std::vector<ChatMessage> out;
   if (n == 0) return out;
   require(messages != nullptr, "messages is NULL but there are ", n, " of them");
@@ -30,8 +30,11 @@ std::vector<ChatMessage> read_messages(const mixtral_chat_message* messages, std
     const mixtral_chat_message m = read_struct(at, mixtral_chat_message{}, name.c_str());
     require(m.role >= MIXTRAL_ROLE_SYSTEM && m.role <= MIXTRAL_ROLE_ASSISTANT, name, ": role is ", m.role,
             ", expected 0 to 2");
-    out.push_back({static_cast<ChatRole>(m.role), input_text(m.text, m.text_size, name.c_str()),
-                   input(m.tokens, m.n_tokens, name.c_str())});
+    const auto tokens = input(m.tokens, m.n_tokens, name.c_str());
+    for (const TokenId id : tokens) {
+      require(id >= 0 && id < vocab_size, name, ": token ", id, " is outside the vocabulary of ", vocab_size);
+    }
+    out.push_back({static_cast<ChatRole>(m.role), input_text(m.text, m.text_size, name.c_str()), tokens});
   }
   return out;
 }
@@ -87,11 +90,12 @@ mixtral_status mixtral_chat_tokens(const mixtral_ctx* ctx, int32_t style, uint32
                                    const mixtral_chat_message* messages, size_t n_messages, int32_t* tokens,
                                    size_t capacity, size_t* n_tokens) {
   return guarded([&] {
-    const Tokenizer& tokenizer = engine_of(ctx).opened.require_tokenizer();
+    const Engine& engine = engine_of(ctx);
+    const Tokenizer& tokenizer = engine.opened.require_tokenizer();
     const Output out(tokens, capacity, n_tokens, "tokens");
     require_flags(flags, MIXTRAL_CHAT_ESCAPE, "chat");
     const ForgedMarkers forged = (flags & MIXTRAL_CHAT_ESCAPE) != 0 ? ForgedMarkers::kEscape : ForgedMarkers::kRefuse;
     const ChatTemplate chat(tokenizer, style_of(style, tokenizer.vocabulary()), forged);
-    out.write(chat.encode(read_messages(messages, n_messages)));
+    out.write(chat.encode(read_messages(messages, n_messages, engine.config().vocab_size)));
   });
 }

@@ -1,7 +1,7 @@
 #include "mixtral/runtime/generate.hpp"
 
 #include <algorithm>
-#include <optional>
+#include <memory>
 
 #include "mixtral/runtime/stop_matcher.hpp"
 #include "mixtral/text/stream_decoder.hpp"
@@ -16,7 +16,7 @@ class TextStream {
       : n_pieces_(tokenizer == nullptr ? 0 : tokenizer->vocabulary().size()), stops_(options.stop_strings) {
     require(tokenizer != nullptr || options.stop_strings.empty(), "generate: stop strings need a tokenizer");
     if (tokenizer == nullptr) return;
-    decoder_.emplace(*tokenizer);
+    decoder_ = std::make_unique<StreamDecoder>(*tokenizer);
     for (const TokenId id : prompt) decode(id);
   }
 
@@ -36,7 +36,7 @@ class TextStream {
 
   Index n_pieces_;
   StopMatcher stops_;
-  std::optional<StreamDecoder> decoder_;
+  std::unique_ptr<StreamDecoder> decoder_;  // null: no tokenizer
 };
 
 bool contains(std::span<const TokenId> ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }

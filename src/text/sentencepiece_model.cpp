@@ -1,12 +1,9 @@
-// SentencePiece's ModelProto by hand, in both directions: the few fields that matter of
+// Reads SentencePiece's ModelProto by hand: the few fields that matter of
 // https://github.com/google/sentencepiece/blob/v0.1.97/src/sentencepiece_model.proto.
-#include "text/sentencepiece_model.hpp"
-
 #include <bit>
 #include <cmath>
 
 #include "mixtral/core/error.hpp"
-#include "mixtral/core/utf8.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
 
 namespace mixtral {
@@ -187,30 +184,6 @@ TokenId find_piece(const Vocabulary& v, std::string_view text, PieceType type) {
   return -1;
 }
 
-// --- writing ---
-
-void put_varint(std::string& out, std::uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>(value | 0x80));
-  out.push_back(static_cast<char>(value));
-}
-
-void put_number(std::string& out, std::uint32_t field, std::uint64_t value) {
-  put_varint(out, field << 3 | kVarint);
-  put_varint(out, value);
-}
-
-void put_bytes(std::string& out, std::uint32_t field, std::string_view bytes) {
-  put_varint(out, field << 3 | kBytes);
-  put_varint(out, bytes.size());
-  out += bytes;
-}
-
-void put_real(std::string& out, std::uint32_t field, float value) {
-  put_varint(out, field << 3 | kFixed32);
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  for (unsigned shift = 0; shift < 32; shift += 8) out.push_back(static_cast<char>(bits >> shift));
-}
-
 }  // namespace
 
 Vocabulary parse_sentencepiece_model(std::string_view bytes, std::string_view source) {
@@ -244,30 +217,6 @@ Vocabulary parse_sentencepiece_model(std::string_view bytes, std::string_view so
   require(v.has_bytes() == specs.byte_fallback, ErrorCode::kBadFormat, source, ": byte_fallback is ",
           specs.byte_fallback ? "set, but there are no byte pieces" : "not set, but there are byte pieces");
   return v;
-}
-
-std::string sentencepiece_model_bytes(const Vocabulary& v) {
-  std::string model, message;
-  for (std::size_t id = 0; id < v.pieces.size(); ++id) {
-    // A piece that no merge makes is hidden from the library's table of merges; of one character it is no
-    // merge's result anyway.
-    const bool hidden = v.types[id] == PieceType::kNormal && std::isinf(v.scores[id]) &&
-                        static_cast<std::size_t>(utf8_char_length(v.pieces[id])) < v.pieces[id].size();
-    message.clear();
-    put_bytes(message, Piece::kText, v.pieces[id]);
-    put_real(message, Piece::kScore, v.scores[id]);
-    put_number(message, Piece::kType, static_cast<std::uint64_t>(hidden ? PieceType::kControl : v.types[id]));
-    put_bytes(model, Model::kPieces, message);
-  }
-  message.clear();
-  put_number(message, Trainer::kModelType, kModelTypeBpe);
-  put_number(message, Trainer::kByteFallback, v.has_bytes());
-  put_bytes(model, Model::kTrainerSpec, message);
-  message.clear();
-  put_number(message, Normalizer::kAddDummyPrefix, false);
-  put_number(message, Normalizer::kRemoveExtraSpaces, false);
-  put_bytes(model, Model::kNormalizerSpec, message);
-  return model;
 }
 
 }  // namespace mixtral

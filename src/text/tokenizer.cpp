@@ -1,8 +1,5 @@
-// The SentencePiece library (0.1.97) behind a wall: it loads only bytes that we wrote from a valid vocabulary,
-// and it encodes only runs of bounded length.
+// Texts in runs of bounded length, ids to bytes.
 #include "mixtral/text/tokenizer.hpp"
-
-#include <sentencepiece_processor.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -11,19 +8,19 @@
 #include "mixtral/core/utf8.hpp"
 #include "mixtral/text/stream_decoder.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
-#include "text/sentencepiece_model.hpp"
+#include "text/bpe.hpp"
 
 namespace mixtral {
 namespace {
 
-// The library uses about 150 bytes per byte of a run and counts in `int`.
+// The encoder uses about 150 bytes per byte of a run and counts in `int`.
 constexpr std::size_t kRunBytes = 1024;  // a run ends at the first certain place after these
 constexpr std::size_t kMaxRunBytes = std::size_t{1} << 24;
 
-// Bytes of the unit that the library reads at the front of `text`: a character, or one bad byte.
+// Bytes of the unit that the encoder reads at the front of `text`: a character, or one bad byte.
 std::size_t unit_length(std::string_view text) { return static_cast<std::size_t>(std::max(1, utf8_char_length(text))); }
 
-// The unit as the library sees it, its bytes packed into a number: spaces escaped, bad bytes replaced.
+// The unit as the encoder sees it, its bytes packed into a number: spaces escaped, bad bytes replaced.
 std::uint64_t unit_code(std::string_view text) {
   const int length = utf8_char_length(text);
   if (length <= 0) return unit_code(kReplacementCharacter);
@@ -88,17 +85,11 @@ std::string bytes_of(const Vocabulary& v, std::size_t id) {
 }  // namespace
 
 struct Tokenizer::State {
-  explicit State(Vocabulary v) : vocabulary(std::move(v)), cutter(vocabulary.pieces) {
+  explicit State(Vocabulary v) : vocabulary(std::move(v)), cutter(vocabulary.pieces), encoder(vocabulary) {
     bytes.reserve(vocabulary.pieces.size());
     for (std::size_t id = 0; id < vocabulary.pieces.size(); ++id) bytes.push_back(bytes_of(vocabulary, id));
-    has_bytes = vocabulary.has_bytes();
-    check(processor.LoadFromSerializedProto(sentencepiece_model_bytes(vocabulary)));
   }
-
-  // A valid vocabulary leaves the library no reason to fail.
-  static void check(const sentencepiece::util::Status& status) {
-    require(status.ok(), ErrorCode::kInternal, "sentencepiece: ", status.error_message());
-  }
+  State(const State&) = delete;  // the encoder looks at the vocabulary
 
   bool wants_prefix(std::string_view text) const {
     if (vocabulary.space_prefix != SpacePrefix::kUnlessSpace) return vocabulary.space_prefix == SpacePrefix::kAlways;
@@ -108,19 +99,13 @@ struct Tokenizer::State {
   void append_ids(std::string_view run, std::vector<TokenId>& ids) const {
     require(run.size() <= kMaxRunBytes, "encode: ", run.size(),
             " bytes in which no place is certain to end a token, at most ", kMaxRunBytes);
-    std::vector<int> found;
-    check(processor.Encode(run, &found));
-    // Without byte pieces the library gives one unk_id for a series of unknown characters: also across a cut.
-    const bool one_series = !has_bytes && !ids.empty() && !found.empty() && ids.back() == vocabulary.unk_id &&
-                            found.front() == vocabulary.unk_id;
-    ids.insert(ids.end(), found.begin() + (one_series ? 1 : 0), found.end());
+    encoder.encode(run, ids);
   }
 
   Vocabulary vocabulary;
   Cutter cutter;
+  BpeEncoder encoder;
   std::vector<std::string> bytes;  // [size]: token_bytes()
-  bool has_bytes = false;
-  sentencepiece::SentencePieceProcessor processor;
 };
 
 Tokenizer::Tokenizer(Vocabulary vocabulary) {

@@ -8,13 +8,14 @@
 #include "mixtral/text/chat_template.hpp"
 #include "support/golden.hpp"
 #include "support/program.hpp"
+#include "support/sentencepiece_model.hpp"
 #include "support/tokenizer_files.hpp"
-#include "text/sentencepiece_model.hpp"
 
 using namespace mixtral;
 using test::Answer;
 using test::contains;
 using test::quoted;
+using test::sentencepiece_model_bytes;
 
 namespace {
 

@@ -7,7 +7,8 @@ set(calls "(^|[^A-Za-z0-9_])(${calls})[ \t]*\\(")
 set(streams "std::(cout|cerr|clog|wcout|wcerr)|include *<(iostream|cstdio|csignal)>")
 
 set(errors "")
-file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/include/*.hpp ${ROOT}/src/*.hpp ${ROOT}/src/*.cpp)
+file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/include/*.hpp ${ROOT}/src/*.hpp ${ROOT}/src/*.cpp
+     ${ROOT}/capi/*.hpp ${ROOT}/capi/*.cpp)
 list(FILTER files EXCLUDE REGEX "^src/cli/")
 foreach(file IN LISTS files)
   file(STRINGS ${ROOT}/${file} lines REGEX "${calls}|${streams}")

@@ -1,16 +1,16 @@
-#include "text/sentencepiece_model.hpp"
-
 #include <doctest/doctest.h>
 
 #include <limits>
 
 #include "support/error_of.hpp"
 #include "support/mutate.hpp"
+#include "support/sentencepiece_model.hpp"
 #include "support/tokenizer_files.hpp"
 
 using namespace mixtral;
 using test::error_of;
 using test::names;
+using test::sentencepiece_model_bytes;
 
 namespace {
 
@@ -46,7 +46,7 @@ TEST_CASE("A vocabulary survives writing and reading") {
   CHECK(got.bos_id == 1);
   CHECK(got.eos_id == 2);
   CHECK(got.add_bos);
-  CHECK(got.space_prefix == SpacePrefix::kNone);  // the tokenizer's business, not the library's
+  CHECK(got.space_prefix == SpacePrefix::kNone);  // none is written
 }
 
 TEST_CASE("A piece that no merge makes is never made") {

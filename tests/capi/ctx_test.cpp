@@ -1,0 +1,195 @@
+// mixtral.h: versions, opening a model, what is known about it.
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "mixtral/io/huggingface.hpp"
+#include "mixtral/model/kv_cache.hpp"
+#include "mixtral/runtime/isa.hpp"
+#include "support/capi.hpp"
+
+using namespace mixtral;
+using namespace mixtral::test;
+
+TEST_CASE("version and status texts") {
+  CHECK(mixtral_version() == MIXTRAL_VERSION);
+  CHECK(std::string(mixtral_version_text()) == "1.0.0");
+  CHECK(std::string(mixtral_status_text(MIXTRAL_OK)) == "ok");
+  CHECK(std::string(mixtral_status_text(MIXTRAL_BUFFER_TOO_SMALL)) == "buffer too small");
+  CHECK(std::string(mixtral_status_text(12)) == "unknown status");
+  CHECK(std::string(mixtral_status_text(-1)) == "unknown status");
+}
+
+TEST_CASE("each thread has its own last error, which a success leaves as it is") {
+  CHECK(refused(mixtral_ctx_create(nullptr, 3, nullptr, nullptr), MIXTRAL_INVALID_ARGUMENT) ==
+        "path is NULL but its length is 3");
+  std::string elsewhere = "unset";
+  std::thread([&] { elsewhere = mixtral_last_error(); }).join();
+  CHECK(elsewhere.empty());
+  mixtral_params p;
+  ok(mixtral_params_init(&p, sizeof p));
+  CHECK(std::string(mixtral_last_error()) == "path is NULL but its length is 3");
+}
+
+TEST_CASE("a long error text is cut between characters") {
+  std::string path(2000, 'x');
+  for (std::size_t i = 1; i < path.size(); i += 3) path.replace(i, 2, "\xC3\xA9");
+  mixtral_ctx* ctx = nullptr;
+  CHECK(mixtral_ctx_create(path.data(), path.size(), nullptr, &ctx) != MIXTRAL_OK);
+  const std::string text = mixtral_last_error();
+  CHECK(text.size() <= 1023);
+  CHECK(text.size() >= 1020);
+  CHECK(text.substr(text.size() - 2) != "x\xC3");
+  CHECK(ctx == nullptr);
+}
+
+TEST_CASE("a ctx describes its model") {
+  const Checkpoint model = load_huggingface(tiny_dir());
+  mixtral_info info{};
+  info.struct_size = sizeof info;
+  ok(mixtral_ctx_info(tiny_ctx(), &info));
+  CHECK(info.struct_size == sizeof info);
+  CHECK(info.isa == static_cast<std::int32_t>(best_isa()));
+  CHECK(info.executor == MIXTRAL_EXECUTOR_THREADS);
+  CHECK(info.n_threads == 2);
+  CHECK(info.dim == model.config.dim);
+  CHECK(info.n_layers == model.config.n_layers);
+  CHECK(info.n_experts == model.config.n_experts);
+  CHECK(info.vocab_size == model.config.vocab_size);
+  CHECK(info.max_positions == model.config.max_positions);
+  CHECK(info.n_parameters == count_parameters(model.config).total);
+  CHECK(info.n_active == count_parameters(model.config).active);
+  CHECK(info.weight_bytes == std::int64_t{2} * info.n_parameters);
+  CHECK(info.kv_bytes_per_page == KvCache(kv_layout(model.config), 1, 1).page_bytes());
+  CHECK(info.bos_id == 1);
+  CHECK(info.eos_id == model.config.eos_ids.front());
+  CHECK(info.add_bos == 1);
+  CHECK(info.chat_style == MIXTRAL_CHAT_V1);
+  CHECK(mixtral_token_is_eos(tiny_ctx(), info.eos_id) == 1);
+  CHECK(mixtral_token_is_eos(tiny_ctx(), info.bos_id) == 0);
+  CHECK(mixtral_token_is_eos(nullptr, 2) == 0);
+}
+
+TEST_CASE("every cap of the instruction set gives the same logits") {
+  std::vector<float> want;
+  for (const std::int32_t isa : {MIXTRAL_ISA_REFERENCE, MIXTRAL_ISA_AVX2, MIXTRAL_ISA_AVX512, MIXTRAL_ISA_BEST}) {
+    mixtral_params p = params();
+    p.isa = isa;
+    const Ctx ctx = open_ctx(p);
+    mixtral_info info{};
+    info.struct_size = sizeof info;
+    ok(mixtral_ctx_info(ctx.get(), &info));
+    if (isa != MIXTRAL_ISA_BEST) CHECK(info.isa <= isa);
+    const CSession session = make_session(ctx.get());
+    feed(session.get(), {1, 50, 60, 70});
+    ok(mixtral_session_eval(session.get()));
+    const auto got = logits_of(session.get(), 3);
+    if (want.empty()) want = got;
+    CHECK(got == want);
+  }
+}
+
+TEST_CASE("options of a ctx that make no sense are refused by name") {
+  const std::string dir = tiny_dir().string();
+  const auto text = [&](auto change) {
+    mixtral_params p = params();
+    change(p);
+    mixtral_ctx* ctx = nullptr;
+    const std::string why = refused(mixtral_ctx_create(dir.data(), dir.size(), &p, &ctx), MIXTRAL_INVALID_ARGUMENT);
+    CHECK(ctx == nullptr);
+    return why;
+  };
+  CHECK(text([](auto& p) { p.isa = 3; }) == "params: isa is 3, expected -1 to 2");
+  CHECK(text([](auto& p) { p.isa = -2; }) == "params: isa is -2, expected -1 to 2");
+  CHECK(text([](auto& p) { p.executor = 3; }) == "params: executor is 3, expected 0 to 2");
+  CHECK(text([](auto& p) { p.n_threads = -1; }) == "params: n_threads is -1, expected 0 to 1024");
+  CHECK(text([](auto& p) { p.executor = MIXTRAL_EXECUTOR_HOST; }) ==
+        "params: run must be given for MIXTRAL_EXECUTOR_HOST and for nothing else");
+  CHECK(text([](auto& p) { p.struct_size = 8; }) == "params: struct_size is 8, expected 48 to 1024");
+  mixtral_ctx* ctx = nullptr;
+  CHECK(refused(mixtral_ctx_create("a\0b", 3, nullptr, &ctx), MIXTRAL_INVALID_ARGUMENT) ==
+        "path is empty or has a zero byte");
+  CHECK(refused(mixtral_ctx_create(dir.data(), dir.size(), nullptr, nullptr), MIXTRAL_INVALID_ARGUMENT) ==
+        "the place for the ctx is NULL");
+  const std::string nowhere = dir + "/nowhere";
+  CHECK(refused(mixtral_ctx_create(nowhere.data(), nowhere.size(), nullptr, &ctx), MIXTRAL_NOT_FOUND).find(nowhere) ==
+        0);
+}
+
+TEST_CASE("option structs of a later version are taken if what is not known is zero") {
+  struct {
+    mixtral_sampler_params now;
+    std::uint64_t later;
+  } p{};
+  ok(mixtral_sampler_params_init(&p.now, sizeof p));
+  CHECK(p.now.struct_size == sizeof p);
+  CHECK(p.now.temperature == 1);
+  const CSession session = make_session(tiny_ctx());
+  ok(mixtral_session_set_sampler(session.get(), &p.now));
+  p.later = std::uint64_t{1} << 40;
+  CHECK(refused(mixtral_session_set_sampler(session.get(), &p.now), MIXTRAL_INVALID_ARGUMENT) ==
+        "params: byte 37 is not zero: an option that this version (1.0.0) does not know");
+
+  struct {
+    mixtral_info now;
+    std::uint64_t later;
+  } info{};
+  info.later = 7;
+  info.now.struct_size = sizeof info;
+  ok(mixtral_ctx_info(tiny_ctx(), &info.now));
+  CHECK(info.now.struct_size == sizeof info);
+  CHECK(info.later == 0);
+  info.now.struct_size = 1u << 30;  // garbage: nothing behind the struct is touched
+  CHECK(mixtral_ctx_info(tiny_ctx(), &info.now) == MIXTRAL_INVALID_ARGUMENT);
+}
+
+TEST_CASE("one kind of handle given for another is noticed") {
+  const CSession session = make_session(tiny_ctx());
+  auto* as_session = reinterpret_cast<mixtral_session*>(tiny_ctx());
+  auto* as_ctx = reinterpret_cast<mixtral_ctx*>(session.get());
+  CHECK(refused(mixtral_session_eval(as_session), MIXTRAL_INVALID_ARGUMENT) == "session is not a mixtral_session");
+  CHECK(refused(mixtral_ctx_reset_routing_counts(as_ctx), MIXTRAL_INVALID_ARGUMENT) == "ctx is not a mixtral_ctx");
+  CHECK(mixtral_session_cancel(as_session) == MIXTRAL_INVALID_ARGUMENT);
+  mixtral_session_destroy(as_session);
+  mixtral_ctx_destroy(as_ctx);
+  ok(mixtral_session_eval(session.get()));
+}
+
+TEST_CASE("sessions live on after their ctx") {
+  Ctx ctx = open_ctx(params());
+  const CSession session = make_session(ctx.get());
+  ctx.reset();
+  feed(session.get(), {1, 2, 3});
+  ok(mixtral_session_eval(session.get()));
+  CHECK(logits_of(session.get(), 2).size() == 4096);
+}
+
+TEST_CASE("the log callback hears what was opened") {
+  std::vector<std::string> lines;
+  mixtral_params p = params();
+  p.log = [](void* user, std::int32_t level, const char* text, std::size_t size) {
+    static_cast<std::vector<std::string>*>(user)->push_back(std::to_string(level) + std::string(text, size));
+  };
+  p.log_user = &lines;
+  open_ctx(p);
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0].find("5 layers, 8 experts, 2 per token") != std::string::npos);
+  open_ctx(p, golden_dir() / "models/A");
+  REQUIRE(lines.size() == 3);
+  CHECK(lines[2].ends_with("no tokenizer, token ids only"));
+  CHECK(lines[2][0] == '1');
+}
+
+TEST_CASE("a model without a tokenizer works with ids and says what it lacks") {
+  const Ctx ctx = open_ctx(params(), golden_dir() / "models/A");
+  std::size_t n = 0;
+  CHECK(refused(mixtral_tokenize(ctx.get(), "x", 1, 0, nullptr, 0, &n), MIXTRAL_NOT_FOUND).find("no tokenizer") !=
+        std::string::npos);
+  const CSession session = make_session(ctx.get());
+  feed(session.get(), {1, 2, 3});
+  mixtral_generate_params g;
+  ok(mixtral_generate_params_init(&g, sizeof g));
+  g.max_tokens = 3;
+  ok(mixtral_session_generate(session.get(), &g, nullptr));
+  CHECK(tokens_of(session.get()).size() == 6);
+}
