@@ -1,6 +1,7 @@
 # The program `mixtral`. It finds the tiny model at ../share/mixtral/models/tiny beside its own folder,
 # in the build tree as in an installation.
 find_package(CLI11 REQUIRED)
+find_package(PkgConfig REQUIRED)
 pkg_check_modules(libedit REQUIRED IMPORTED_TARGET libedit)
 file(GLOB MIXTRAL_CLI_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/cli/*.cpp)
 add_executable(mixtral_cli ${MIXTRAL_CLI_SOURCES})

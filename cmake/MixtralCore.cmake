@@ -1,15 +1,15 @@
 # mixtral::core: kernels per instruction set, files, tokenizer, engine.
 find_package(nlohmann_json REQUIRED)
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
+
+# No unique symbols: objcopy cannot make them local, and a shared library that has one is never unloaded.
+set(MIXTRAL_NO_UNIQUE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
 
 # One object library per instruction set: -O2 always, no sanitizers, no exceptions, no LTO, so that no
 # shared inline function is compiled here with instructions that an older CPU lacks.
 function(mixtral_add_isa name)
   add_library(mixtral_isa_${name} OBJECT ${PROJECT_SOURCE_DIR}/src/kernels/${name}.cpp)
   target_include_directories(mixtral_isa_${name} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
-  target_include_directories(mixtral_isa_${name} SYSTEM PRIVATE ${MIXTRAL_XSIMD_DIR})
-  target_link_libraries(mixtral_isa_${name} PRIVATE mixtral_flags)
+  target_link_libraries(mixtral_isa_${name} PRIVATE mixtral_flags mixtral::xsimd)
   target_compile_features(mixtral_isa_${name} PRIVATE cxx_std_20)
   target_compile_options(mixtral_isa_${name} PRIVATE -O2 -fno-exceptions -fno-rtti -fno-lto ${ARGN})
   target_compile_definitions(mixtral_isa_${name} PRIVATE NDEBUG)
@@ -24,12 +24,19 @@ add_library(mixtral_core STATIC ${MIXTRAL_CORE_SOURCES} ${PROJECT_SOURCE_DIR}/sr
 add_library(mixtral::core ALIAS mixtral_core)
 set_target_properties(mixtral_core PROPERTIES EXPORT_NAME core CXX_VISIBILITY_PRESET hidden
                                               VISIBILITY_INLINES_HIDDEN ON)
+target_compile_options(mixtral_core PRIVATE ${MIXTRAL_NO_UNIQUE})
 target_include_directories(mixtral_core PRIVATE ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(
   mixtral_core
   PUBLIC mixtral::headers
   PRIVATE $<BUILD_INTERFACE:mixtral_flags> $<BUILD_INTERFACE:mixtral_sanitize>
-          $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> PkgConfig::sentencepiece)
+          $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
+# By name: what links the archives may be a program in C, or compiled by one that knows no OpenMP.
+set(MIXTRAL_SYSTEM_LIBRARIES ${OpenMP_CXX_LIB_NAMES} pthread stdc++ m)
+list(REMOVE_DUPLICATES MIXTRAL_SYSTEM_LIBRARIES)
+foreach(library IN LISTS MIXTRAL_SYSTEM_LIBRARIES)
+  target_link_libraries(mixtral_core PRIVATE $<INSTALL_INTERFACE:${library}>)
+endforeach()
 
 mixtral_add_isa(reference)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

@@ -9,6 +9,18 @@ packages=(
   libxsimd-dev libeigen3-dev libsentencepiece-dev nlohmann-json3-dev libcli11-dev libedit-dev doctest-dev
 )
 
+# What some tests use and leave out, aloud, where it is missing: libabigail, a second compiler, what makes Debian
+# packages, a library of a host's own. .ci/run installs them too.
+ci_packages=(
+  abigail-tools clang dpkg-dev file libprotobuf-dev protobuf-compiler
+)
+
+# What the languages of examples/bindings need, tool by tool: .ci/run installs what is missing, elsewhere their tests are
+# skipped.
+declare -A binding_packages=(
+  [python3]=python3 [node]=nodejs [npm]=npm [rustc]=rustc [go]=golang-go [javac]=default-jdk-headless
+)
+
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 

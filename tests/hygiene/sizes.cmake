@@ -4,6 +4,7 @@ cmake_minimum_required(VERSION 3.25)
 set(errors "")
 function(at_most limit)
   file(GLOB_RECURSE files RELATIVE ${ROOT} ${ARGN})
+  list(FILTER files EXCLUDE REGEX "^build/") # holds packages of others
   if(NOT files)
     string(APPEND errors "\nno files match ${ARGN}")
   endif()
