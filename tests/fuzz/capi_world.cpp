@@ -3,39 +3,12 @@
 #include <filesystem>
 
 #include "expect.hpp"
-#include "mixtral/io/write_huggingface.hpp"
+#include "mixtral/core/file.hpp"
 #include "mixtral/runtime/session.hpp"
-#include "support/models.hpp"
-#include "support/sentencepiece_model.hpp"
-#include "support/tokenizer_files.hpp"
+#include "support/small_checkpoint.hpp"
 
 namespace mixtral::fuzz {
 namespace {
-
-// Small, with a page border inside the context, control pieces of chat, bytes, and ids beyond the pieces.
-Vocabulary vocabulary() {
-  Vocabulary v = test::small_vocabulary({"[INST]", "[/INST]", "a", "b", "ab", "[", "]", "/", "I", "N", "S", "T",
-                                         "\xE2\x96\x81"
-                                         "a"});
-  test::add_byte_pieces(v);
-  v.types[4] = v.types[5] = PieceType::kControl;
-  return v;
-}
-
-ModelConfig config(Index n_pieces) {
-  ModelConfig c;
-  c.dim = 16;
-  c.hidden_dim = 8;
-  c.n_layers = 2;
-  c.n_heads = 2;
-  c.n_kv_heads = 1;
-  c.head_dim = 8;
-  c.n_experts = 4;
-  c.n_experts_per_tok = 2;
-  c.vocab_size = n_pieces + 3;
-  c.max_positions = 40;
-  return c;
-}
 
 mixtral_ctx* open(const std::string& path, std::int32_t executor, std::int32_t n_threads, mixtral_run_fn run,
                   mixtral_log_fn log, void* user) {
@@ -56,12 +29,10 @@ mixtral_ctx* open(const std::string& path, std::int32_t executor, std::int32_t n
 
 World::World(mixtral_run_fn run, mixtral_log_fn log, void* user) : table_(make_table(best_isa())) {
   const std::string model = dir_ / "model", ids_only = dir_ / "ids_only";
-  const Vocabulary v = vocabulary();
-  const test::RandomModel random(config(v.size()));
   for (const std::string& path : {model, ids_only, (dir_ / "broken").string(), (dir_ / "gelu").string()}) {
-    write_huggingface(path, random.model.config, random.model.weights);
+    test::write_small_checkpoint(path);
   }
-  test::write_text(model + "/tokenizer.model", test::sentencepiece_model_bytes(v));
+  std::filesystem::remove(ids_only + "/tokenizer.model");
   test::write_text(dir_ / "broken/model.safetensors", "no safetensors");
   std::string gelu = read_file(dir_ / "gelu/config.json", 1 << 20);
   gelu.replace(gelu.find("silu"), 4, "gelu");

@@ -9,6 +9,7 @@
 #include "mixtral/core/error.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "support/checkpoint_files.hpp"
+#include "support/consolidated_files.hpp"
 #include "support/golden.hpp"
 #include "support/sentencepiece_model.hpp"
 #include "support/tokenizer_files.hpp"
@@ -17,7 +18,7 @@ using namespace mixtral;
 
 namespace {
 
-// Directories of their own: a checkpoint of one file, of two shards, and with a tokenizer.
+// Directories of their own: a checkpoint of one file, of two shards, Mistral's, and one with a tokenizer.
 class Checkpoints {
  public:
   Checkpoints() {
@@ -25,6 +26,7 @@ class Checkpoints {
     add("config.json", base);
     add("generation_config.json", base);
     add("model.safetensors.index.json", test::sharded(base, 2));
+    add("params.json", test::consolidated(base));
     base["tokenizer.model"] = test::sentencepiece_model_bytes(test::small_vocabulary({"a", "b", "ab"}));
     add("tokenizer_config.json", base);
   }

@@ -9,6 +9,10 @@ namespace mixtral::test {
 // Allocations through operator new on this thread since it began.
 std::size_t allocations() noexcept;
 
+// The same of all threads together, and how many of them have not been freed.
+std::size_t allocations_of_all_threads() noexcept;
+std::ptrdiff_t live_allocations() noexcept;
+
 // While it lives, this thread's allocation number `nth` (0: the next one) throws std::bad_alloc.
 class FailingAllocation {
  public:
