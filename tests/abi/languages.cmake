@@ -1,5 +1,5 @@
-# mixtral.h in every language that may include it, with all warnings, by every compiler that is here; and the stored
-# layout, checked by that compiler.
+# mixtral.h and mixtral.hpp in every language that may include them, with all warnings, by every compiler that is here;
+# and the stored layout, checked by that compiler.
 cmake_minimum_required(VERSION 3.25)
 include(${CMAKE_CURRENT_LIST_DIR}/stored.cmake)
 
@@ -42,12 +42,11 @@ foreach(program g++ clang++)
   compile(${program} c++ c++11 ${WORK}/use.c)
   compile(${program} c++ c++20 ${WORK}/use.c)
 endforeach()
-if(EXISTS ${HEADER_DIR}/mixtral.hpp)
-  file(WRITE ${WORK}/use.cpp "#include \"mixtral.hpp\"\n#include \"mixtral.hpp\"\n")
-  foreach(program g++ clang++)
-    compile(${program} c++ c++20 ${WORK}/use.cpp)
-  endforeach()
-endif()
-if(count LESS 5)
+file(WRITE ${WORK}/use.cpp "#include \"mixtral.hpp\"\n#include \"mixtral.hpp\"\n")
+foreach(program g++ clang++)
+  compile(${program} c++ c++17 ${WORK}/use.cpp)
+  compile(${program} c++ c++20 ${WORK}/use.cpp)
+endforeach()
+if(count LESS 7)
   message(FATAL_ERROR "only ${count} compilations: no compiler was found")
 endif()
