@@ -8,7 +8,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
-#include "mixtral/io/huggingface.hpp"
+#include "mixtral/io/checkpoint.hpp"
 #include "mixtral/model/kv_cache.hpp"
 #include "mixtral/runtime/session.hpp"
 
@@ -156,7 +156,7 @@ std::string report_text(const json& r) {
 }
 
 void run(const CommonOptions& options) {
-  const json result = report(load_huggingface(options.model));
+  const json result = report(load_checkpoint(options.model));
   write_stdout(options.json ? result.dump() + "\n" : report_text(result));
 }
 

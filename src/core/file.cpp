@@ -75,6 +75,11 @@ void sync_directory(const std::filesystem::path& file) noexcept {
 
 }  // namespace
 
+bool may_exist(const std::filesystem::path& path) noexcept {
+  std::error_code ignored;
+  return std::filesystem::status(path, ignored).type() != std::filesystem::file_type::not_found;
+}
+
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const InputFile file(path);
   if (file.size() == 0) return;  // mmap refuses an empty range

@@ -7,6 +7,7 @@
 
 #include "core/json.hpp"
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/file.hpp"
 
 namespace mixtral {
 namespace {
@@ -139,8 +140,7 @@ ModelConfig read_hf_config(const std::filesystem::path& dir) {
   ModelConfig config = read_config(ObjectReader(value, path.string()));
 
   const std::filesystem::path generation_path = dir / "generation_config.json";
-  std::error_code ignored;
-  if (std::filesystem::status(generation_path, ignored).type() != std::filesystem::file_type::not_found) {
+  if (may_exist(generation_path)) {
     const json::Value generation = json::parse_file(generation_path, kMaxConfigBytes);
     const ObjectReader reader(generation, generation_path.string());
     if (reader.find("eos_token_id") != nullptr) config.eos_ids = read_eos_ids(reader, config.vocab_size);

@@ -1,25 +1,19 @@
 #include "mixtral/runtime/open_model.hpp"
 
 #include "mixtral/core/error.hpp"
+#include "mixtral/text/vocabulary_files.hpp"
 
 namespace mixtral {
-namespace {
-
-bool has_tokenizer(const std::filesystem::path& dir) {
-  return std::filesystem::exists(dir / "tokenizer.model") || std::filesystem::exists(dir / "tokenizer.json");
-}
-
-}  // namespace
 
 const Tokenizer& OpenedModel::require_tokenizer() const {
   require(tokenizer.has_value(), ErrorCode::kNotFound, path.string(),
-          ": no tokenizer.model or tokenizer.json to read text with, give token ids");
+          ": no tokenizer file to read text with, give token ids");
   return *tokenizer;
 }
 
 OpenedModel open_model(const std::filesystem::path& dir) {
-  OpenedModel opened{dir, load_huggingface(dir), {}};
-  if (!has_tokenizer(dir)) return opened;
+  OpenedModel opened{dir, load_checkpoint(dir), {}};
+  if (!find_tokenizer_file(dir)) return opened;
   opened.tokenizer = Tokenizer::load(dir);
   const Index pieces = opened.tokenizer->vocabulary().size(), vocab_size = opened.model.config.vocab_size;
   require(pieces <= vocab_size, ErrorCode::kBadFormat, dir.string(), ": the tokenizer has ", pieces,

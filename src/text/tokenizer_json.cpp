@@ -289,16 +289,25 @@ Vocabulary parse_tokenizer_json(std::string_view text, std::string_view source) 
   return TokenizerJson(root, source).read();
 }
 
+std::optional<std::filesystem::path> find_tokenizer_file(const std::filesystem::path& directory) {
+  for (const char* name : {"tokenizer.model", "tokenizer.model.v3", "tokenizer.model.v2", "tokenizer.model.v1",
+                           "tokenizer.json", "tekken.json"}) {
+    if (may_exist(directory / name)) return directory / name;
+  }
+  return {};
+}
+
 Vocabulary load_vocabulary(const std::filesystem::path& directory) {
-  const std::filesystem::path model = directory / "tokenizer.model", json_file = directory / "tokenizer.json";
-  const std::filesystem::path config = directory / "tokenizer_config.json";
-  std::error_code ignored;
-  const bool has_model = std::filesystem::exists(model, ignored);
-  require(has_model || std::filesystem::exists(json_file, ignored), ErrorCode::kNotFound, directory.string(),
+  const std::optional<std::filesystem::path> file = find_tokenizer_file(directory);
+  require(file.has_value(), ErrorCode::kNotFound, directory.string(),
           ": neither tokenizer.model nor tokenizer.json is there");
-  Vocabulary v = has_model ? parse_sentencepiece_model(read_file(model, kMaxFileBytes), model.string())
-                           : parse_tokenizer_json(read_file(json_file, kMaxFileBytes), json_file.string());
-  if (std::filesystem::exists(config, ignored)) apply_config(config, v);
+  const std::string name = file->filename().string();
+  require(name != "tekken.json", ErrorCode::kUnsupported, file->string(), ": Tekken tokenizers are not supported");
+  const std::string contents = read_file(*file, kMaxFileBytes);
+  Vocabulary v = name == "tokenizer.json" ? parse_tokenizer_json(contents, file->string())
+                                          : parse_sentencepiece_model(contents, file->string());
+  const std::filesystem::path config = directory / "tokenizer_config.json";
+  if (may_exist(config)) apply_config(config, v);
   return v;
 }
 

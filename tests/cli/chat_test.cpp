@@ -175,7 +175,7 @@ TEST_CASE("Commands begin with a slash, texts with two") {
 TEST_CASE("chat says what a model lacks for it") {
   const Answer no_tokenizer = chat("a\n", "--model " + quoted(test::golden_dir() / "models/A"));
   CHECK(no_tokenizer.status == 1);
-  CHECK(contains(no_tokenizer.err, "models/A: no tokenizer.model or tokenizer.json"));
+  CHECK(contains(no_tokenizer.err, "models/A: no tokenizer file to read text with"));
   const Answer no_markers = chat("a\n", "--template v3");
   CHECK(no_markers.status == 1);
   CHECK(contains(no_markers.err, "style 3 needs the control pieces [INST] and [/INST]"));

@@ -100,7 +100,7 @@ TEST_CASE("eval says what it cannot read or write") {
   } cases[] = {
       {"--text /no/such/text", "/no/such/text"},
       {"--text " + quoted(dir / "empty"), "empty"},
-      {"--text " + quoted(dir / "empty") + model_a, "models/A: no tokenizer.model or tokenizer.json"},
+      {"--text " + quoted(dir / "empty") + model_a, "models/A: no tokenizer file to read text with"},
       {"--ids 1,4096", "4096"},
       {"--ids 1,2 --out /no/such/dir/file", "/no/such/dir/file"},
       {"--out " + quoted(dir / "out") + " --text " + quoted(test::golden_dir() / "tiny/heldout/en.txt"), "--out"},

@@ -55,7 +55,7 @@ TEST_CASE("generate needs a tokenizer for text and says where there is none") {
   for (const std::string arguments : {"--prompt a", ""}) {
     const Answer answer = run_program("generate " + arguments + model);
     CHECK(answer.status == 1);
-    CHECK(contains(answer.err, "models/A: no tokenizer.model or tokenizer.json"));
+    CHECK(contains(answer.err, "models/A: no tokenizer file to read text with"));
     CHECK(contains(answer.err, "token ids"));
   }
   CHECK(run_program("generate --ids 1 --stop a" + model).status == 1);

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "mixtral/runtime/isa.hpp"
+#include "support/consolidated_files.hpp"
 #include "support/golden.hpp"
 #include "support/program.hpp"
 
@@ -80,6 +81,20 @@ TEST_CASE("A missing model is exit code 1 and its path on stderr") {
     CHECK(contains(answer.err, "mixtral: /no/such/model"));
     CHECK(answer.out.empty());
   }
+}
+
+TEST_CASE("A consolidated directory is inspected, and completed as the Hugging Face directory of the same model") {
+  const test::TempDir dir;
+  test::write_dir(dir.path(), test::consolidated(test::read_dir(test::golden_dir() / "models/A")));
+  const std::string model = " --model " + quoted(dir.path());
+  const Answer report = run_program("inspect" + model);
+  CHECK(report.status == 0);
+  CHECK(contains(report.out, "layers.*.feed_forward.experts.*.w1.weight"));
+  const std::string complete = "generate --greedy --n 16 --ids 1,5,9 --print-ids";
+  const Answer want = run_program(complete + kModelA), got = run_program(complete + model);
+  CHECK(got.status == 0);
+  CHECK_FALSE(got.out.empty());
+  CHECK(got.out == want.out);
 }
 
 TEST_CASE("Output that cannot be written is exit code 1") {

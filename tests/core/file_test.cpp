@@ -64,6 +64,19 @@ class FileSizeLimit {
 
 }  // namespace
 
+TEST_CASE("what is certainly not there does not exist; what the system will not show may") {
+  const TempDir dir;
+  write_text(dir / "f", "x");
+  CHECK(may_exist(dir.path()));
+  CHECK(may_exist(dir / "f"));
+  CHECK_FALSE(may_exist(dir / "g"));
+  CHECK_FALSE(may_exist(dir / "f/g"));
+  const std::filesystem::path locked = dir / "locked";
+  std::filesystem::create_directory(locked);
+  std::filesystem::permissions(locked, std::filesystem::perms::none);
+  as_nobody([&] { CHECK(may_exist(locked / "g")); });
+}
+
 TEST_CASE("a mapped file shows the file's bytes and outlives a move") {
   const TempDir dir;
   write_text(dir / "f", "hello");

@@ -8,6 +8,7 @@
 #include "mixtral/core/error.hpp"
 #include "mixtral/model/weights.hpp"
 #include "support/error_of.hpp"
+#include "support/json_patch.hpp"
 #include "support/temp_dir.hpp"
 
 using namespace mixtral;
@@ -35,19 +36,7 @@ ModelConfig read(const json& config, const std::string& generation = "") {
   return read_hf_config(dir.path());
 }
 
-// The base with the members of `patch`; a member "-" is taken away.
-json patched(const std::string& patch) {
-  json config = base_config();
-  const json changes = json::parse(patch);
-  for (const auto& [key, value] : changes.items()) {
-    if (value == "-") {
-      config.erase(key);
-    } else {
-      config[key] = value;
-    }
-  }
-  return config;
-}
+json patched(const std::string& patch) { return test::patched(base_config(), patch); }
 
 }  // namespace
 

@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -15,10 +14,12 @@
 #include "support/golden.hpp"
 
 using namespace mixtral;
+using test::check_same_values;
 using test::error_of;
 using test::Files;
 using test::names;
 using test::TempDir;
+using test::value;
 
 namespace {
 
@@ -26,18 +27,6 @@ const std::filesystem::path kGolden = test::golden_dir();
 
 bool same_bytes(const MatrixView& view, std::span<const std::byte> want) {
   return static_cast<std::size_t>(view.bytes()) == want.size() && std::equal(want.begin(), want.end(), view.data);
-}
-
-// The value at [row, col], whatever the dtype.
-float value(const MatrixView& view, Index row, Index col) {
-  const std::byte* p = view.row(row) + col * size_of(view.dtype);
-  const auto read = [&](auto number) {
-    std::memcpy(&number, p, sizeof number);
-    return to_float(number);
-  };
-  if (view.dtype == DType::kBF16) return read(bf16{});
-  if (view.dtype == DType::kF16) return read(f16{});
-  return read(0.0f);
 }
 
 Files base_files() { return test::read_dir(kGolden / "malformed_hf/_base"); }
@@ -51,9 +40,7 @@ Checkpoint load(const Files& files) {
 
 // The base with a model.safetensors of other tensors.
 Files with_tensors(Files files, const std::vector<SafetensorsEntry>& tensors) {
-  const TempDir dir;
-  write_safetensors(dir / "f", tensors);
-  files["model.safetensors"] = read_file(dir / "f", 1 << 20);
+  files["model.safetensors"] = test::safetensors_text(tensors);
   return files;
 }
 
@@ -61,19 +48,6 @@ void replace(std::string& text, const std::string& from, const std::string& to) 
   const std::size_t at = text.find(from);
   REQUIRE(at != std::string::npos);
   text.replace(at, from.size(), to);
-}
-
-void check_same_values(const Checkpoint& got, const Checkpoint& want) {
-  for_each_tensor(want.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    CAPTURE(slot_name(slot));
-    bool same = true;
-    for (Index r = 0; r < shape[0]; ++r) {
-      for (Index c = 0; c < shape[1]; ++c) {
-        same = same && value(got.weights.at(slot), r, c) == value(want.weights.at(slot), r, c);
-      }
-    }
-    CHECK(same);
-  });
 }
 
 }  // namespace

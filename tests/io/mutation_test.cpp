@@ -2,18 +2,18 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <array>
 #include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "mixtral/core/error.hpp"
-#include "mixtral/io/huggingface.hpp"
+#include "mixtral/io/checkpoint.hpp"
 #include "mixtral/runtime/isa.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "support/allocations.hpp"
 #include "support/checkpoint_files.hpp"
+#include "support/consolidated_files.hpp"
 #include "support/golden.hpp"
 #include "support/temp_dir.hpp"
 
@@ -22,7 +22,6 @@ using test::Files;
 
 namespace {
 
-constexpr int kMutations = 10'000;
 constexpr std::size_t kLargestAllocation = std::size_t{64} << 20;
 
 // What a loaded model must survive: every byte of every weight is used. Broken numbers may end in an Error.
@@ -195,26 +194,19 @@ Mutation mutate(Files& files, Random& random) {
   return mutation;
 }
 
-std::vector<Files> bases() {
-  const std::filesystem::path malformed = test::golden_dir() / "malformed_hf";
-  Files base = test::read_dir(malformed / "_base");
-  base["generation_config.json"] = R"({"bos_token_id": 1, "eos_token_id": [2, 3]})";
-  return {base, test::read_dir(malformed / "legal_fused_experts"), test::sharded(base, 2)};
-}
+Files malformed(const char* name) { return test::read_dir(test::golden_dir() / "malformed_hf" / name); }
 
-}  // namespace
-
-TEST_CASE("ten thousand mutated checkpoints each load and run or are refused with an Error that names a file") {
-  const std::vector<Files> originals = bases();
-  std::array<test::TempDir, 3> dirs;
+// Changes files of one checkpoint at a time, each time from the original, and loads it.
+void load_mutations(const std::vector<Files>& originals, int n_mutations, std::uint64_t seed) {
+  std::vector<test::TempDir> dirs(originals.size());
   for (std::size_t i = 0; i < dirs.size(); ++i) {
     test::write_dir(dirs[i].path(), originals[i]);
-    REQUIRE_NOTHROW(run_step(load_huggingface(dirs[i].path())));
+    REQUIRE_NOTHROW(run_step(load_checkpoint(dirs[i].path())));
   }
-  Random random(20240101);
+  Random random(seed);
   int n_json = 0, n_loaded = 0, n_rejected = 0, n_unnamed = 0;
   std::size_t largest = 0;
-  for (int i = 0; i < kMutations; ++i) {
+  for (int i = 0; i < n_mutations; ++i) {
     const std::size_t base = random.below(originals.size());
     Files files = originals[base];
     const Mutation mutation = mutate(files, random);
@@ -224,7 +216,7 @@ TEST_CASE("ten thousand mutated checkpoints each load and run or are refused wit
     test::write_text(dirs[base] / mutation.file, files[mutation.file]);
     const test::AllocationWatch watch(kLargestAllocation);
     try {
-      run_step(load_huggingface(dirs[base].path()));
+      run_step(load_checkpoint(dirs[base].path()));
       ++n_loaded;
     } catch (const Error& error) {
       ++n_rejected;
@@ -238,13 +230,28 @@ TEST_CASE("ten thousand mutated checkpoints each load and run or are refused wit
     largest = std::max(largest, watch.largest());
     test::write_text(dirs[base] / mutation.file, originals[base].at(mutation.file));
   }
-  MESSAGE(n_rejected, " rejected, ", n_loaded, " loaded, ", n_json, " of ", kMutations,
+  MESSAGE(n_rejected, " rejected, ", n_loaded, " loaded, ", n_json, " of ", n_mutations,
           " changed JSON; largest allocation ", largest, " bytes");
-  CHECK(n_rejected + n_loaded == kMutations);
-  CHECK(n_json >= kMutations * 7 / 10);
-  CHECK(n_rejected > kMutations / 4);
-  CHECK(n_loaded > kMutations / 20);
+  CHECK(n_rejected + n_loaded == n_mutations);
+  CHECK(n_json >= n_mutations * 7 / 10);
+  CHECK(n_rejected > n_mutations / 4);
+  CHECK(n_loaded > n_mutations / 20);
   CHECK(n_unnamed == 0);
   CHECK(largest > 0);
   CHECK(largest <= kLargestAllocation);
+}
+
+}  // namespace
+
+TEST_CASE("ten thousand mutated checkpoints each load and run or are refused with an Error that names a file") {
+  Files base = malformed("_base");
+  base["generation_config.json"] = R"({"bos_token_id": 1, "eos_token_id": [2, 3]})";
+  load_mutations({base, malformed("legal_fused_experts"), test::sharded(base, 2)}, 10'000, 20240101);
+}
+
+TEST_CASE("three thousand mutated consolidated checkpoints load and run or are refused like others") {
+  const Files base = test::consolidated(malformed("_base"));
+  Files without_index = test::sharded(base, 2, "consolidated");
+  without_index.erase("consolidated.safetensors.index.json");
+  load_mutations({base, test::sharded(base, 3, "consolidated"), without_index}, 3'000, 20240102);
 }

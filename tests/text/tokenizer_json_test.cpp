@@ -196,6 +196,27 @@ TEST_CASE("A directory prefers tokenizer.model and obeys tokenizer_config.json")
   CHECK(names(error_of([&] { load_vocabulary(dir.path()); }), "tokenizer_config.json: add_bos_token"));
 }
 
+TEST_CASE("A directory's tokenizer may be numbered as Mistral numbers it; tekken.json is refused by name") {
+  const std::string model = test::read(test::kGoldenTokenizer / "tokenizer.model");
+  for (const char* name : {"tokenizer.model.v1", "tokenizer.model.v2", "tokenizer.model.v3"}) {
+    CAPTURE(name);
+    const test::TempDir dir;
+    CHECK_FALSE(find_tokenizer_file(dir.path()).has_value());
+    test::write_text(dir / name, model);
+    CHECK(find_tokenizer_file(dir.path()) == dir / name);
+    CHECK(load_vocabulary(dir.path()).size() == 1024);
+    test::write_text(dir / name, "x");
+    CHECK(names(error_of([&] { load_vocabulary(dir.path()); }), name));
+  }
+  const test::TempDir dir;
+  test::write_text(dir / "tekken.json", "{}");
+  const Error error = error_of([&] { load_vocabulary(dir.path()); });
+  CHECK(error.code() == ErrorCode::kUnsupported);
+  CHECK(names(error, "tekken.json: Tekken tokenizers are not supported"));
+  test::write_text(dir / "tokenizer.model.v3", model);
+  CHECK(load_vocabulary(dir.path()).size() == 1024);
+}
+
 TEST_CASE("3000 mutated tokenizer.json files give an Error or a working tokenizer") {
   const json original = golden_json();
   const std::string text = original.dump();

@@ -1,5 +1,5 @@
-// A binding of libmixtral's C ABI: handles and their ends here, calls in mixtral_jni.c. Copy both, and add what you need of
-// mixtral.h.
+// A binding of libmixtral's C ABI: handles and their ends here, calls in mixtral_jni.c. Copy both, and add what you
+// need of mixtral.h.
 import java.lang.ref.Cleaner;
 import java.lang.ref.Reference;
 import java.nio.charset.StandardCharsets;
@@ -32,7 +32,8 @@ public final class Mixtral {
 
   private static final Cleaner CLEANER = Cleaner.create();
 
-  // What is freed, by close() or after the owner was forgotten: once, whoever comes first. It must not refer to its owner.
+  // What is freed, by close() or after the owner was forgotten: once, whoever comes first. It must not refer to its
+  // owner.
   private static final class Free implements Runnable {
     long handle;
     private final LongConsumer destroy;

@@ -1,5 +1,5 @@
-// A binding of libmixtral's C ABI with koffi: copy it, and add what you need of mixtral.h. koffi reads prototypes as they
-// stand there; _Out_ and _Inout_ say what is copied back.
+// A binding of libmixtral's C ABI with koffi: copy it, and add what you need of mixtral.h. koffi reads prototypes as
+// they stand there; _Out_ and _Inout_ say what is copied back.
 import { promisify } from 'node:util';
 import koffi from 'koffi';
 
@@ -160,7 +160,7 @@ export class Session extends Handle {
     check(feed(this.handle, tokens, tokens.length, 0));
   }
 
-  // While another thread generates, or is about to, the handle must stay: then the text is ended, and the handle after it.
+  // While another thread generates, or is about to, the handle must stay: the text is ended first, then the handle.
   close() {
     if (!this.#generating) return super.close();
     this.#closing = true;

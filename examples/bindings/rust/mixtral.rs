@@ -89,7 +89,13 @@ mod ffi {
         pub fn mixtral_ctx_destroy(ctx: *mut Ctx);
         pub fn mixtral_ctx_info(ctx: *const Ctx, info: *mut Info) -> i32;
         pub fn mixtral_tokenize(
-            ctx: *const Ctx, text: *const u8, text_size: usize, flags: u32, tokens: *mut i32, capacity: usize, n: *mut usize,
+            ctx: *const Ctx,
+            text: *const u8,
+            text_size: usize,
+            flags: u32,
+            tokens: *mut i32,
+            capacity: usize,
+            n: *mut usize,
         ) -> i32;
         pub fn mixtral_ctx_routing_counts(ctx: *mut Ctx, counts: *mut u64, capacity: usize, n: *mut usize) -> i32;
         pub fn mixtral_session_create(ctx: *mut Ctx, params: *const c_void, session: *mut *mut Session) -> i32;
@@ -99,7 +105,11 @@ mod ffi {
         pub fn mixtral_sampler_params_init(params: *mut SamplerParams, struct_size: usize) -> i32;
         pub fn mixtral_session_set_sampler(session: *mut Session, params: *const SamplerParams) -> i32;
         pub fn mixtral_generate_params_init(params: *mut GenerateParams, struct_size: usize) -> i32;
-        pub fn mixtral_session_generate(session: *mut Session, params: *const GenerateParams, result: *mut c_void) -> i32;
+        pub fn mixtral_session_generate(
+            session: *mut Session,
+            params: *const GenerateParams,
+            result: *mut c_void,
+        ) -> i32;
     }
 }
 
@@ -146,7 +156,15 @@ impl Context {
             let mut n = 0;
             let status = unsafe {
                 let (out, capacity) = (tokens.as_mut_ptr(), tokens.len());
-                ffi::mixtral_tokenize(self.0.as_ptr(), text.as_ptr(), text.len(), ffi::TOKENIZE_BOS, out, capacity, &mut n)
+                ffi::mixtral_tokenize(
+                    self.0.as_ptr(),
+                    text.as_ptr(),
+                    text.len(),
+                    ffi::TOKENIZE_BOS,
+                    out,
+                    capacity,
+                    &mut n,
+                )
             };
             tokens.resize(n, 0);
             if status != ffi::BUFFER_TOO_SMALL {

@@ -10,6 +10,9 @@
 
 namespace mixtral {
 
+// Also true if the system will not say: then opening it tells the reason.
+bool may_exist(const std::filesystem::path& path) noexcept;
+
 // A file mapped read-only. Pages are read when touched and shared with other processes. The file must not
 // shrink while it is mapped: no library can turn the resulting bus error into an exception.
 class MappedFile {

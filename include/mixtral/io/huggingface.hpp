@@ -2,29 +2,10 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
-#include <vector>
 
-#include "mixtral/core/dtype.hpp"
-#include "mixtral/core/types.hpp"
-#include "mixtral/model/config.hpp"
-#include "mixtral/model/weights.hpp"
+#include "mixtral/io/checkpoint.hpp"
 
 namespace mixtral {
-
-// One tensor as it lies in its file.
-struct CheckpointTensor {
-  std::string name;  // the file's own name for it
-  std::string file;  // without the directory
-  DType dtype = DType::kF32;
-  std::vector<Index> shape;
-  Index bytes = 0;
-};
-
-// A model ready to run; `weights` are views on the mapped files, which `weights.storage` keeps open.
-struct Checkpoint : Model {
-  std::vector<CheckpointTensor> tensors;  // sorted by name
-};
 
 // Reads `dir`/config.json, generation_config.json if there is one (its eos_token_id wins), and the weights:
 // model.safetensors, or the shards of model.safetensors.index.json. Tensors may have the names of

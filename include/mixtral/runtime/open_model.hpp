@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <optional>
 
-#include "mixtral/io/huggingface.hpp"
+#include "mixtral/io/checkpoint.hpp"
 #include "mixtral/text/tokenizer.hpp"
 
 namespace mixtral {
@@ -18,7 +18,7 @@ struct OpenedModel {
   const Tokenizer& require_tokenizer() const;
 };
 
-// Throws what load_huggingface() and Tokenizer::load() throw, and Error(kBadFormat) if the tokenizer has more pieces
+// Throws what load_checkpoint() and Tokenizer::load() throw, and Error(kBadFormat) if the tokenizer has more pieces
 // than the model.
 OpenedModel open_model(const std::filesystem::path& dir);
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string_view>
 
 #include "mixtral/core/vocabulary.hpp"
@@ -17,9 +18,14 @@ Vocabulary parse_sentencepiece_model(std::string_view bytes, std::string_view so
 // Error(kBadFormat), and kUnsupported where SentencePiece's algorithm would not give the file's ids.
 Vocabulary parse_tokenizer_json(std::string_view text, std::string_view source = "tokenizer.json");
 
-// Reads `tokenizer.model`, or `tokenizer.json` where that is absent; then the settings `add_bos_token`,
-// `bos_token` and `eos_token` of `tokenizer_config.json`, if there is one. A bos or eos token that is no piece
-// counts as none. Throws Error(kNotFound | kIo | kBadFormat | kUnsupported).
+// The file of `directory` that load_vocabulary() reads: the first there is of `tokenizer.model`, Mistral's numbered
+// `tokenizer.model.v3`, `.v2` and `.v1`, and `tokenizer.json`. Last `tekken.json`, which no model of this kind needs
+// and load_vocabulary() refuses. Nothing: the model has no tokenizer.
+std::optional<std::filesystem::path> find_tokenizer_file(const std::filesystem::path& directory);
+
+// Reads that file; then the settings `add_bos_token`, `bos_token` and `eos_token` of `tokenizer_config.json`, if there
+// is one. A bos or eos token that is no piece counts as none. Throws Error(kNotFound | kIo | kBadFormat |
+// kUnsupported).
 Vocabulary load_vocabulary(const std::filesystem::path& directory);
 
 }  // namespace mixtral

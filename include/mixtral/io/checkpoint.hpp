@@ -1,0 +1,36 @@
+// A model from the files of a checkpoint, whatever their format.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "mixtral/core/dtype.hpp"
+#include "mixtral/core/types.hpp"
+#include "mixtral/model/config.hpp"
+#include "mixtral/model/weights.hpp"
+
+namespace mixtral {
+
+// One tensor as it lies in its file.
+struct CheckpointTensor {
+  std::string name;  // the file's own name for it
+  std::string file;  // without the directory
+  DType dtype = DType::kF32;
+  std::vector<Index> shape;
+  Index bytes = 0;
+};
+
+// A model ready to run; `weights` are views on the mapped files, which `weights.storage` keeps open.
+struct Checkpoint : Model {
+  std::vector<CheckpointTensor> tensors;  // sorted by name
+};
+
+// Loads by the format that is there: config.json makes a directory Hugging Face's (io/huggingface.hpp),
+// params.json a consolidated one (io/consolidated.hpp). A directory with both is taken as Hugging Face's, unless
+// it lacks model.safetensors and its index: then params.json describes the weights that it has.
+//
+// Throws what the loader throws, and Error(kNotFound) that names both files if neither is there.
+Checkpoint load_checkpoint(const std::filesystem::path& dir);
+
+}  // namespace mixtral

@@ -1,0 +1,137 @@
+// Opens safetensors files and turns their tensors into the weights of a model.
+#include "io/catalog.hpp"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "core/json.hpp"
+#include "mixtral/core/error.hpp"
+
+namespace mixtral {
+namespace {
+
+constexpr Index kMaxIndexBytes = Index{16} << 20;  // Mixtral 8x22B's has 0.2 MB
+
+// "model.safetensors: tensor "model.norm.weight"", with the directory.
+std::string label(const Catalog::Tensor& tensor) {
+  return str(tensor.file->name(), ": tensor ", json::quote(tensor.entry->name));
+}
+
+const SafetensorsFile& open_file(Catalog& catalog, const std::filesystem::path& path) {
+  return *catalog.files->emplace_back(std::make_unique<const SafetensorsFile>(path));
+}
+
+void sort_by_name(Catalog& catalog) {
+  std::sort(catalog.tensors.begin(), catalog.tensors.end(),
+            [](const auto& a, const auto& b) { return a.entry->name < b.entry->name; });
+}
+
+// Only a plain name: the index must not lead out of its directory.
+void require_plain_name(const std::string& shard, const std::string& where) {
+  const bool plain = !shard.empty() && shard != "." && shard != ".." &&
+                     shard.find_first_of(std::string_view("/\\:\0", 4)) == std::string::npos;
+  require(plain, ErrorCode::kBadFormat, where, ": shard ", json::quote(shard), " is not a plain file name");
+}
+
+// A hostile config may claim 2^32 experts of any size: before anything is made for them, their parameters
+// must fit into the files. Every tensor has parameters, so this also bounds the loops over tensors. In double,
+// which cannot overflow here.
+void require_room(const ModelConfig& c, const std::filesystem::path& config_path, const Catalog& catalog) {
+  const auto real = [](Index n) { return static_cast<double>(n); };
+  const double attention = 2 * real(c.dim) * real(c.head_dim) * real(c.n_heads + c.n_kv_heads);
+  const double expert = 3 * real(c.dim) * real(c.hidden_dim);
+  const double layer = 2 * real(c.dim) + attention + real(c.n_experts) * (real(c.dim) + expert);
+  const double vocabulary = real(c.vocab_size) * real(c.dim) * (c.tied_embeddings ? 1 : 2);
+  const double claimed = vocabulary + real(c.n_layers) * layer + real(c.dim);
+  double bytes = 0;
+  for (const Catalog::Tensor& tensor : catalog.tensors) bytes += static_cast<double>(tensor.entry->data.size());
+  require(2 * claimed <= bytes, ErrorCode::kBadFormat, config_path.string(), ": claims ", claimed,
+          " parameters, the tensors hold ", bytes, " bytes");
+}
+
+void require_all_used(const Catalog& catalog, const std::filesystem::path& config_path) {
+  for (const Catalog::Tensor& tensor : catalog.tensors) {
+    require(tensor.used, ErrorCode::kUnsupported, label(tensor), ": the model of ", config_path.filename().string(),
+            " has no place for it");
+  }
+}
+
+std::vector<CheckpointTensor> list_tensors(const Catalog& catalog) {
+  std::vector<CheckpointTensor> list;
+  for (const auto& [entry, file, used] : catalog.tensors) {
+    list.push_back({entry->name, std::filesystem::path(file->name()).filename().string(), entry->dtype, entry->shape,
+                    static_cast<Index>(entry->data.size())});
+  }
+  return list;
+}
+
+}  // namespace
+
+Catalog::Tensor* Catalog::find(std::string_view name) noexcept {
+  const auto found = std::lower_bound(tensors.begin(), tensors.end(), name,
+                                      [](const Tensor& t, std::string_view n) { return t.entry->name < n; });
+  return found != tensors.end() && found->entry->name == name ? &*found : nullptr;
+}
+
+Catalog open_files(std::span<const std::filesystem::path> paths) {
+  Catalog catalog;
+  for (const std::filesystem::path& path : paths) {
+    const SafetensorsFile& file = open_file(catalog, path);
+    for (const SafetensorsEntry& entry : file.entries()) catalog.tensors.push_back({&entry, &file});
+  }
+  sort_by_name(catalog);
+  const auto twice = std::adjacent_find(catalog.tensors.begin(), catalog.tensors.end(),
+                                        [](const auto& a, const auto& b) { return a.entry->name == b.entry->name; });
+  if (twice != catalog.tensors.end())
+    fail(ErrorCode::kBadFormat, label(*twice), " is also in ", (twice + 1)->file->name());
+  return catalog;
+}
+
+Catalog open_index(const std::filesystem::path& index_path) {
+  const json::Value index = json::parse_file(index_path, kMaxIndexBytes);
+  const json::ObjectReader reader(index, index_path.string());
+  Catalog catalog;
+  std::map<std::string_view, const SafetensorsFile*> opened;
+  for (const json::Member& member : reader.object("weight_map")) {
+    const auto* shard = member.value.get<std::string>();
+    const std::string where = str(reader.where(), ": weight_map: ", json::quote(member.key));
+    require(shard != nullptr, ErrorCode::kBadFormat, where, " is ", json::describe(member.value),
+            ", expected a file name");
+    require_plain_name(*shard, where);
+    const SafetensorsFile*& file = opened[*shard];
+    if (file == nullptr) file = &open_file(catalog, index_path.parent_path() / *shard);
+    const SafetensorsEntry* entry = file->find(member.key);
+    require(entry != nullptr, ErrorCode::kBadFormat, where, " is not in ", json::quote(*shard));
+    catalog.tensors.push_back({entry, file});
+  }
+  sort_by_name(catalog);
+  return catalog;
+}
+
+void require_weight(const Catalog::Tensor& tensor, std::span<const Index> shape) {
+  const SafetensorsEntry& entry = *tensor.entry;
+  require(is_weight(entry.dtype), ErrorCode::kUnsupported, label(tensor), ": dtype ", name_of(entry.dtype),
+          ", expected F32, F16 or BF16");
+  require(std::equal(shape.begin(), shape.end(), entry.shape.begin(), entry.shape.end()), ErrorCode::kBadFormat,
+          label(tensor), ": expected ", shape_text(shape), ", file has ", shape_text(entry.shape));
+}
+
+MatrixView whole(Catalog::Tensor& tensor, const TensorSlot& slot, const Shape<2>& shape) {
+  const std::span<const Index> dims(shape.dims);
+  require_weight(tensor, is_vector(slot.kind) ? dims.subspan(1) : dims);
+  tensor.used = true;
+  return {tensor.entry->dtype, shape[0], shape[1], tensor.entry->data.data()};
+}
+
+Checkpoint assemble(const ModelConfig& config, const std::filesystem::path& config_path, Catalog& catalog,
+                    FunctionRef<MatrixView(const TensorSlot&, const Shape<2>&)> find) {
+  require_room(config, config_path, catalog);
+  Weights weights(config);
+  for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) { weights.at(slot) = find(slot, shape); });
+  require_all_used(catalog, config_path);
+  weights.storage = catalog.files;
+  return {{config, std::move(weights)}, list_tensors(catalog)};
+}
+
+}  // namespace mixtral

@@ -1,0 +1,51 @@
+// The tensors of all safetensors files of one checkpoint: what the loaders of such checkpoints share.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mixtral/core/function_ref.hpp"
+#include "mixtral/io/checkpoint.hpp"
+#include "mixtral/io/safetensors.hpp"
+
+namespace mixtral {
+
+// Sorted by name; no name comes twice.
+struct Catalog {
+  struct Tensor {
+    const SafetensorsEntry* entry;
+    const SafetensorsFile* file;
+    bool used = false;
+  };
+  using Files = std::vector<std::unique_ptr<const SafetensorsFile>>;
+
+  // Behind pointers: the entries stay where they are, and the mappings live as long as the weights.
+  std::shared_ptr<Files> files = std::make_shared<Files>();
+  std::vector<Tensor> tensors;
+
+  Tensor* find(std::string_view name) noexcept;
+};
+
+// The tensors of all these files. Throws Error(kBadFormat) on a name that two of them have.
+Catalog open_files(std::span<const std::filesystem::path> paths);
+
+// The shards of an index. Tensors that it does not name are not seen: it is the list of the checkpoint's contents.
+Catalog open_index(const std::filesystem::path& index_path);
+
+// Throws Error(kUnsupported | kBadFormat) unless the tensor has a dtype of weights and this shape.
+void require_weight(const Catalog::Tensor& tensor, std::span<const Index> shape);
+
+// The tensor as the whole of a slot.
+MatrixView whole(Catalog::Tensor& tensor, const TensorSlot& slot, const Shape<2>& shape);
+
+// The model of `config`, which `config_path` described, from the weights that `find` gives for each slot. `find`
+// marks the tensors it uses. Those that are left over are refused: biases, adapters or more layers would silently
+// change what the model computes.
+Checkpoint assemble(const ModelConfig& config, const std::filesystem::path& config_path, Catalog& catalog,
+                    FunctionRef<MatrixView(const TensorSlot&, const Shape<2>&)> find);
+
+}  // namespace mixtral

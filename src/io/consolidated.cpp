@@ -1,0 +1,76 @@
+// Finds every tensor of the model in the files of a consolidated checkpoint.
+#include "mixtral/io/consolidated.hpp"
+
+#include <algorithm>
+#include <system_error>
+
+#include "io/catalog.hpp"
+#include "io/params.hpp"
+#include "mixtral/core/error.hpp"
+#include "mixtral/core/file.hpp"
+
+namespace mixtral {
+namespace {
+
+// The first release's block_sparse_moe names are not here: its files stack the experts and transpose w2.
+std::string name_in_file(const TensorSlot& slot) {
+  using enum TensorKind;
+  const std::string layer = str("layers.", slot.layer, ".");
+  const auto expert = [&](const char* w) {
+    return str(layer, "feed_forward.experts.", slot.expert, ".", w, ".weight");
+  };
+  switch (slot.kind) {
+    case kEmbedding: return "tok_embeddings.weight";
+    case kAttentionNorm: return layer + "attention_norm.weight";
+    case kWq: return layer + "attention.wq.weight";
+    case kWk: return layer + "attention.wk.weight";
+    case kWv: return layer + "attention.wv.weight";
+    case kWo: return layer + "attention.wo.weight";
+    case kFfnNorm: return layer + "ffn_norm.weight";
+    case kGate: return layer + "feed_forward.gate.weight";
+    case kW1: return expert("w1");
+    case kW2: return expert("w2");
+    case kW3: return expert("w3");
+    case kFinalNorm: return "norm.weight";
+    case kHead: return "output.weight";
+  }
+  return {};
+}
+
+// Files consolidated*.safetensors, in the order of their names.
+std::vector<std::filesystem::path> list_shards(const std::filesystem::path& dir) {
+  std::vector<std::filesystem::path> shards;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.starts_with("consolidated") && name.ends_with(".safetensors")) shards.push_back(it->path());
+  }
+  require(!error, ErrorCode::kIo, dir.string(), ": cannot list: ", error.message());
+  std::sort(shards.begin(), shards.end());
+  return shards;
+}
+
+Catalog open_catalog(const std::filesystem::path& dir) {
+  const std::filesystem::path single = dir / "consolidated.safetensors",
+                              index = dir / "consolidated.safetensors.index.json";
+  if (may_exist(single)) return open_files({&single, 1});
+  if (may_exist(index)) return open_index(index);
+  const std::vector<std::filesystem::path> shards = list_shards(dir);
+  require(!shards.empty(), ErrorCode::kNotFound, dir.string(), ": no consolidated*.safetensors exists");
+  return open_files(shards);
+}
+
+}  // namespace
+
+Checkpoint load_consolidated(const std::filesystem::path& dir) {
+  const ModelConfig config = read_params(dir);
+  Catalog catalog = open_catalog(dir);
+  return assemble(config, dir / "params.json", catalog, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    const std::string name = name_in_file(slot);
+    Catalog::Tensor* tensor = catalog.find(name);
+    require(tensor != nullptr, ErrorCode::kBadFormat, dir.string(), ": no tensor ", name);
+    return whole(*tensor, slot, shape);
+  });
+}
+
+}  // namespace mixtral

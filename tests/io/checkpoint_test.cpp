@@ -1,0 +1,61 @@
+#include "mixtral/io/checkpoint.hpp"
+
+#include <doctest/doctest.h>
+
+#include "mixtral/core/error.hpp"
+#include "support/consolidated_files.hpp"
+#include "support/error_of.hpp"
+#include "support/golden.hpp"
+
+using namespace mixtral;
+using test::error_of;
+using test::Files;
+using test::names;
+
+namespace {
+
+const Files kHuggingFace = test::read_dir(test::golden_dir() / "malformed_hf/_base");
+const Files kConsolidated = test::consolidated(kHuggingFace);
+
+Files together(Files a, const Files& b) {
+  a.insert(b.begin(), b.end());
+  return a;
+}
+
+RopePairing pairing_of(const Files& files) {
+  const test::TempDir dir;
+  test::write_dir(dir.path(), files);
+  return load_checkpoint(dir.path()).config.rope_pairing;
+}
+
+}  // namespace
+
+TEST_CASE("a checkpoint is loaded by the configuration file that is there") {
+  CHECK(pairing_of(kHuggingFace) == RopePairing::kHalfSplit);
+  CHECK(pairing_of(kConsolidated) == RopePairing::kInterleaved);
+}
+
+TEST_CASE("of two formats in one directory Hugging Face's counts, unless only the other has weights") {
+  const Files both = together(kHuggingFace, kConsolidated);
+  CHECK(pairing_of(both) == RopePairing::kHalfSplit);
+  Files sharded = together(test::sharded(kHuggingFace, 2), kConsolidated);
+  CHECK(pairing_of(sharded) == RopePairing::kHalfSplit);
+  Files config_only = both;
+  config_only.erase("model.safetensors");
+  CHECK(pairing_of(config_only) == RopePairing::kInterleaved);
+}
+
+TEST_CASE("a directory of no known format is not found, and both files are named") {
+  for (const Files& files : {Files{}, Files{{"model.safetensors", ""}}}) {
+    const Error error = error_of([&] { pairing_of(files); });
+    CHECK(error.code() == ErrorCode::kNotFound);
+    CHECK(names(error, "neither config.json nor params.json exists"));
+  }
+  CHECK(names(error_of([] { load_checkpoint("/no/such/model"); }), "/no/such/model: neither config.json"));
+}
+
+TEST_CASE("a config.json that cannot be used is not passed over for params.json") {
+  Files files = together(kHuggingFace, kConsolidated);
+  files["config.json"] = "{";
+  CHECK(names(error_of([&] { pairing_of(files); }), "config.json: parse error"));
+}
