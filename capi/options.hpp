@@ -53,12 +53,13 @@ void write_struct(T* user, T value, const char* name, std::size_t first_size = s
 
 // For mixtral_*_init().
 template <class T>
-void init_struct(T* user, std::size_t struct_size, const T& defaults, const char* name) {
+void init_struct(T* user, std::size_t struct_size, const T& defaults, const char* name,
+                 std::size_t first_size = sizeof(T)) {
   require(user != nullptr, name, " is NULL");
-  require(struct_size >= sizeof(user->struct_size) && struct_size <= kMaxStructBytes, name, ": struct_size is ",
-          struct_size, ", expected at most ", kMaxStructBytes);
+  require(struct_size >= first_size && struct_size <= kMaxStructBytes, name, ": struct_size is ", struct_size,
+          ", expected ", first_size, " to ", kMaxStructBytes);
   user->struct_size = static_cast<std::uint32_t>(struct_size);
-  write_struct(user, defaults, name);
+  write_struct(user, defaults, name, first_size);
 }
 
 inline constexpr std::size_t kMaxBytes = std::size_t{1} << 62;
@@ -88,8 +89,13 @@ class Output {
 
   // Sets the size; throws Error(kBufferTooSmall) if the answer does not fit.
   void announce(std::size_t size) const {
+    if (size > capacity_) {
+      // The text first: if there is no memory for it, nothing is told.
+      const Error error(ErrorCode::kBufferTooSmall, str(name_, ": capacity ", capacity_, ", the answer has ", size));
+      *size_ = size;
+      throw error;
+    }
     *size_ = size;
-    require(size <= capacity_, ErrorCode::kBufferTooSmall, name_, ": capacity ", capacity_, ", the answer has ", size);
   }
   template <class U>
   void write(const U& values) const {

@@ -57,7 +57,12 @@ class RouteRecorder final : public ForwardObserver {
   }
 
   // Throws Error(kCancelled) once for each cancel.
-  void check_cancelled() { require(!cancelled_.exchange(false), ErrorCode::kCancelled, "cancelled"); }
+  void check_cancelled() {
+    if (!cancelled_.load()) return;
+    const Error cancelled(ErrorCode::kCancelled, "cancelled");  // if there is no memory for it, the cancel waits
+    cancelled_.store(false);
+    throw cancelled;
+  }
 
   // Before and after every call that evaluates: counts what has been computed, forgets what an eval that failed left.
   void settle() {

@@ -45,5 +45,5 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   mixtral_add_isa(avx512 -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma -mf16c
                   -mprefer-vector-width=512
                   # gcc 12 warns inside its own AVX-512 headers
-                  -Wno-maybe-uninitialized -Wno-uninitialized)
+                  $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>)
 endif()

@@ -25,3 +25,6 @@ if(MIXTRAL_SANITIZE)
                                                     -fno-omit-frame-pointer)
   target_link_options(mixtral_sanitize INTERFACE -fsanitize=${MIXTRAL_SANITIZE})
 endif()
+if(MIXTRAL_FUZZ) # what the library is compiled with, so that libFuzzer sees where an input leads
+  target_compile_options(mixtral_sanitize INTERFACE -fsanitize=fuzzer-no-link)
+endif()

@@ -91,8 +91,10 @@ void Session::eval(ForwardObserver* observer, const LogitsSink& all_logits) {
   pending_.positions.clear();
   pending_.logits.clear();
   try {
-    for (Index begin = before; begin < end; begin += chunk_) {
-      eval_chunk(begin, std::min(chunk_, end - begin), observer, all_logits);
+    for (Index begin = before; begin < end;) {
+      const Index count = std::min(chunk_, end - begin);
+      eval_chunk(begin, count, observer, all_logits);
+      begin += count;
     }
   } catch (...) {
     cache_.truncate(slot_, before);
