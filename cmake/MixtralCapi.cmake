@@ -11,8 +11,10 @@ target_link_libraries(mixtral_capi_objects PUBLIC mixtral::core PRIVATE mixtral_
 function(mixtral_link_capi target) # objects or libraries
   target_link_libraries(${target} PRIVATE ${ARGN} mixtral_sanitize)
   set(map ${PROJECT_SOURCE_DIR}/capi/mixtral.map)
-  target_link_options(${target} PRIVATE -Wl,--version-script=${map} -Wl,-Bsymbolic-functions -Wl,--as-needed
-                      $<$<NOT:$<BOOL:${MIXTRAL_SANITIZE}>>:-Wl,--no-undefined>)
+  target_link_options(${target} PRIVATE -Wl,--version-script=${map} -Wl,-Bsymbolic-functions -Wl,--as-needed)
+  if(NOT MIXTRAL_SANITIZE) # a sanitizer's functions come with the program
+    target_link_options(${target} PRIVATE -Wl,--no-undefined)
+  endif()
   set_target_properties(${target} PROPERTIES OUTPUT_NAME mixtral LINKER_LANGUAGE CXX LINK_DEPENDS ${map}
                                              VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
 endfunction()

@@ -396,7 +396,8 @@ MIXTRAL_API mixtral_status mixtral_session_create(mixtral_ctx* ctx, const mixtra
 
 /**
  * Frees a session. If a call is running on it (this is called from one of its callbacks, or from another thread), that
- * call is cancelled and frees the session when it ends.
+ * call is cancelled and frees the session when it ends. A call that another thread has not begun yet is too late: the
+ * handle is gone.
  *
  * @param session  may be NULL.
  *

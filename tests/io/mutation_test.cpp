@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <random>
 #include <string>
 #include <string_view>
@@ -196,6 +197,12 @@ Mutation mutate(Files& files, Random& random) {
 
 Files malformed(const char* name) { return test::read_dir(test::golden_dir() / "malformed_hf" / name); }
 
+// As a new file: file systems write an old one that is cut to zero to the disk at once, and wait for it.
+void replace_file(const std::filesystem::path& path, std::string_view contents) {
+  std::filesystem::remove(path);
+  test::write_text(path, contents);
+}
+
 // Changes files of one checkpoint at a time, each time from the original, and loads it.
 void load_mutations(const std::vector<Files>& originals, int n_mutations, std::uint64_t seed) {
   std::vector<test::TempDir> dirs(originals.size());
@@ -213,7 +220,7 @@ void load_mutations(const std::vector<Files>& originals, int n_mutations, std::u
     CAPTURE(i);
     CAPTURE(mutation.file);
     n_json += mutation.of_json ? 1 : 0;
-    test::write_text(dirs[base] / mutation.file, files[mutation.file]);
+    replace_file(dirs[base] / mutation.file, files[mutation.file]);
     const test::AllocationWatch watch(kLargestAllocation);
     try {
       run_step(load_checkpoint(dirs[base].path()));
@@ -228,7 +235,7 @@ void load_mutations(const std::vector<Files>& originals, int n_mutations, std::u
       FAIL_CHECK("not an Error: ", std::string(error.what()));
     }
     largest = std::max(largest, watch.largest());
-    test::write_text(dirs[base] / mutation.file, originals[base].at(mutation.file));
+    replace_file(dirs[base] / mutation.file, originals[base].at(mutation.file));
   }
   MESSAGE(n_rejected, " rejected, ", n_loaded, " loaded, ", n_json, " of ", n_mutations,
           " changed JSON; largest allocation ", largest, " bytes");
