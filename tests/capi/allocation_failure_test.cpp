@@ -89,7 +89,8 @@ void fail_each_allocation(const char* name, const std::function<void(const std::
     make(attempt);
     CHECK(held() == before);
   }
-  MESSAGE(name, ": each of ", nth - 1, " allocations failed once");
+  CHECK(nth > 1);
+  MESSAGE(std::string(name), ": each of ", nth - 1, " allocations failed once");
   CHECK(of_other_threads == 0);  // the failures reach this thread only, and that is all there is
 }
 
@@ -134,7 +135,7 @@ void open_each_way(const char* name, const std::filesystem::path& dir) {
 
 TEST_CASE("a ctx is made or not, whichever allocation fails") {
   const TempDir small, mistral, sharded_dir;
-  write_small_checkpoint(small.path(), false);
+  write_small_checkpoint(small.path(), true);
   open_each_way("ctx create, tokenizer.model", small.path());
   const Files files = read_dir(golden_dir() / "malformed_hf/_base");
   write_dir(mistral.path(), consolidated(files));
@@ -189,10 +190,6 @@ TEST_CASE("tokens are all queued or none, whichever allocation fails") {
              .unchanged = [&] { return kept == 99 && holds(s.get(), kPrompt, 6); },
              .right = [&] { return kept == 3 && holds(s.get(), edited, 3); }});
   });
-  fail_each_allocation("session set_sampler", [&](const auto& attempt) {
-    const CSession s = f.session();
-    attempt({.call = [&] { return mixtral_session_set_sampler(s.get(), nullptr); }});
-  });
 }
 
 TEST_CASE("a step that runs out of memory can be repeated and gives what it would have given") {
@@ -243,8 +240,8 @@ TEST_CASE("a generation that runs out of memory holds what the callback has seen
   };
   constexpr std::size_t kDrawn = 30;
   const auto generate = [](mixtral_session* s, Heard& heard) {
-    const std::string stop = "never said by this model";
-    const mixtral_string stops[] = {{stop.data(), stop.size()}};
+    static constexpr std::string_view kStop = "never said by this model";
+    const mixtral_string stops[] = {{kStop.data(), kStop.size()}};
     mixtral_generate_params p;
     ok(mixtral_generate_params_init(&p, sizeof p));
     p.flags = MIXTRAL_GENERATE_IGNORE_EOS;

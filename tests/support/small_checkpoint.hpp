@@ -11,7 +11,7 @@
 
 namespace mixtral::test {
 
-// With control pieces of chat and, if they are not too many, byte pieces.
+// With control pieces of chat, and byte pieces if they are wanted.
 inline Vocabulary small_checkpoint_vocabulary(bool with_bytes) {
   Vocabulary v = small_vocabulary({"[INST]", "[/INST]", "a", "b", "ab", "[", "]", "/", "I", "N", "S", "T",
                                    "\xE2\x96\x81"
@@ -37,9 +37,12 @@ inline ModelConfig small_checkpoint_config(Index n_pieces) {
   return c;
 }
 
-inline void write_small_checkpoint(const std::filesystem::path& dir, bool with_bytes = true) {
-  const Vocabulary v = small_checkpoint_vocabulary(with_bytes);
-  const RandomModel random(small_checkpoint_config(v.size()));
+// The smallest has one layer and no byte pieces.
+inline void write_small_checkpoint(const std::filesystem::path& dir, bool smallest = false) {
+  const Vocabulary v = small_checkpoint_vocabulary(!smallest);
+  ModelConfig config = small_checkpoint_config(v.size());
+  if (smallest) config.n_layers = 1;
+  const RandomModel random(config);
   write_huggingface(dir, random.model.config, random.model.weights);
   write_text(dir / "tokenizer.model", sentencepiece_model_bytes(v));
 }
