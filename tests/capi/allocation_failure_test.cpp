@@ -90,7 +90,7 @@ void fail_each_allocation(const char* name, const std::function<void(const std::
     make(attempt);
     CHECK(held() == before);
   }
-  MESSAGE(name, ": each of ", nth - 1, " allocations failed once");
+  MESSAGE(std::string(name), ": each of ", nth - 1, " allocations failed once");
   CHECK(of_other_threads == 0);  // the failures reach this thread only, and that is all there is
 }
 
