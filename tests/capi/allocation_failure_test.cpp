@@ -27,7 +27,6 @@ class Fixture {
     ctx_ = open_ctx(params(), dir_.path());
   }
   mixtral_ctx* ctx() const { return ctx_.get(); }
-  const std::filesystem::path& dir() const { return dir_.path(); }
 
   // A session that records routes, with the prompt queued, all of whose logits are wanted.
   CSession session() const {
@@ -134,9 +133,9 @@ void open_each_way(const char* name, const std::filesystem::path& dir) {
 }  // namespace
 
 TEST_CASE("a ctx is made or not, whichever allocation fails") {
-  const Fixture f;
-  open_each_way("ctx create, tokenizer.model", f.dir());
-  const TempDir mistral, sharded_dir;
+  const TempDir small, mistral, sharded_dir;
+  write_small_checkpoint(small.path(), false);
+  open_each_way("ctx create, tokenizer.model", small.path());
   const Files files = read_dir(golden_dir() / "malformed_hf/_base");
   write_dir(mistral.path(), consolidated(files));
   open_each_way("ctx create, params.json", mistral.path());

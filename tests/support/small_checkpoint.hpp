@@ -11,16 +11,17 @@
 
 namespace mixtral::test {
 
-// Small, with a page border inside the context, control pieces of chat, bytes, and ids beyond the pieces.
-inline Vocabulary small_checkpoint_vocabulary() {
+// With control pieces of chat and, if they are not too many, byte pieces.
+inline Vocabulary small_checkpoint_vocabulary(bool with_bytes) {
   Vocabulary v = small_vocabulary({"[INST]", "[/INST]", "a", "b", "ab", "[", "]", "/", "I", "N", "S", "T",
                                    "\xE2\x96\x81"
                                    "a"});
-  add_byte_pieces(v);
+  if (with_bytes) add_byte_pieces(v);
   v.types[4] = v.types[5] = PieceType::kControl;
   return v;
 }
 
+// With a page border inside the context, and ids beyond the pieces.
 inline ModelConfig small_checkpoint_config(Index n_pieces) {
   ModelConfig c;
   c.dim = 16;
@@ -36,8 +37,8 @@ inline ModelConfig small_checkpoint_config(Index n_pieces) {
   return c;
 }
 
-inline void write_small_checkpoint(const std::filesystem::path& dir) {
-  const Vocabulary v = small_checkpoint_vocabulary();
+inline void write_small_checkpoint(const std::filesystem::path& dir, bool with_bytes = true) {
+  const Vocabulary v = small_checkpoint_vocabulary(with_bytes);
   const RandomModel random(small_checkpoint_config(v.size()));
   write_huggingface(dir, random.model.config, random.model.weights);
   write_text(dir / "tokenizer.model", sentencepiece_model_bytes(v));
