@@ -232,6 +232,21 @@ TEST_CASE("a step that runs out of memory can be repeated and gives what it woul
   });
 }
 
+TEST_CASE("where no memory is left for the text of an error, nothing is told and no cancel is lost") {
+  const Fixture f;
+  const CSession s = f.session();
+  ok(mixtral_session_cancel(s.get()));
+  const auto failing_first = [](auto&& call) {
+    const FailingAllocation failing(0);
+    return call();
+  };
+  CHECK(failing_first([&] { return mixtral_session_eval(s.get()); }) == MIXTRAL_OUT_OF_MEMORY);
+  CHECK(mixtral_session_eval(s.get()) == MIXTRAL_CANCELLED);
+  std::size_t n = 99;
+  CHECK(failing_first([&] { return mixtral_session_tokens(s.get(), nullptr, 0, &n); }) == MIXTRAL_OUT_OF_MEMORY);
+  CHECK(n == 99);
+}
+
 TEST_CASE("a generation that runs out of memory holds what the callback has seen, and goes on from there") {
   const Fixture f;
   struct Heard {

@@ -143,6 +143,14 @@ TEST_CASE("option structs of a later version are taken if what is not known is z
   CHECK(mixtral_ctx_info(tiny_ctx(), &info.now) == MIXTRAL_INVALID_ARGUMENT);
 }
 
+TEST_CASE("an init that fails writes nothing") {
+  mixtral_params p;
+  p.struct_size = 12345;
+  CHECK(mixtral_params_init(&p, 8) == MIXTRAL_INVALID_ARGUMENT);
+  CHECK(mixtral_params_init(&p, std::size_t{1} << 40) == MIXTRAL_INVALID_ARGUMENT);
+  CHECK(p.struct_size == 12345);
+}
+
 TEST_CASE("one kind of handle given for another is noticed") {
   const CSession session = make_session(tiny_ctx());
   auto* as_session = reinterpret_cast<mixtral_session*>(tiny_ctx());

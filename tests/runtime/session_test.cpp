@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "mixtral/core/openmp_executor.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/huggingface.hpp"
@@ -56,6 +58,7 @@ TEST_CASE("session: chunks, splits, executors and worker counts change no bit") 
   const auto want = logits_after(serial, ids, 256, 1);
   for (const Index chunk : {1, 7, 32, 33}) CHECK(logits_after(serial, ids, chunk, 1) == want);
   for (const Index evals : {2, 5, 100}) CHECK(logits_after(serial, ids, 256, evals) == want);
+  CHECK(logits_after(serial, ids, std::numeric_limits<Index>::max(), 3) == want);
   for (const int workers : {2, 3}) {
     OpenMpExecutor openmp(workers);
     ThreadExecutor threads(workers);

@@ -11,7 +11,7 @@ namespace {
 constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
 thread_local std::size_t count = 0;
 thread_local std::size_t fails_at = kNever;
-std::atomic<std::size_t> asked{0}, given{0}, freed{0};  // by all threads
+std::atomic<std::size_t> asked{0}, made{0}, freed{0};
 
 // Address space that no test needs, and no sanitizer ends the program over.
 constexpr std::size_t kMostBytes = std::size_t{1} << 38;
@@ -23,7 +23,7 @@ void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
   if (bytes > largest_bytes) largest_bytes = bytes;
   if (bytes > limit_bytes) return nullptr;
   void* const p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-  if (p != nullptr) given.fetch_add(1, std::memory_order_relaxed);
+  if (p != nullptr) made.fetch_add(1, std::memory_order_relaxed);
   return p;
 }
 
@@ -44,7 +44,7 @@ constexpr std::size_t kDefault = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 
 std::size_t allocations() noexcept { return count; }
 std::size_t allocations_of_all_threads() noexcept { return asked; }
-std::ptrdiff_t live_allocations() noexcept { return static_cast<std::ptrdiff_t>(given - freed); }
+std::ptrdiff_t live_allocations() noexcept { return static_cast<std::ptrdiff_t>(made - freed); }
 FailingAllocation::FailingAllocation(std::size_t nth) noexcept { fails_at = count + nth; }
 FailingAllocation::~FailingAllocation() { fails_at = kNever; }
 
