@@ -20,17 +20,13 @@ constexpr mixtral_params kDefaults{.struct_size = sizeof(mixtral_params),
                                    .log = nullptr,
                                    .log_user = nullptr};
 
-Isa isa_of(const mixtral_params& params) {
-  if (params.isa == MIXTRAL_ISA_BEST) return best_isa();
-  const auto cap = static_cast<Isa>(params.isa);
+Isa cap_of(const mixtral_params& params) {
   const auto known = all_isas();
+  if (params.isa == MIXTRAL_ISA_BEST) return known.back();
+  const auto cap = static_cast<Isa>(params.isa);
   require(std::find(known.begin(), known.end(), cap) != known.end(), "params: isa is ", params.isa, ", expected -1 to ",
           static_cast<int>(known.back()));
-  Isa best = known.front();
-  for (const Isa isa : known) {
-    if (isa <= cap && supported(isa)) best = isa;
-  }
-  return best;
+  return cap;
 }
 
 std::unique_ptr<Executor> make_executor(const mixtral_params& params) {
@@ -61,7 +57,7 @@ void log_opened(const Engine& engine) {
   const ModelConfig& c = engine.config();
   log(engine, MIXTRAL_LOG_INFO,
       str(engine.opened.path.string(), ": ", c.n_layers, " layers, ", c.n_experts, " experts, ", c.n_experts_per_tok,
-          " per token; ", name_of(engine.isa), " on ", engine.executor->n_workers(), " threads"));
+          " per token; ", engine.table.name, " on ", engine.executor->n_workers(), " threads"));
   if (!engine.opened.tokenizer) {
     log(engine, MIXTRAL_LOG_WARNING, engine.opened.path.string() + ": no tokenizer, token ids only");
   }
@@ -77,7 +73,7 @@ mixtral_info describe(const Engine& engine) {
   const ModelConfig& c = engine.config();
   const ParameterCount parameters = count_parameters(c);
   mixtral_info info{};
-  info.isa = static_cast<std::int32_t>(engine.isa);
+  info.isa = static_cast<std::int32_t>(isa_from_name(engine.table.name));
   info.executor = engine.executor_kind;
   info.n_threads = engine.executor->n_workers();
   info.dim = c.dim;
@@ -122,13 +118,12 @@ mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixt
     require(!dir.empty() && dir.find('\0') == dir.npos, "path is empty or has a zero byte");
     require(ctx != nullptr, "the place for the ctx is NULL");
     const mixtral_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params");
-    const Isa isa = isa_of(p);
+    const Isa cap = cap_of(p);
     std::unique_ptr<Executor> executor = make_executor(p);
     OpenedModel opened = open_model(std::filesystem::path(dir));
     const ModelConfig config = opened.model.config;
     const std::shared_ptr<Engine> engine(new Engine{.opened = std::move(opened),
-                                                    .isa = isa,
-                                                    .table = make_table(isa),
+                                                    .table = make_table(cap),
                                                     .executor_kind = p.executor,
                                                     .executor = std::move(executor),
                                                     .gate = {},
@@ -152,7 +147,8 @@ mixtral_status mixtral_ctx_info(const mixtral_ctx* ctx, mixtral_info* info) {
 mixtral_status mixtral_ctx_routing_counts(mixtral_ctx* ctx, uint64_t* counts, size_t capacity, size_t* n_counts) {
   return guarded([&] {
     const Output out(counts, capacity, n_counts, "counts");
-    out.write(engine_of(ctx).totals.read());
+    const RoutingStats totals = engine_of(ctx).totals.read();
+    out.write(totals.counts());
   });
 }
 

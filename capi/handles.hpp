@@ -33,7 +33,6 @@ class Tag {
 // What a ctx and its sessions share; lives until the last of them is gone.
 struct Engine {
   OpenedModel opened;
-  Isa isa;
   KernelTable table;
   int executor_kind;
   std::unique_ptr<Executor> executor;
@@ -76,7 +75,7 @@ struct mixtral_session {
   mixtral_logits_fn edit = nullptr;
   void* edit_user = nullptr;
   mixtral::capi::RouteRecorder routes;
-  char error[1024] = "";  // of the last call that failed
+  char error[mixtral::capi::kErrorBytes] = "";  // of the last call that failed
 };
 
 namespace mixtral::capi {

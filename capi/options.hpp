@@ -62,6 +62,11 @@ void init_struct(T* user, std::size_t struct_size, const T& defaults, const char
   write_struct(user, defaults, name, first_size);
 }
 
+// `known`: all flags of this version.
+inline void require_flags(std::uint32_t flags, std::uint32_t known, const char* name) {
+  require((flags & ~known) == 0, name, ": flags ", flags, " has bits that this version does not know");
+}
+
 inline constexpr std::size_t kMaxBytes = std::size_t{1} << 62;
 
 // An array that the caller gives.
@@ -87,22 +92,19 @@ class Output {
     require(data != nullptr || capacity == 0, name, " is NULL but its capacity is ", capacity);
   }
 
-  // Sets the size; throws Error(kBufferTooSmall) if the answer does not fit.
-  void announce(std::size_t size) const {
+  // Throws Error(kBufferTooSmall) if the values do not fit; then only the size is told.
+  template <class U>
+  void write(const U& values) const {
+    const std::size_t size = values.size();
     if (size > capacity_) {
-      // The text first: if there is no memory for it, nothing is told.
+      // The text first: if there is no memory for it, not even that.
       const Error error(ErrorCode::kBufferTooSmall, str(name_, ": capacity ", capacity_, ", the answer has ", size));
       *size_ = size;
       throw error;
     }
+    std::transform(values.begin(), values.end(), data_, [](const auto& value) { return static_cast<T>(value); });
     *size_ = size;
   }
-  template <class U>
-  void write(const U& values) const {
-    announce(values.size());
-    std::copy(values.begin(), values.end(), data_);
-  }
-  T* data() const noexcept { return data_; }
 
  private:
   T* data_;

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "mixtral/runtime/routing_stats.hpp"
 #include "mixtral/runtime/session.hpp"
 
 namespace mixtral::capi {
@@ -15,25 +16,24 @@ namespace mixtral::capi {
 // Choices of all sessions of a ctx.
 class RoutingTotals {
  public:
-  explicit RoutingTotals(const ModelConfig& config)
-      : counts_(static_cast<std::size_t>(config.n_layers * config.n_experts)) {}
+  explicit RoutingTotals(const ModelConfig& config) : stats_(config) {}
 
-  void add(const std::vector<std::uint64_t>& counts) {
+  void add(const RoutingStats& more) {
     const std::lock_guard lock(mutex_);
-    for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += counts[i];
+    stats_.add(more);
   }
   void reset() {
     const std::lock_guard lock(mutex_);
-    std::fill(counts_.begin(), counts_.end(), 0);
+    stats_.reset();
   }
-  std::vector<std::uint64_t> read() const {  // [n_layers, n_experts]
+  RoutingStats read() const {
     const std::lock_guard lock(mutex_);
-    return counts_;
+    return stats_;
   }
 
  private:
   mutable std::mutex mutex_;
-  std::vector<std::uint64_t> counts_;
+  RoutingStats stats_;
 };
 
 class RouteRecorder final : public ForwardObserver {
@@ -44,10 +44,9 @@ class RouteRecorder final : public ForwardObserver {
         totals_(totals),
         cancelled_(cancelled),
         n_layers_(session.model().config.n_layers),
-        n_experts_(session.model().config.n_experts),
         per_layer_(session.model().config.n_experts_per_tok),
         record_(record),
-        counts_(static_cast<std::size_t>(n_layers_ * n_experts_)) {}
+        stats_(session.model().config) {}
   // Begins with another recorder's routes.
   RouteRecorder(const Session& session, const RouteRecorder& other, std::atomic<bool>& cancelled)
       : RouteRecorder(session, other.record_, other.totals_, cancelled) {
@@ -66,8 +65,8 @@ class RouteRecorder final : public ForwardObserver {
 
   // Before and after every call that evaluates: counts what has been computed, forgets what an eval that failed left.
   void settle() {
-    if (session_.length() > settled_) totals_.add(counts_);
-    std::fill(counts_.begin(), counts_.end(), 0);
+    if (session_.length() > settled_) totals_.add(stats_);
+    stats_.reset();
     settled_ = session_.length();
     truncate(settled_);
   }
@@ -82,15 +81,12 @@ class RouteRecorder final : public ForwardObserver {
     weights_.resize(weights_.size() + more);
   }
   void on_routing(Index layer, const RouterOutput& routing) override {
+    stats_.on_routing(layer, routing);
+    if (!record_) return;
     for (Index t = 0; t < routing.experts.dim(0); ++t) {
-      for (Index i = 0; i < per_layer_; ++i) {
-        const ExpertId expert = routing.experts.row(t)[i];
-        ++counts_[static_cast<std::size_t>(layer * n_experts_ + expert)];
-        if (!record_) continue;
-        const auto at = static_cast<std::size_t>(base_ + (t * n_layers_ + layer) * per_layer_ + i);
-        experts_[at] = expert;
-        weights_[at] = routing.weights.row(t)[i];
-      }
+      const auto at = base_ + (t * n_layers_ + layer) * per_layer_;
+      std::copy_n(routing.experts.row(t), per_layer_, experts_.begin() + at);
+      std::copy_n(routing.weights.row(t), per_layer_, weights_.begin() + at);
     }
   }
   void on_layer(Index, TensorView<const float, 2>) override { check_cancelled(); }
@@ -128,14 +124,14 @@ class RouteRecorder final : public ForwardObserver {
   const Session& session_;
   RoutingTotals& totals_;
   std::atomic<bool>& cancelled_;
-  Index n_layers_, n_experts_, per_layer_;
+  Index n_layers_, per_layer_;
   bool record_;
-  std::vector<std::uint64_t> counts_;  // [n_layers, n_experts], since settle()
-  Index settled_ = 0;                  // computed tokens at that time
-  Index first_ = 0;                    // position of the first recorded route
-  Index base_ = 0;                     // where those of the running pass begin
-  std::vector<ExpertId> experts_;      // [tokens, n_layers, n_experts_per_tok]
-  std::vector<float> weights_;         // the same
+  RoutingStats stats_;             // since settle()
+  Index settled_ = 0;              // computed tokens at that time
+  Index first_ = 0;                // position of the first recorded route
+  Index base_ = 0;                 // where those of the running pass begin
+  std::vector<ExpertId> experts_;  // [tokens, n_layers, n_experts_per_tok]
+  std::vector<float> weights_;     // the same
 };
 
 }  // namespace mixtral::capi

@@ -60,8 +60,7 @@ std::vector<std::string> read_strings(const mixtral_string* strings, std::size_t
 }
 
 GenerateOptions read_generate(const mixtral_session& s, const mixtral_generate_params& p) {
-  require((p.flags & ~std::uint32_t{MIXTRAL_GENERATE_IGNORE_EOS}) == 0, "generate: flags ", p.flags,
-          " has bits that this version does not know");
+  require_flags(p.flags, MIXTRAL_GENERATE_IGNORE_EOS, "generate");
   GenerateOptions options;
   options.max_tokens = p.max_tokens;
   const auto stops = input(p.stop_tokens, p.n_stop_tokens, "stop_tokens");
@@ -104,8 +103,7 @@ mixtral_status mixtral_session_create(mixtral_ctx* ctx, const mixtral_session_pa
     Engine& engine = engine_of(ctx);
     require(session != nullptr, "the place for the session is NULL");
     const mixtral_session_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params");
-    require((p.flags & ~std::uint32_t{MIXTRAL_SESSION_RECORD_ROUTES}) == 0, "params: flags ", p.flags,
-            " has bits that this version does not know");
+    require_flags(p.flags, MIXTRAL_SESSION_RECORD_ROUTES, "params");
     const SessionOptions options{.max_positions = p.max_positions, .chunk = p.chunk, .gate = &engine.gate};
     *session = new mixtral_session(ctx->engine, options, (p.flags & MIXTRAL_SESSION_RECORD_ROUTES) != 0);
   });
@@ -137,8 +135,7 @@ mixtral_status mixtral_session_info(mixtral_session* session, mixtral_session_st
 
 mixtral_status mixtral_session_feed(mixtral_session* session, const int32_t* tokens, size_t n_tokens, uint32_t flags) {
   return with_session(session, [&](mixtral_session& s) {
-    require((flags & ~std::uint32_t{MIXTRAL_FEED_LOGITS}) == 0, "feed: flags ", flags,
-            " has bits that this version does not know");
+    require_flags(flags, MIXTRAL_FEED_LOGITS, "feed");
     const KeepLogits keep = (flags & MIXTRAL_FEED_LOGITS) != 0 ? KeepLogits::kAll : KeepLogits::kLast;
     s.session.feed(input(tokens, n_tokens, "tokens"), keep);
   });

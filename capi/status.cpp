@@ -7,7 +7,7 @@
 namespace mixtral::capi {
 namespace {
 
-thread_local char last_error[1024] = "";
+thread_local char last_error[kErrorBytes] = "";
 
 }  // namespace
 

@@ -10,6 +10,9 @@
 
 namespace mixtral::capi {
 
+// Room for an error's text and its terminating 0.
+inline constexpr std::size_t kErrorBytes = 1024;
+
 // Keeps `text` (cut to fit) as this thread's mixtral_last_error(). Allocates nothing.
 void set_last_error(std::string_view text) noexcept;
 

@@ -9,10 +9,6 @@ using namespace mixtral::capi;
 
 namespace {
 
-void require_flags(std::uint32_t flags, std::uint32_t known, const char* name) {
-  require((flags & ~known) == 0, name, ": flags ", flags, " has bits that this version does not know");
-}
-
 // The messages behind an array of structs of any version.
 std::vector<ChatMessage> read_messages(const mixtral_chat_message* messages, std::size_t n, Index vocab_size) {
   std::vector<ChatMessage> out;

@@ -44,7 +44,6 @@ class Conversation {
   std::string stats() const;
 
   ChatStyle style() const noexcept { return template_.style(); }
-  Index max_tokens() const noexcept { return options_.max_tokens; }
   Index max_positions() const noexcept { return session_.max_positions(); }
   // After the last turn.
   Index n_tokens() const noexcept { return last_.context; }

@@ -1,5 +1,5 @@
-// The rules of a vocabulary. They are also the promises that the SentencePiece library needs in order not to
-// abort or to read out of bounds (0.1.97), whatever the file said.
+// The rules of a vocabulary: what the SentencePiece library (0.1.97) can encode with, so that every vocabulary that is
+// accepted has ids to be compared with.
 #include "mixtral/core/vocabulary.hpp"
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 namespace mixtral {
 namespace {
 
-// The library's matcher collects at most 64 user-defined pieces that begin at one place.
+// That library's matcher collects at most 64 user-defined pieces that begin at one place.
 constexpr Index kMaxNestedUserPieces = 64;
 
 class Checker {
@@ -58,7 +58,7 @@ class Checker {
     check(number >= 1 && number <= 6, "piece ", id, " has type ", number, ", expected 1 to 6");
     const float score = v_.scores[static_cast<std::size_t>(id)];
     check(std::isfinite(score) || score < 0, "piece ", id, " has score ", score);
-    // The library would take the character for the control piece and then fail.
+    // That library would take the character for the control piece and then fail.
     require(type(id) != PieceType::kControl || static_cast<std::size_t>(utf8_char_length(text)) < text.size(),
             ErrorCode::kUnsupported, source_, ": piece ", id, " \"", text, "\" is a control piece of one character");
   }

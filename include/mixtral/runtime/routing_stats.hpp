@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <vector>
 
 #include "mixtral/model/config.hpp"
@@ -21,6 +22,11 @@ class RoutingStats : public ForwardObserver {
     }
   }
 
+  // Adds what another observer of the same model has counted.
+  void add(const RoutingStats& other) noexcept {
+    for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
+  }
+
   Index n_layers() const noexcept { return static_cast<Index>(counts_.size()) / n_experts_; }
   Index n_experts() const noexcept { return n_experts_; }
   // How often `expert` was chosen in `layer`.
@@ -33,6 +39,8 @@ class RoutingStats : public ForwardObserver {
     for (Index e = 0; e < n_experts_; ++e) sum += count(layer, e);
     return sum;
   }
+  // All counts, [n_layers, n_experts].
+  std::span<const Index> counts() const noexcept { return counts_; }
   void reset() noexcept { std::fill(counts_.begin(), counts_.end(), 0); }
 
  private:
