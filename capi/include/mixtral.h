@@ -13,12 +13,12 @@
  *   exits, reads the environment, or installs signal handlers; running out of memory is a status.
  * - NULL and other mistakes. A required pointer that is NULL, a ctx in place of a session, a number out of range:
  *   MIXTRAL_INVALID_ARGUMENT. A handle that was destroyed must not be used again, as with free().
- * - Buffers. Where a function fills `(T* out, size_t capacity, size_t* n)`, *n becomes the number of elements that
- *   the answer has. If capacity is too small, nothing is written to `out`, *n is set, and the status is
+ * - Buffers. Where a function fills `(T* out, size_t capacity, size_t* n)`, `*n` becomes the number of elements that
+ *   the answer has. If capacity is too small, nothing is written to `out`, `*n` is set, and the status is
  *   MIXTRAL_BUFFER_TOO_SMALL. `out` may be NULL if capacity is 0: that asks for the size.
  * - Texts are pointer and length in bytes, UTF-8, without a terminating 0. A pointer may be NULL if its length is 0.
  *   Texts and arrays are read during the call only.
- * - Structs begin with `struct_size`, which the caller sets to sizeof; mixtral_*_init() does that and fills in
+ * - Structs begin with `struct_size`, which the caller sets to sizeof; `mixtral_*_init()` does that and fills in
  *   the defaults. Later versions only add fields at the end: a program that was compiled with an older header
  *   keeps working, and a newer program's fields that an older library does not know must be zero.
  * - Threads. All functions of a ctx may be called from several threads. A session belongs to one thread at a time:
