@@ -4,7 +4,7 @@ cmake_minimum_required(VERSION 3.25)
 
 # Folders, or single headers, that each folder may include.
 set(core_may core)
-set(simd_may simd mixtral/core/float16.hpp mixtral/core/types.hpp)
+set(simd_may simd mixtral/core/float16.hpp mixtral/core/packed_layout.hpp mixtral/core/types.hpp)
 set(ops_may core simd ops)
 set(moe_may core ops moe)
 set(model_may core ops moe model)

@@ -10,7 +10,8 @@
 
 namespace mixtral {
 
-// Pinned like ErrorCode. The first three are weights; the others only travel in files.
+// Pinned like ErrorCode. The first three are dense weights, P4 and P8 packed ones (core/packed_layout.hpp); the others
+// only travel in files.
 enum class DType : std::int32_t {
   kF32 = 0,
   kBF16 = 1,
@@ -29,15 +30,23 @@ enum class DType : std::int32_t {
   kF8E5M2 = 14,
   kF8E8M0 = 15,
   kC64 = 16,
+  kP4 = 17,
+  kP8 = 18,
 };
 inline constexpr int kWeightDTypes = 3;
+inline constexpr int kPackedDTypes = 2;
 
+// Dense weights.
 constexpr bool is_weight(DType dtype) noexcept { return static_cast<int>(dtype) < kWeightDTypes; }
+constexpr bool is_packed(DType dtype) noexcept { return dtype == DType::kP4 || dtype == DType::kP8; }
+// 0 for P4, 1 for P8: the index of their kernels.
+constexpr int packed_index(DType dtype) noexcept { return static_cast<int>(dtype) - static_cast<int>(DType::kP4); }
+constexpr int packed_bits(DType dtype) noexcept { return dtype == DType::kP4 ? 4 : 8; }
 
 struct DTypeInfo {
   DType dtype;
-  std::string_view name;  // as in safetensors headers
-  Index bytes;
+  std::string_view name;  // as in safetensors headers, which have no P4 and P8
+  Index bytes;            // of an element; 0: packed
 };
 
 inline constexpr DTypeInfo kDTypes[] = {
@@ -46,7 +55,8 @@ inline constexpr DTypeInfo kDTypes[] = {
     {DType::kI64, "I64", 8},        {DType::kI16, "I16", 2},        {DType::kI8, "I8", 1},
     {DType::kU64, "U64", 8},        {DType::kU32, "U32", 4},        {DType::kU16, "U16", 2},
     {DType::kBool, "BOOL", 1},      {DType::kF8E4M3, "F8_E4M3", 1}, {DType::kF8E5M2, "F8_E5M2", 1},
-    {DType::kF8E8M0, "F8_E8M0", 1}, {DType::kC64, "C64", 8},
+    {DType::kF8E8M0, "F8_E8M0", 1}, {DType::kC64, "C64", 8},        {DType::kP4, "P4", 0},
+    {DType::kP8, "P8", 0},
 };
 
 constexpr Index size_of(DType dtype) noexcept { return kDTypes[static_cast<int>(dtype)].bytes; }

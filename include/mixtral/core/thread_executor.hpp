@@ -32,6 +32,10 @@ class ThreadExecutor final : public Executor {
 
   void parallel_for(Index n_tasks, Task task) override {
     detail::TaskQueue queue(n_tasks, task);
+    if (n_tasks <= 1) {  // not worth waking anyone
+      queue.work(0);
+      return queue.rethrow();
+    }
     {
       const std::lock_guard lock(mutex_);
       queue_ = &queue;

@@ -1,11 +1,14 @@
 // One expert: y = w2 (silu(w1 x) * (w3 x)).
 #pragma once
 
+#include <atomic>
+
 #include "mixtral/ops/activation.hpp"
 #include "mixtral/ops/linear.hpp"
 
 namespace mixtral {
 
+// Dense matrices of any types, or packed ones: w1 and w3 then are the halves of one interleaved pair.
 struct ExpertWeights {
   MatrixView w1;  // [hidden_dim, dim]: gate projection
   MatrixView w2;  // [dim, hidden_dim]: down projection
@@ -16,22 +19,66 @@ namespace moe {
 
 namespace detail {
 
-// Task i of the first half: some of the hidden rows, gate and up products and SwiGLU in one go.
-// x [n, dim], hidden [n, hidden_dim], both: room for 2 * n * rows_per_task floats of this worker. The products
-// wait there, in the cache, and `hidden`, whose rows are far apart, is written once in whole runs.
-inline void gate_up_task(const KernelTable& table, const ExpertWeights& expert, TensorView<const float, 2> x,
-                         TensorView<float, 2> hidden, float* both, Index i) noexcept {
-  const Index n = x.dim(0), rows = ops::detail::rows_per_task(expert.w1), begin = i * rows;
-  const Index count = std::min(rows, expert.w1.rows - begin);
-  const TensorView<float, 2> gates(both, Shape<2>{{n, count}});
-  const TensorView<float, 2> ups(both + n * count, Shape<2>{{n, count}});
-  ops::detail::linear_task(table, expert.w1.rows_from(begin, count), x, gates, 0);
-  // Both matrices have hidden_dim rows, but may differ in type and so in their task sizes.
-  const MatrixView w3 = expert.w3.rows_from(begin, count);
-  for (Index part = 0; part < ops::detail::count_tasks(w3); ++part) ops::detail::linear_task(table, w3, x, ups, part);
-  for (Index t = 0; t < n; ++t) {
-    table.swiglu(gates.row(t), ups.row(t), count, hidden.row(t) + begin);
+// One expert with its rows on their way through it.
+struct ExpertBatch {
+  const ExpertWeights* weights;
+  ops::detail::LinearInput x;   // [n, dim]
+  TensorView<float, 2> hidden;  // [n, hidden_dim]
+  ops::QuantizedRows hidden_q;  // if w2 is packed
+  Index* slab_rows = nullptr;   // if w2 is packed: hidden columns that are there, of each slab; zeros at first
+  TensorView<float, 2> y;       // [n, dim]
+};
+
+// Columns [begin, begin + count) of hidden are there. Whoever completes a slab makes it bytes, so that the second half
+// can begin at once. What is computed does not depend on who that is.
+inline void finish_hidden(const KernelTable& table, const ExpertBatch& b, Index begin, Index count) noexcept {
+  if (b.slab_rows == nullptr) return;
+  const Index hidden_dim = b.hidden.dim(1);
+  for (Index s = begin / kSlabCols; s * kSlabCols < begin + count; ++s) {
+    const Index first = std::max(begin, s * kSlabCols), last = std::min(begin + count, (s + 1) * kSlabCols);
+    const Index width = std::min(kSlabCols, hidden_dim - s * kSlabCols);
+    const Index there = std::atomic_ref(b.slab_rows[s]).fetch_add(last - first, std::memory_order_acq_rel);
+    if (there + last - first < width) continue;
+    for (Index t = 0; t < b.hidden.dim(0); ++t) {
+      ops::quantize_slab(table, b.hidden.row(t), hidden_dim, s, t, b.hidden_q);
+    }
   }
+}
+
+// Task i of the first half: some of the hidden rows, gate and up products and SwiGLU in one go.
+// both: room for 2 * n * rows_per_task floats of this worker. The products wait there, in the cache, and `hidden`,
+// whose rows are far apart, is written once in whole runs.
+inline void gate_up_task(const KernelTable& table, const ExpertBatch& b, float* both, Index i) noexcept {
+  const ExpertWeights& expert = *b.weights;
+  const Index n = b.hidden.dim(0), rows = ops::detail::rows_per_task(expert.w1), begin = i * rows;
+  const Index count = std::min(rows, expert.w1.rows - begin);
+  if (expert.w1.is_packed()) {  // w1 and w3 are one matrix, 16 rows of each in turns
+    MatrixView pair = expert.w1.rows_from(begin, count);
+    pair.part = PanelPart::kAll;
+    pair.rows = pair_panels_of(count) * kPanelRows;
+    pair.row_bytes = expert.w1.row_bytes / 2;
+    const TensorView<float, 2> products(both, Shape<2>{{n, pair.rows}});
+    for (Index part = 0; part < ops::detail::count_tasks(pair); ++part) {
+      ops::detail::linear_task(table, pair, b.x, products, part);
+    }
+    for (Index t = 0; t < n; ++t) {
+      for (Index r = 0; r < count; r += kHalfRows) {
+        const float* gate = products.row(t) + 2 * r;
+        table.swiglu(gate, gate + kHalfRows, std::min(kHalfRows, count - r), b.hidden.row(t) + begin + r);
+      }
+    }
+  } else {
+    const TensorView<float, 2> gates(both, Shape<2>{{n, count}});
+    const TensorView<float, 2> ups(both + n * count, Shape<2>{{n, count}});
+    ops::detail::linear_task(table, expert.w1.rows_from(begin, count), b.x, gates, 0);
+    // Both matrices have hidden_dim rows, but may differ in type and so in their task sizes.
+    const MatrixView w3 = expert.w3.rows_from(begin, count);
+    for (Index part = 0; part < ops::detail::count_tasks(w3); ++part) {
+      ops::detail::linear_task(table, w3, b.x, ups, part);
+    }
+    for (Index t = 0; t < n; ++t) table.swiglu(gates.row(t), ups.row(t), count, b.hidden.row(t) + begin);
+  }
+  finish_hidden(table, b, begin, count);
 }
 
 inline void require_expert_shapes(const ExpertWeights& expert, Index dim) {
@@ -44,7 +91,48 @@ inline void require_expert_shapes(const ExpertWeights& expert, Index dim) {
 
 inline void require_expert(const ExpertWeights& expert, Index dim) {
   require_expert_shapes(expert, dim);
-  for (const MatrixView* w : {&expert.w1, &expert.w2, &expert.w3}) ops::detail::require_weights("expert", *w);
+  for (const MatrixView* w : {&expert.w1, &expert.w2, &expert.w3}) ops::detail::require_linear_weights("expert", *w);
+  const bool pair = expert.w1.part == PanelPart::kFirst && expert.w3.part == PanelPart::kSecond &&
+                    expert.w1.data == expert.w3.data && expert.w1.dtype == expert.w3.dtype;
+  require(pair || !(expert.w1.is_packed() || expert.w3.is_packed()),
+          "expert: packed w1 and w3 must be the two halves of one interleaved pair");
+  require(expert.w2.part == PanelPart::kAll, "expert: w2 is one half of an interleaved pair");
+}
+
+// Gives a batch of n rows room for what is between its halves.
+inline void take_hidden(Scratch& scratch, ExpertBatch& b, Index n) {
+  const Index hidden_dim = b.weights->w1.rows;
+  b.hidden = scratch.matrix<float>(n, hidden_dim);
+  if (!b.weights->w2.is_packed()) return;
+  b.hidden_q = ops::take_quantized(scratch, n, hidden_dim);
+  const Index slabs = b.weights->w2.layout().slabs();
+  b.slab_rows = scratch.take<Index>(slabs);
+  std::fill_n(b.slab_rows, slabs, Index{0});
+}
+
+// Runs all batches together in two parallel sections: what one expert leaves idle another uses. Shapes fit.
+inline void run_batches(const OpContext& ctx, std::span<const ExpertBatch> batches) {
+  const ScratchScope scope(ctx.scratch);
+  Index room = 0;
+  for (const ExpertBatch& b : batches) {
+    room = std::max(room, 2 * b.hidden.dim(0) * ops::detail::rows_per_task(b.weights->w1));
+  }
+  const auto both = ctx.scratch.matrix<float>(ctx.executor.n_workers(), room);
+  const auto for_all = [&](auto matrix_of, auto run) {
+    Index n_tasks = 0;
+    for (const ExpertBatch& b : batches) n_tasks += ops::detail::count_tasks(matrix_of(b));
+    ctx.executor.parallel_for(n_tasks, [&](Index i, int worker) {
+      const ExpertBatch* b = batches.data();
+      while (i >= ops::detail::count_tasks(matrix_of(*b))) i -= ops::detail::count_tasks(matrix_of(*b++));
+      run(*b, i, worker);
+    });
+  };
+  for_all([](const ExpertBatch& b) { return b.weights->w1; },
+          [&](const ExpertBatch& b, Index i, int worker) { gate_up_task(ctx.table, b, both.row(worker), i); });
+  for_all([](const ExpertBatch& b) { return b.weights->w2; },
+          [&](const ExpertBatch& b, Index i, int) {
+            ops::detail::linear_task(ctx.table, b.weights->w2, {b.hidden, b.hidden_q}, b.y, i);
+          });
 }
 
 }  // namespace detail
@@ -56,13 +144,10 @@ inline void expert_ffn(const OpContext& ctx, const ExpertWeights& expert, Tensor
   ops::detail::require_same_shape("expert_ffn", "x", x, "y", y);
   detail::require_expert(expert, x.dim(1));
   const ScratchScope scope(ctx.scratch);
-  const auto hidden = ctx.scratch.matrix<float>(x.dim(0), expert.w1.rows);
-  const auto both =
-      ctx.scratch.matrix<float>(ctx.executor.n_workers(), 2 * x.dim(0) * ops::detail::rows_per_task(expert.w1));
-  ctx.executor.parallel_for(ops::detail::count_tasks(expert.w1), [&](Index i, int worker) {
-    detail::gate_up_task(ctx.table, expert, x, hidden, both.row(worker), i);
-  });
-  ops::linear(ctx, expert.w2, hidden, y);
+  detail::ExpertBatch batch{&expert, {x, {}}, {}, {}, nullptr, y};
+  if (expert.w1.is_packed()) batch.x.q = ops::quantize(ctx, x);
+  detail::take_hidden(ctx.scratch, batch, x.dim(0));
+  detail::run_batches(ctx, {&batch, 1});
 }
 
 // The same for known types; x and y float, or bf16 and f16 (computed in float32), or double.

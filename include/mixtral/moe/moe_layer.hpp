@@ -10,63 +10,66 @@
 
 namespace mixtral::moe {
 
-// Row r of `rows` becomes x[plan.tokens()[r]].  x [n, dim], rows [n * k, dim]
-inline void gather(const DispatchPlan& plan, TensorView<const float, 2> x, TensorView<float, 2> rows) {
-  for (Index r = 0; r < plan.n_rows(); ++r) {
-    std::copy_n(x.row(plan.tokens()[static_cast<std::size_t>(r)]), x.dim(1), rows.row(r));
+namespace detail {
+
+// Row r becomes row plan.tokens()[r] of the input, in the forms that the experts need.
+inline ops::detail::LinearInput gather(const OpContext& ctx, const DispatchPlan& plan, TensorView<const float, 2> h,
+                                       bool floats, const ops::QuantizedRows* bytes) {
+  ops::detail::LinearInput rows;
+  const std::span<const Index> tokens = plan.tokens();
+  if (floats) {
+    const auto copy = ctx.scratch.matrix<float>(plan.n_rows(), h.dim(1));
+    for (std::size_t r = 0; r < tokens.size(); ++r) {
+      std::copy_n(h.row(tokens[r]), h.dim(1), copy.row(static_cast<Index>(r)));
+    }
+    rows.x = copy;
   }
+  if (bytes != nullptr) {
+    rows.q = ops::take_quantized(ctx.scratch, plan.n_rows(), h.dim(1));
+    for (Index s = 0; s < PackedLayout{.cols = h.dim(1)}.slabs(); ++s) {
+      for (std::size_t r = 0; r < tokens.size(); ++r) {
+        const auto row = static_cast<Index>(r);
+        std::copy_n(bytes->slab(s, tokens[r]), kSlabCols, rows.q.slab(s, row));
+        *rows.q.slab_meta(s, row) = *bytes->slab_meta(s, tokens[r]);
+      }
+    }
+  }
+  return rows;
 }
 
-// Runs every expert of the plan on its rows, all experts together in two parallel sections: what one expert
-// leaves idle another uses.  rows, outputs [n * k, dim], grouped by expert
+}  // namespace detail
+
+// Runs every expert of the plan on its tokens.  h [n, dim], outputs [n * k, dim], grouped by expert
 // Throws Error(kInvalidArgument) on shapes that do not fit.
 inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> experts, const DispatchPlan& plan,
-                        TensorView<const float, 2> rows, TensorView<float, 2> outputs) {
-  ops::detail::require_same_shape("run_experts", "rows", rows, "outputs", outputs);
-  require(rows.dim(0) == plan.n_rows() && static_cast<Index>(experts.size()) == plan.n_experts(),
-          "run_experts: ", rows.dim(0), " rows and ", experts.size(), " experts for a plan of ", plan.n_rows(),
-          " rows and ", plan.n_experts(), " experts");
+                        TensorView<const float, 2> h, TensorView<float, 2> outputs) {
+  require(outputs.dim(0) == plan.n_rows() && outputs.dim(1) == h.dim(1) &&
+              static_cast<Index>(experts.size()) == plan.n_experts(),
+          "run_experts: h is ", shape_text(h.shape()), ", outputs ", shape_text(outputs.shape()), ", for ",
+          experts.size(), " experts and a plan of ", plan.n_rows(), " rows and ", plan.n_experts(), " experts");
+  for (const Index token : plan.tokens()) require(token < h.dim(0), "run_experts: token ", token, " of ", h.dim(0));
   const ScratchScope scope(ctx.scratch);
-  Index hidden_dim = 0, most_rows = 0, most_task_rows = 0, n_used = 0;
-  auto* used = ctx.scratch.take<Index>(plan.n_experts());
+  auto* batches = ctx.scratch.take<detail::ExpertBatch>(plan.n_experts());
+  Index n_used = 0;
+  bool floats = false, bytes = false;
   for (Index e = 0; e < plan.n_experts(); ++e) {
-    if (plan.rows_of(e) == 0) continue;
+    const Index begin = plan.offset(e), count = plan.rows_of(e);
+    if (count == 0) continue;
     const ExpertWeights& expert = experts[static_cast<std::size_t>(e)];
-    detail::require_expert(expert, rows.dim(1));
-    used[n_used++] = e;
-    hidden_dim = std::max(hidden_dim, expert.w1.rows);
-    most_rows = std::max(most_rows, plan.rows_of(e));
-    most_task_rows = std::max(most_task_rows, ops::detail::rows_per_task(expert.w1));
+    detail::require_expert(expert, h.dim(1));
+    (expert.w1.is_packed() ? bytes : floats) = true;
+    detail::ExpertBatch& batch = *new (&batches[n_used++]) detail::ExpertBatch{};
+    batch.weights = &expert;
+    batch.y = outputs.rows(begin, count);
+    detail::take_hidden(ctx.scratch, batch, count);
   }
-  const auto hidden = ctx.scratch.matrix<float>(plan.n_rows(), hidden_dim);
-  const auto both = ctx.scratch.matrix<float>(ctx.executor.n_workers(), 2 * most_rows * most_task_rows);
-
-  // Tasks of all used experts in a row; `pick` finds whose task i is.
-  const auto for_all = [&](auto matrix_of, auto run) {
-    Index n_tasks = 0;
-    for (Index u = 0; u < n_used; ++u)
-      n_tasks += ops::detail::count_tasks(matrix_of(experts[static_cast<std::size_t>(used[u])]));
-    ctx.executor.parallel_for(n_tasks, [&](Index i, int worker) {
-      Index u = 0;
-      for (;; ++u) {
-        const Index own = ops::detail::count_tasks(matrix_of(experts[static_cast<std::size_t>(used[u])]));
-        if (i < own) break;
-        i -= own;
-      }
-      const Index e = used[u], begin = plan.offset(e), count = plan.rows_of(e);
-      run(experts[static_cast<std::size_t>(e)], begin, count, i, worker);
-    });
-  };
-  for_all([](const ExpertWeights& w) { return w.w1; },
-          [&](const ExpertWeights& expert, Index begin, Index count, Index i, int worker) {
-            const TensorView<float, 2> own(hidden.row(begin), Shape<2>{{count, expert.w1.rows}}, hidden_dim);
-            detail::gate_up_task(ctx.table, expert, rows.rows(begin, count), own, both.row(worker), i);
-          });
-  for_all([](const ExpertWeights& w) { return w.w2; },
-          [&](const ExpertWeights& expert, Index begin, Index count, Index i, int) {
-            const TensorView<float, 2> own(hidden.row(begin), Shape<2>{{count, expert.w1.rows}}, hidden_dim);
-            ops::detail::linear_task(ctx.table, expert.w2, own, outputs.rows(begin, count), i);
-          });
+  const ops::QuantizedRows quantized = bytes ? ops::quantize(ctx, h) : ops::QuantizedRows{};
+  const ops::detail::LinearInput rows = detail::gather(ctx, plan, h, floats, bytes ? &quantized : nullptr);
+  for (Index u = 0; u < n_used; ++u) {
+    const Index begin = (batches[u].y.data() - outputs.data()) / std::max<Index>(outputs.row_stride(), 1);
+    batches[u].x = rows.rows(begin, batches[u].y.dim(0));
+  }
+  detail::run_batches(ctx, {batches, static_cast<std::size_t>(n_used)});
 }
 
 // x[t] = (x[t] + w0 * y0) + w1 * y1 ..., in the order of the token's choices, so that the result does not
@@ -91,10 +94,8 @@ inline void moe_layer(const OpContext& ctx, std::span<const ExpertWeights> exper
           " for ", h.dim(0), " rows");
   plan.build(routing.experts, static_cast<Index>(experts.size()));
   const ScratchScope scope(ctx.scratch);
-  const auto rows = ctx.scratch.matrix<float>(plan.n_rows(), h.dim(1));
   const auto outputs = ctx.scratch.matrix<float>(plan.n_rows(), h.dim(1));
-  gather(plan, h, rows);
-  run_experts(ctx, experts, plan, rows, outputs);
+  run_experts(ctx, experts, plan, h, outputs);
   combine(ctx, plan, outputs, routing.weights, x);
 }
 

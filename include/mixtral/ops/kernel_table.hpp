@@ -8,11 +8,15 @@
 #include "mixtral/core/types.hpp"
 #include "mixtral/simd/attention_rows.hpp"
 #include "mixtral/simd/linear_rows.hpp"
+#include "mixtral/simd/pack_rows.hpp"
+#include "mixtral/simd/packed_rows.hpp"
 
 namespace mixtral {
 
 // Indexed by DType: F32, BF16, F16.
 inline constexpr int kLinearTypes = 3;
+// Indexed by packed_index(): P4, P8.
+inline constexpr int kPackedTypes = 2;
 
 struct KernelTable {
   const char* name;
@@ -26,6 +30,9 @@ struct KernelTable {
   void (*rope_interleaved)(float* x, const float* cos, const float* sin, Index head_dim) noexcept;
   void (*attention)(const simd::AttentionArgs&) noexcept;
   bool (*top2_of_8)(const float* logits, std::int32_t* ids, float* weights) noexcept;
+  void (*quantize_slab)(const float* x, Index n, std::int8_t* q, simd::SlabMeta* meta) noexcept;
+  void (*packed_linear[kPackedTypes])(const simd::PackedLinearArgs&) noexcept;
+  bool (*pack_slab[kPackedTypes])(const simd::PackSlabArgs&) noexcept;
 };
 
 }  // namespace mixtral

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "mixtral/core/matrix_view.hpp"
+#include "mixtral/ops/quantized.hpp"
 #include "mixtral/ops/rows.hpp"
 
 namespace mixtral::ops {
@@ -13,9 +14,10 @@ namespace detail {
 // Weight rows of one task: about 256 KiB of weights, some tens of microseconds of memory time, so that
 // workers that are held up leave their share to the others.
 inline Index rows_per_task(const MatrixView& w) noexcept {
-  // A multiple of 8 rows: what the kernels take at a time.
+  // Whole panels, or a multiple of 8 rows: what the kernels take at a time.
   constexpr Index kTaskBytes = Index{256} * 1024;
-  return std::clamp<Index>(kTaskBytes / std::max<Index>(w.row_bytes, 1) / 8 * 8, 8, 512);
+  const Index step = std::max<Index>(w.row_step(), 8);
+  return std::clamp<Index>(kTaskBytes / std::max<Index>(w.row_bytes, 1) / step * step, step, 512);
 }
 
 inline Index count_tasks(const MatrixView& w) noexcept {
@@ -23,53 +25,84 @@ inline Index count_tasks(const MatrixView& w) noexcept {
   return (w.rows + rows - 1) / rows;
 }
 
+// What is multiplied: float32 rows for dense weights, bytes for packed ones.
+struct LinearInput {
+  TensorView<const float, 2> x;
+  QuantizedRows q;
+
+  LinearInput rows(Index begin, Index count) const noexcept { return {x.rows(begin, count), q.rows(begin)}; }
+};
+
 // Task i of y = x w^T.
-inline void linear_task(const KernelTable& table, const MatrixView& w, TensorView<const float, 2> x,
-                        TensorView<float, 2> y, Index i) noexcept {
-  const Index rows = rows_per_task(w), begin = i * rows;
-  table.linear[static_cast<int>(w.dtype)]({.w = w.row(begin),
-                                           .w_row_bytes = w.row_bytes,
-                                           .x = x.data(),
-                                           .x_stride = x.row_stride(),
-                                           .y = y.data() + begin,
-                                           .y_stride = y.row_stride(),
-                                           .rows = std::min(rows, w.rows - begin),
-                                           .cols = w.cols,
-                                           .tokens = x.dim(0)});
+inline void linear_task(const KernelTable& table, const MatrixView& w, const LinearInput& in, TensorView<float, 2> y,
+                        Index i) noexcept {
+  const Index n = rows_per_task(w), begin = i * n, rows = std::min(n, w.rows - begin);
+  if (w.is_packed()) {
+    table.packed_linear[packed_index(w.dtype)]({.w = w.row(begin),
+                                                .rows = rows,
+                                                .cols = w.cols,
+                                                .q = in.q.q,
+                                                .meta = in.q.meta,
+                                                .slab_tokens = in.q.slab_tokens,
+                                                .tokens = y.dim(0),
+                                                .y = y.data() + begin,
+                                                .y_stride = y.row_stride()});
+  } else {
+    table.linear[static_cast<int>(w.dtype)]({.w = w.row(begin),
+                                             .w_row_bytes = w.row_bytes,
+                                             .x = in.x.data(),
+                                             .x_stride = in.x.row_stride(),
+                                             .y = y.data() + begin,
+                                             .y_stride = y.row_stride(),
+                                             .rows = rows,
+                                             .cols = w.cols,
+                                             .tokens = y.dim(0)});
+  }
+}
+
+inline void require_linear_weights(const char* op, const MatrixView& w) {
+  if (!w.is_packed()) require_weights(op, w);
 }
 
 inline void require_linear(const MatrixView& w, TensorView<const float, 2> x, TensorView<float, 2> y) {
   require(x.dim(1) == w.cols && y.dim(1) == w.rows && x.dim(0) == y.dim(0), "linear: w is [", w.rows, ", ", w.cols,
           "], x is ", shape_text(x.shape()), ", y is ", shape_text(y.shape()));
-  require_weights("linear", w);
+  require_linear_weights("linear", w);
+  require(w.part == PanelPart::kAll, "linear: w is one half of an interleaved pair");
 }
 
 }  // namespace detail
 
-// y = x w^T.  w [rows, cols] of any weight type, x [n, cols], y [n, rows]; y overlaps neither.
-// Each output is one float32 sum in an order that depends on cols alone (see simd/linear_rows.hpp).
-// Throws Error(kInvalidArgument) on shapes that do not fit.
-inline void linear(const OpContext& ctx, const MatrixView& w, TensorView<const float, 2> x, TensorView<float, 2> y) {
-  detail::require_linear(w, x, y);
-  ctx.executor.parallel_for(detail::count_tasks(w), [&](Index i, int) { detail::linear_task(ctx.table, w, x, y, i); });
-}
-
 // Several products of the same x, as one parallel section: y[i] = x w[i]^T.
+//
+// w [rows, cols] of any type of weights, x [n, cols], y [n, rows]; y overlaps neither. With dense weights each output
+// is one float32 sum in an order that depends on cols alone (simd/linear_rows.hpp); for packed ones x is first made
+// bytes, a scale for each 512 (simd/packed_rows.hpp). Throws Error(kInvalidArgument) on shapes that do not fit.
 struct LinearJob {
   MatrixView w;
   TensorView<float, 2> y;
 };
 inline void linear(const OpContext& ctx, std::span<const LinearJob> jobs, TensorView<const float, 2> x) {
   Index n_tasks = 0;
+  bool packed = false;
   for (const LinearJob& job : jobs) {
     detail::require_linear(job.w, x, job.y);
     n_tasks += detail::count_tasks(job.w);
+    packed = packed || job.w.is_packed();
   }
+  const ScratchScope scope(ctx.scratch);
+  const detail::LinearInput in{x, packed ? quantize(ctx, x) : QuantizedRows{}};
   ctx.executor.parallel_for(n_tasks, [&](Index i, int) {
     const LinearJob* job = jobs.data();
     while (i >= detail::count_tasks(job->w)) i -= detail::count_tasks((job++)->w);
-    detail::linear_task(ctx.table, job->w, x, job->y, i);
+    detail::linear_task(ctx.table, job->w, in, job->y, i);
   });
+}
+
+// One product: y = x w^T.
+inline void linear(const OpContext& ctx, const MatrixView& w, TensorView<const float, 2> x, TensorView<float, 2> y) {
+  const LinearJob job{w, y};
+  linear(ctx, std::span(&job, 1), x);
 }
 
 // The same for known types; x and y float, or bf16 and f16 (computed in float32), or double.

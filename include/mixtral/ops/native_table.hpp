@@ -6,7 +6,8 @@
 
 namespace mixtral {
 
-// Sets every entry of the table to the row primitives of `Arch`.
+// Sets every entry of the table to the row primitives of `Arch`. Packed products are plain loops here: the fast ones
+// are compiled, in src/kernels.
 template <class Arch>
 void fill_rows(KernelTable& t) noexcept {
   t.linear[0] = simd::linear<Arch, float>;
@@ -23,6 +24,11 @@ void fill_rows(KernelTable& t) noexcept {
   t.rope_interleaved = simd::rope_interleaved<Arch>;
   t.attention = simd::attention<Arch>;
   t.top2_of_8 = simd::top2_of_8<Arch>;
+  t.quantize_slab = simd::quantize_slab<Arch>;
+  t.packed_linear[0] = simd::packed_linear<Arch, 4>;
+  t.packed_linear[1] = simd::packed_linear<Arch, 8>;
+  t.pack_slab[0] = simd::pack_slab_p4<Arch>;
+  t.pack_slab[1] = simd::pack_slab_p8<Arch>;
 }
 
 // For programs that link nothing of ours: the table of the architecture that this translation unit is

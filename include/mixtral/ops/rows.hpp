@@ -33,7 +33,7 @@ void from_float(const float* in, Index n, T* out) noexcept {
   for (Index i = 0; i < n; ++i) reference::assign(out[i], in[i]);
 }
 
-// Only the types of weights have kernels; a view may look at any type.
+// Only dense weights have row kernels; a view may look at any type.
 inline void require_weights(const char* op, const MatrixView& w) {
   require(static_cast<int>(w.dtype) < kWeightDTypes, op, ": ", name_of(w.dtype), " weights");
 }

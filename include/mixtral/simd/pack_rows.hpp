@@ -1,0 +1,298 @@
+// Float32 weights to packed ones (core/packed_layout.hpp), a slab of 32 rows at a time. Packing happens once and in
+// the background of everything else, but its bits, too, are the same on every architecture.
+#pragma once
+
+#include "mixtral/simd/packed_rows.hpp"
+
+namespace mixtral::simd {
+
+struct PackSlabArgs {
+  const float* w;  // [32, cols], rows w_stride apart
+  Index w_stride;
+  Index cols;  // 1 to 512
+  const float*
+      importance;  // [cols], not negative: how much the squared error of a column counts; nullptr: all the same
+  std::byte* out;  // PackedLayout::slab_bytes
+};
+
+namespace detail {
+
+// One row of a slab, transposed: lane b of element i is column 32 b + i, so that the sixteen blocks are tried at once,
+// each with its own multiplier and zero point.
+template <class Arch>
+struct P4Search {
+  using V = Lanes<Arch>;
+  static constexpr float kMagic = 12582912.0f;  // adding 1.5 * 2^23 rounds to a whole number, ties to even
+
+  V w[kBlockCols], importance[kBlockCols];
+  bool weighted = false;
+  V low, high;  // of each block, with zero
+
+  struct Choice {
+    V error = V::broadcast(3e38f);  // of each block
+    V m = V::broadcast(1), z = V::broadcast(8);
+    float scale = 0;
+    float total() const noexcept { return error.sum(); }
+  };
+
+  static V round(V x) noexcept { return (x + V::broadcast(kMagic)) - V::broadcast(kMagic); }
+  static V clamp(V x, float least, float most) noexcept { return max(V::broadcast(least), min(V::broadcast(most), x)); }
+  // Where a < b: x, otherwise y.
+  static V where_less(V a, V b, V x, V y) noexcept {
+    return V::map([&](auto i) {
+      if constexpr (std::is_same_v<Arch, Scalar>) {
+        return a.part[i] < b.part[i] ? x.part[i] : y.part[i];
+      } else {
+        return xsimd::select(a.part[i] < b.part[i], x.part[i], y.part[i]);
+      }
+    });
+  }
+
+  void load(const float* row, Index cols, const float* weights) noexcept {
+    alignas(64) float column[kBlockCols][kLanes] = {}, weight[kBlockCols][kLanes] = {};
+    for (Index b = 0; b * kBlockCols < cols; ++b) {
+      const Index n = cols - b * kBlockCols < kBlockCols ? cols - b * kBlockCols : kBlockCols;
+      for (Index i = 0; i < n; ++i) column[i][b] = row[b * kBlockCols + i];
+    }
+    weighted = weights != nullptr;
+    low = high = V::zero();
+    for (Index i = 0; i < kBlockCols; ++i) {
+      w[i] = V::load(column[i]);
+      low = min(low, w[i]);
+      high = max(high, w[i]);
+    }
+    if (!weighted) return;
+    for (Index k = 0; k < cols; ++k) weight[k % kBlockCols][k / kBlockCols] = weights[k];
+    for (Index i = 0; i < kBlockCols; ++i) importance[i] = V::load(weight[i]);
+  }
+
+  // What the elements of each block are divided by, and the range of m * (q - z).
+  struct Grid {
+    V step, inverse, limit;  // limit: the largest |q - z|
+    Grid(float scale, V m) noexcept {
+      const V inverse_m = V::broadcast(1.0f) / m;
+      step = V::broadcast(scale) * m;
+      inverse = V::broadcast(1.0f / scale) * inverse_m;
+      // 127 / m rounded down: it is whole for m = 1 only, and no other fraction is that near to the next number.
+      limit = round(fma(V::broadcast(127.0f), inverse_m, V::broadcast(-0.4995f)));
+    }
+    // Of q - z, as numbers with kMagic added.
+    V least(V z) const noexcept { return max(V::zero() - z, V::zero() - limit) + V::broadcast(kMagic); }
+    V most(V z) const noexcept { return min(V::broadcast(15.0f) - z, limit) + V::broadcast(kMagic); }
+  };
+
+  // Calls f(i, v) with v = q - z of every element.
+  template <class F>
+  [[gnu::always_inline]] void each(float scale, V m, V z, F&& f) const noexcept {
+    const Grid grid(scale, m);
+    const V least = grid.least(z), most = grid.most(z), magic = V::broadcast(kMagic);
+    for (Index i = 0; i < kBlockCols; ++i) f(i, max(least, min(most, fma(w[i], grid.inverse, magic))) - magic);
+  }
+
+  // Squared errors of each block for two zero points together: one sum alone would wait for itself.
+  template <bool kWeighted>
+  [[gnu::always_inline]] void errors_of(const Grid& grid, const V (&z)[2], V (&errors)[2]) const noexcept {
+    const V magic = V::broadcast(kMagic);
+    const V least[2] = {grid.least(z[0]), grid.least(z[1])}, most[2] = {grid.most(z[0]), grid.most(z[1])};
+    V sums[2] = {V::zero(), V::zero()};
+    for (Index i = 0; i < kBlockCols; ++i) {
+      const V rounded = fma(w[i], grid.inverse, magic);
+      unroll<2>([&](auto j) {
+        const V rest = fma(w[i], grid.inverse, magic - max(least[j], min(most[j], rounded)));
+        sums[j] = fma(kWeighted ? rest * importance[i] : rest, rest, sums[j]);
+      });
+    }
+    unroll<2>([&](auto j) { errors[j] = sums[j] * grid.step * grid.step; });
+  }
+  void errors(const Grid& grid, const V (&z)[2], V (&out)[2]) const noexcept {
+    weighted ? errors_of<true>(grid, z, out) : errors_of<false>(grid, z, out);
+  }
+
+  // The scale that fits the chosen whole numbers best (least squares).
+  float fitted_scale(const Choice& c) const noexcept {
+    V wv = V::zero(), vv = V::zero();
+    each(c.scale, c.m, c.z, [&](Index i, V v) {
+      const V u = weighted ? v * importance[i] : v;
+      wv = fma(w[i], u, wv);
+      vv = fma(v, u, vv);
+    });
+    const float denominator = (vv * c.m * c.m).sum();
+    const float fitted = denominator > 0 ? (wv * c.m).sum() / denominator : 0;
+    return fitted > 0 ? fitted : c.scale;
+  }
+
+  // The zero point that centres the block's range, and the nearest one on the other side.
+  void consider(Choice& best, V m) const noexcept {
+    const Grid grid(best.scale, m);
+    const V centre = fma((low + high) * V::broadcast(-0.5f), grid.inverse, V::broadcast(7.5f));
+    const V near = round(centre), one = V::broadcast(1.0f);
+    const V z[2] = {clamp(near, 0, 15), clamp(where_less(near, centre, near + one, near - one), 0, 15)};
+    V e[2];
+    errors(grid, z, e);
+    unroll<2>([&](auto j) {
+      best.m = where_less(e[j], best.error, m, best.m);
+      best.z = where_less(e[j], best.error, z[j], best.z);
+      best.error = min(best.error, e[j]);
+    });
+  }
+  // Multipliers around `m`.
+  void consider_around(Choice& best, V m) const noexcept {
+    for (const float step : {0.0f, -1.0f, 1.0f}) consider(best, clamp(m + V::broadcast(step), 1, 15));
+  }
+  void refit(Choice& best) const noexcept {
+    Choice fitted;
+    fitted.scale = fitted_scale(best);
+    fitted.m = best.m;
+    fitted.z = best.z;
+    const V z[2] = {best.z, best.z};
+    V e[2];
+    errors({fitted.scale, best.m}, z, e);
+    fitted.error = e[0];
+    if (fitted.total() < best.total()) best = fitted;
+  }
+
+  // Coarse scales first, each with the multipliers that come nearest to 0.9 of the step that holds the whole range;
+  // then the best few with neighbouring multipliers and zero points, and twice: the scale fitted to the numbers, the
+  // numbers to the scale. About fifty looks at the slab.
+  Choice run() const noexcept {
+    const V step = (high - low) * V::broadcast(1.0f / 15.0f);
+    const float widest = step.largest();
+    constexpr int kScales = 8, kKept = 4;
+    Choice kept[kKept];
+    if (!(widest >= 1e-30f)) {  // nothing to store
+      return kept[0];
+    }
+    const V wanted = step * V::broadcast(0.9f);
+    const auto multiplier = [&](float scale) { return clamp(round(wanted / V::broadcast(scale)), 1, 15); };
+    float scale = widest / 15.0f * 0.86f;
+    for (int s = 0; s < kScales; ++s, scale *= 1.075f) {
+      Choice c;
+      c.scale = scale;
+      consider(c, multiplier(scale));
+      for (int i = 0; i < kKept; ++i) {
+        if (c.total() < kept[i].total()) std::swap(c, kept[i]);
+      }
+    }
+    Choice* best = &kept[0];
+    for (Choice& c : kept) {
+      consider_around(c, multiplier(c.scale));
+      refit(c);
+      if (c.total() < best->total()) best = &c;
+    }
+    for (int round = 0; round < 2; ++round) {
+      consider_around(*best, best->m);
+      refit(*best);
+    }
+    return *best;
+  }
+
+  // The nibbles in the order of the columns, and m | z << 4 of every block.
+  void write(const Choice& c, std::uint8_t* q, std::uint8_t* mz) const noexcept {
+    float m[kLanes], z[kLanes];
+    c.m.store(m);
+    c.z.store(z);
+    for (Index b = 0; b < kSlabBlocks; ++b) {
+      mz[b] = static_cast<std::uint8_t>(static_cast<int>(m[b]) | static_cast<int>(z[b]) << 4);
+    }
+    if (c.scale == 0) {
+      std::memset(q, 8, kSlabCols);
+      return;
+    }
+    each(c.scale, c.m, c.z, [&](Index i, V v) {
+      float value[kLanes];
+      std::uint32_t bits[kLanes];
+      (v + c.z + V::broadcast(kMagic)).store(value);
+      std::memcpy(bits, value, sizeof bits);
+      for (Index b = 0; b < kSlabBlocks; ++b) q[b * kBlockCols + i] = static_cast<std::uint8_t>(bits[b]);
+    });
+  }
+};
+
+template <class Arch>
+bool all_finite(const float* x, Index n) noexcept {
+  using V = Lanes<Arch>;
+  V bad = V::zero();
+  Index k = 0;
+  for (; k + kLanes <= n; k += kLanes) bad = fma(V::load(x + k), V::zero(), bad);  // NaN once one is not finite
+  if (k < n) bad = fma(V::load_first(x + k, n - k), V::zero(), bad);
+  return bad.sum() == 0;
+}
+
+template <class Arch>
+std::uint32_t load_quad(const std::uint8_t* p) noexcept {
+  std::uint32_t quad;
+  std::memcpy(&quad, p, sizeof quad);
+  return quad;
+}
+
+}  // namespace detail
+
+// False if a weight is not finite: then `out` is unspecified.
+template <class Arch>
+bool pack_slab_p4(const PackSlabArgs& a) noexcept {
+  const Index tiles = (a.cols + kTileCols - 1) / kTileCols;
+  std::uint8_t q[kPanelRows][kSlabCols], mz[kPanelRows][kSlabBlocks];
+  float scale[kPanelRows] = {};
+  std::memset(q, 8, sizeof q);
+  std::memset(mz, 0x81, sizeof mz);
+  detail::P4Search<Arch> search;
+  for (Index r = 0; r < kPanelRows; ++r) {
+    const float* row = a.w + r * a.w_stride;
+    if (!detail::all_finite<Arch>(row, a.cols)) return false;
+    search.load(row, a.cols, a.importance);
+    const auto choice = search.run();
+    search.write(choice, q[r], mz[r]);
+    scale[r] = choice.scale;
+  }
+  std::byte* out = a.out;
+  for (Index tile = 0; tile < tiles; ++tile) {
+    for (Index half = 0; half < 2; ++half) {
+      for (Index k = tile * kTileCols; k < tile * kTileCols + kBlockCols; k += 4) {
+        std::uint32_t line[kHalfRows];
+        for (Index r = 0; r < kHalfRows; ++r) {
+          const std::uint8_t* row = q[half * kHalfRows + r] + k;
+          line[r] = detail::load_quad<Arch>(row) | detail::load_quad<Arch>(row + kBlockCols) << 4;
+        }
+        std::memcpy(out, line, sizeof line);
+        out += sizeof line;
+      }
+    }
+  }
+  for (Index b = 0; b < 2 * tiles; ++b) {
+    for (Index r = 0; r < kPanelRows; ++r) *out++ = std::byte{mz[r][b]};
+  }
+  std::memcpy(out, scale, sizeof scale);
+  return true;
+}
+
+template <class Arch>
+bool pack_slab_p8(const PackSlabArgs& a) noexcept {
+  const Index tiles = (a.cols + kTileCols - 1) / kTileCols;
+  std::uint8_t q[kPanelRows][kSlabCols];
+  float scale[kPanelRows] = {};
+  std::memset(q, 128, sizeof q);
+  bool finite = true;
+  for (Index r = 0; r < kPanelRows; ++r) {
+    std::int8_t values[kSlabCols];
+    SlabMeta meta;
+    quantize_slab<Arch>(a.w + r * a.w_stride, a.cols, values, &meta);
+    finite = finite && meta.scale >= 0;
+    scale[r] = meta.scale;
+    for (Index k = 0; k < kSlabCols; ++k) q[r][k] = static_cast<std::uint8_t>(values[k] + 128);
+  }
+  std::byte* out = a.out;
+  for (Index tile = 0; tile < tiles; ++tile) {
+    for (Index half = 0; half < 2; ++half) {
+      for (Index k = tile * kTileCols; k < (tile + 1) * kTileCols; k += 4) {
+        std::uint32_t line[kHalfRows];
+        for (Index r = 0; r < kHalfRows; ++r) line[r] = detail::load_quad<Arch>(q[half * kHalfRows + r] + k);
+        std::memcpy(out, line, sizeof line);
+        out += sizeof line;
+      }
+    }
+  }
+  std::memcpy(out, scale, sizeof scale);
+  return finite;
+}
+
+}  // namespace mixtral::simd

@@ -1,0 +1,146 @@
+// Products with packed weights (core/packed_layout.hpp) in whole numbers, the plain version; and what all versions
+// share: how activations become bytes, and the order of the few float32 steps.
+//
+//   y[t, r] = sum over slabs s, in rising order, of fma(float(dot[t, r, s]), scale_w[r, s] * scale_x[t, s], y)
+//   dot     = sum over the slab's 512 columns of (integer weight) * (integer activation), exact in int32
+//
+// A dot product of whole numbers has one value, whatever the order of its sum: every instruction set, blocking, batch
+// and number of threads gives the same bits, at no cost. |dot| <= 512 * 127 * 127 < 2^23 is exact as a float32, too.
+#pragma once
+
+#include <cstring>
+
+#include "mixtral/core/packed_layout.hpp"
+#include "mixtral/simd/lanes.hpp"
+
+namespace mixtral::simd {
+
+// What belongs to 512 activations of one token.
+struct SlabMeta {
+  float scale;                           // activation = scale * q
+  std::int32_t sum;                      // of all q
+  std::int16_t block_sums[kSlabBlocks];  // of each 32 q
+};
+
+// q and meta are [slabs][slab_tokens], a q entry being 512 bytes: what is multiplied together lies together.
+struct PackedLinearArgs {
+  const std::byte* w;  // panels, one after the other
+  Index rows;          // outputs: 32 a panel, fewer in the last
+  Index cols;
+  const std::int8_t* q;
+  const SlabMeta* meta;
+  Index slab_tokens;  // tokens in memory, of which `tokens` from q on are used
+  Index tokens;
+  float* y;  // [tokens, rows]
+  Index y_stride;
+};
+
+// 512 or fewer activations of one token to bytes: q = round(x * 127 / max|x|), ties to even, zeros after n. An
+// infinity or a NaN makes the scale NaN, so that it shows in every output; magnitudes below 1e-30 count as zero.
+template <class Arch>
+void quantize_slab(const float* x, Index n, std::int8_t* q, SlabMeta* meta) noexcept {
+  using V = Lanes<Arch>;
+  alignas(64) float values[kSlabCols];
+  std::memcpy(values, x, static_cast<std::size_t>(n) * sizeof(float));
+  if (n < kSlabCols) std::memset(values + n, 0, static_cast<std::size_t>(kSlabCols - n) * sizeof(float));
+  V largest = V::zero(), bad = V::zero();
+  for (Index k = 0; k < kSlabCols; k += kLanes) {
+    const V v = V::load(values + k);
+    largest = max(largest, max(v, V::zero() - v));
+    bad = fma(v, V::zero(), bad);  // NaN once v is not finite
+  }
+  const float most = largest.largest(), nan_or_zero = bad.sum();
+  const bool usable = nan_or_zero == 0 && most >= 1e-30f;
+  const V inverse = V::broadcast(usable ? 127.0f / most : 0.0f);
+  // Adding 1.5 * 2^23 rounds, and leaves the whole number in the low bits.
+  const V magic = V::broadcast(12582912.0f), low = V::broadcast(12582912.0f - 127),
+          high = V::broadcast(12582912.0f + 127);
+  std::int32_t total = 0;
+  for (Index b = 0; b < kSlabBlocks; ++b) {
+    alignas(64) std::int32_t bits[kBlockCols];
+    for (Index k = 0; k < kBlockCols; k += kLanes) {
+      float rounded[kLanes];
+      const V v = usable ? V::load(values + b * kBlockCols + k) : V::zero();
+      max(low, min(high, fma(v, inverse, magic))).store(rounded);
+      std::memcpy(bits + k, rounded, sizeof rounded);
+    }
+    std::int32_t sum = 0;
+    for (Index k = 0; k < kBlockCols; ++k) {
+      const std::int32_t value = bits[k] - 0x4b400000;
+      q[b * kBlockCols + k] = static_cast<std::int8_t>(value);
+      sum += value;
+    }
+    meta->block_sums[b] = static_cast<std::int16_t>(sum);
+    total += sum;
+  }
+  meta->scale = usable ? most / 127.0f : nan_or_zero;
+  meta->sum = total;
+}
+
+namespace detail {
+
+// The integer weights of one slab, [32 rows][512 columns]; columns beyond its tiles are left alone.
+template <class Arch, int Bits>
+void unpack_slab(const std::byte* slab, Index tiles, std::int16_t* out) noexcept {
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(slab);
+  const std::uint8_t* scales = bytes + tiles * kPanelRows * kTileCols * Bits / 8;  // P4's m and z
+  for (Index tile = 0; tile < tiles; ++tile) {
+    for (Index r = 0; r < kPanelRows; ++r) {
+      const std::uint8_t* half =
+          bytes + (2 * tile + r / kHalfRows) * kHalfRows * kTileCols * Bits / 8 + r % kHalfRows * 4;
+      for (Index k = 0; k < kTileCols; ++k) {
+        std::int16_t& value = out[r * kSlabCols + tile * kTileCols + k];
+        if constexpr (Bits == 8) {
+          value = static_cast<std::int16_t>(half[k / 4 * 64 + k % 4] - 128);
+        } else {
+          const Index block = k / kBlockCols, column = k % kBlockCols;
+          const int q = half[column / 4 * 64 + column % 4] >> (4 * block) & 15;
+          const int mz = scales[(2 * tile + block) * kPanelRows + r];
+          value = static_cast<std::int16_t>((mz & 15) * (q - (mz >> 4)));
+        }
+      }
+    }
+  }
+}
+
+// The float32 scale of row r.
+template <class Arch, int Bits>
+float slab_scale(const std::byte* slab, Index tiles, Index r) noexcept {
+  const Index begin = tiles * (kPanelRows * kTileCols * Bits / 8 + (Bits == 4 ? 2 * kPanelRows : 0));
+  float scale;
+  std::memcpy(&scale, slab + begin + r * static_cast<Index>(sizeof scale), sizeof scale);
+  return scale;
+}
+
+}  // namespace detail
+
+// The plain version.
+template <class Arch, int Bits>
+void packed_linear(const PackedLinearArgs& a) noexcept {
+  const PackedLayout layout{Bits, a.cols};
+  std::int16_t w[kPanelRows * kSlabCols];
+  for (Index r0 = 0; r0 < a.rows; r0 += kPanelRows) {
+    const std::byte* panel = a.w + r0 / kPanelRows * layout.panel_bytes();
+    const Index rows = a.rows - r0 < kPanelRows ? a.rows - r0 : kPanelRows;
+    for (Index t = 0; t < a.tokens; ++t) {
+      for (Index r = 0; r < rows; ++r) a.y[t * a.y_stride + r0 + r] = 0;
+    }
+    for (Index s = 0; s < layout.slabs(); ++s) {
+      const Index tiles = layout.slab_tiles(s);
+      const std::byte* slab = panel + layout.slab_offset(s);
+      detail::unpack_slab<Arch, Bits>(slab, tiles, w);
+      for (Index t = 0; t < a.tokens; ++t) {
+        const std::int8_t* q = a.q + (s * a.slab_tokens + t) * kSlabCols;
+        const float scale_x = a.meta[s * a.slab_tokens + t].scale;
+        for (Index r = 0; r < rows; ++r) {
+          std::int32_t dot = 0;
+          for (Index k = 0; k < tiles * kTileCols; ++k) dot += w[r * kSlabCols + k] * q[k];
+          float& y = a.y[t * a.y_stride + r0 + r];
+          y = std::fma(static_cast<float>(dot), detail::slab_scale<Arch, Bits>(slab, tiles, r) * scale_x, y);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace mixtral::simd
