@@ -115,9 +115,10 @@ typedef struct mixtral_ctx mixtral_ctx;
 /** Caps for mixtral_params::isa, and what mixtral_info::isa reports. */
 enum {
   MIXTRAL_ISA_BEST = -1,
-  MIXTRAL_ISA_REFERENCE = 0, /**< plain code, slow */
-  MIXTRAL_ISA_AVX2 = 1,      /**< AVX2, FMA, F16C */
-  MIXTRAL_ISA_AVX512 = 2     /**< AVX-512 F, CD, DQ, BW, VL */
+  MIXTRAL_ISA_REFERENCE = 0,  /**< plain code, slow */
+  MIXTRAL_ISA_AVX2 = 1,       /**< AVX2, FMA, F16C */
+  MIXTRAL_ISA_AVX512 = 2,     /**< AVX-512 F, CD, DQ, BW, VL */
+  MIXTRAL_ISA_AVX512_VNNI = 3 /**< and VNNI, for packed weights */
 };
 
 /** Values of mixtral_params::executor. */

@@ -50,6 +50,11 @@ bool cpu_has_avx512() noexcept {
   return cpu_has_avx2() && has(cpuid(7, 0).ebx, kFeatures) && has(saved_register_sets(), kXmmYmmMasksZmm);
 }
 
+bool cpu_has_avx512_vnni() noexcept {
+  constexpr unsigned kVnni = 1u << 11;  // leaf 7, ecx
+  return cpu_has_avx512() && has(cpuid(7, 0).ecx, kVnni);
+}
+
 #endif
 
 bool always() noexcept { return true; }
@@ -67,6 +72,7 @@ constexpr IsaEntry kIsas[] = {
 #if defined(MIXTRAL_X86)
     {Isa::kAvx2, "avx2", cpu_has_avx2, kernels::fill_avx2},
     {Isa::kAvx512, "avx512", cpu_has_avx512, kernels::fill_avx512},
+    {Isa::kAvx512Vnni, "avx512_vnni", cpu_has_avx512_vnni, kernels::fill_avx512_vnni},
 #endif
 };
 

@@ -8,5 +8,6 @@ namespace mixtral::kernels {
 void fill_reference(KernelTable& table) noexcept;
 void fill_avx2(KernelTable& table) noexcept;
 void fill_avx512(KernelTable& table) noexcept;
+void fill_avx512_vnni(KernelTable& table) noexcept;
 
 }  // namespace mixtral::kernels

@@ -151,3 +151,71 @@ TEST_CASE("a thread executor can be made, used and destroyed many times, idle or
     if (i % 2 == 0) check_each_once(e, 8);
   }
 }
+
+TEST_CASE("in a team every task runs once, on a worker in range, section after section") {
+  for_each_executor([](Executor& e) {
+    int calls = 0;
+    e.run_team([&](Executor& team) {
+      ++calls;
+      CHECK(team.n_workers() == e.n_workers());
+      for (const Index n : {0, 1, 2, 3, 100, 5000}) check_each_once(team, n);
+      for (int section = 0; section < 300; ++section) check_each_once(team, 1 + section % 5);
+    });
+    CHECK(calls == 1);
+    check_each_once(e, 10);  // and after it
+  });
+}
+
+TEST_CASE("a team's sections are over when they return: what the tasks wrote is there") {
+  for_each_executor([](Executor& e) {
+    e.run_team([&](Executor& team) {
+      std::vector<int> values(97, 0);
+      for (int section = 1; section <= 500; ++section) {
+        team.parallel_for(97, [&](Index i, int) { ++values[static_cast<std::size_t>(i)]; });
+        bool all = true;
+        for (const int v : values) all = all && v == section;
+        REQUIRE(all);
+      }
+    });
+  });
+}
+
+TEST_CASE("an exception ends a team's section, or the team, and neither is broken by it") {
+  for_each_executor([](Executor& e) {
+    e.run_team([&](Executor& team) {
+      for (const Index n : {1, 2, 100}) {
+        CHECK_THROWS_AS(team.parallel_for(n,
+                                          [&](Index i, int) {
+                                            if (i == n / 2) throw std::runtime_error("task");
+                                          }),
+                        std::runtime_error);
+        check_each_once(team, 50);
+      }
+    });
+    CHECK_THROWS_AS(e.run_team([&](Executor&) { throw std::runtime_error("body"); }), std::runtime_error);
+    check_each_once(e, 10);
+  });
+}
+
+TEST_CASE("a team's workers share the work, and wait through long pauses") {
+  ThreadExecutor threads(3);
+  OpenMpExecutor openmp(3);
+  for (Executor* e : {static_cast<Executor*>(&threads), static_cast<Executor*>(&openmp)}) {
+    e->run_team([&](Executor& team) {
+      for (int round = 0; round < 3; ++round) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(30));  // long enough for the others to fall asleep
+        std::vector<std::atomic<int>> by_worker(3);
+        team.parallel_for(60, [&](Index, int worker) {
+          ++by_worker[static_cast<std::size_t>(worker)];
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        });
+        int workers = 0;
+        for (const auto& n : by_worker) workers += n > 0;
+#ifndef _OPENMP
+        if (e == &openmp) continue;
+#endif
+        CHECK(workers > 1);
+      }
+    });
+  }
+}

@@ -204,3 +204,78 @@ TEST_CASE("the layer refuses experts that do not exist and shapes that do not fi
   Matrix<float> rows(Shape<2>{{4, 8}});
   test::error_of([&] { moe::run_experts(c.op, std::span(experts.weights).first(2), plan, rows.cview(), rows.view()); });
 }
+
+TEST_CASE("packed experts are near the dense ones, and their bits depend on no executor, table or batch") {
+  constexpr Index kDim = 600, kHidden = 1100, kTokens = 23;
+  test::Random random(81);
+  const test::Experts dense(random, 8, kDim, kHidden);
+  test::SerialContext plain(test::reference_table());
+  test::PackedStore store;
+  for (const bool mixed : {false, true}) {
+    // Mixed: P4, P8 and dense experts side by side.
+    std::vector<ExpertWeights> experts;
+    for (std::size_t e = 0; e < 8; ++e) {
+      const DType dtype = e % 2 == 0 ? DType::kP8 : DType::kP4;
+      experts.push_back(mixed && e % 3 == 0 ? dense.weights[e] : store.add(plain.op, dense.weights[e], dtype));
+    }
+    const auto h = random.matrix<float>(kTokens, kDim), gate = random.matrix<float>(8, kDim);
+    const auto run = [&](const OpContext& op, Index begin, Index count) {
+      Routing r(count, 8, 2);
+      const auto in = h.view().rows(begin, count);
+      moe::route(op, gate.view(), in, {}, r.output());
+      DispatchPlan plan;
+      Matrix<float> y(Shape<2>{{count, kDim}});
+      moe::moe_layer(op, experts, r.output(), plan, in, y.view());
+      return y;
+    };
+    const Matrix<float> want = run(plain.op, 0, kTokens);
+
+    Routing r(kTokens, 8, 2);
+    moe::route(plain.op, gate.view(), h.view(), {}, r.output());
+    const auto exact = oracle(dense, r, h, Matrix<float>(h.shape()));
+    double error = 0, size = 0;
+    for (Index i = 0; i < want.size(); ++i) {
+      error += std::pow(want.data()[i] - exact.data()[i], 2);
+      size += std::pow(exact.data()[i], 2);
+    }
+    CHECK(std::sqrt(error / size) < 0.15);  // three matrices of 8 % each, half of them
+
+    test::for_each_table([&](const KernelTable& table) {
+      test::for_each_executor([&](Executor& executor) {
+        Scratch scratch;
+        const OpContext op{table, executor, scratch};
+        CHECK(test::same_bits(run(op, 0, kTokens), want));
+        executor.run_team([&](Executor& team) {
+          CHECK(test::same_bits(run({table, team, scratch}, 0, kTokens), want));
+        });
+      });
+      test::SerialContext c(table);
+      for (Index begin = 0; begin < kTokens; begin += 1 + begin % 5) {
+        const Index count = std::min(kTokens - begin, 1 + begin % 5);
+        CHECK(test::same_bits(
+            run(c.op, begin, count).span(),
+            want.span().subspan(static_cast<std::size_t>(begin * kDim), static_cast<std::size_t>(count * kDim))));
+      }
+    });
+  }
+}
+
+TEST_CASE("packed w1 and w3 that are no pair are refused") {
+  test::Random random(82);
+  test::SerialContext c;
+  const test::Experts dense(random, 1, 64, 64);
+  test::PackedStore store;
+  const ExpertWeights good = store.add(c.op, dense.weights[0], DType::kP4);
+  const auto x = random.matrix<float>(2, 64);
+  Matrix<float> y(Shape<2>{{2, 64}});
+  moe::expert_ffn(c.op, good, x.view(), y.view());
+  ExpertWeights bad = good;
+  std::swap(bad.w1, bad.w3);
+  test::error_of([&] { moe::expert_ffn(c.op, bad, x.view(), y.view()); });
+  bad = good;
+  bad.w3 = dense.weights[0].w3;
+  test::error_of([&] { moe::expert_ffn(c.op, bad, x.view(), y.view()); });
+  bad = good;
+  bad.w3 = store.add(c.op, dense.weights[0], DType::kP4).w3;
+  test::error_of([&] { moe::expert_ffn(c.op, bad, x.view(), y.view()); });
+}

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "mixtral/moe/expert_ffn.hpp"
+#include "mixtral/ops/pack.hpp"
 #include "support/random.hpp"
 
 namespace mixtral::test {
@@ -43,6 +44,30 @@ inline Matrix<double> in_double(const MatrixView& w) {
     default: return widen(float{});
   }
 }
+
+// Bytes of packed matrices.
+class PackedStore {
+ public:
+  // The same experts packed; w1 and w3 as a pair.
+  ExpertWeights add(const OpContext& op, const ExpertWeights& dense, DType dtype) {
+    const auto room = [&](Index bytes) {
+      bytes_.emplace_back(Shape<1>{{bytes}});
+      return reinterpret_cast<std::byte*>(bytes_.back().data());
+    };
+    const auto pair = ops::pack_pair(op, dense.w1, dense.w3, dtype, {},
+                                     room(ops::packed_pair_bytes(dtype, dense.w1.rows, dense.w1.cols)));
+    const MatrixView w2 =
+        ops::pack(op, dense.w2, dtype, {}, room(ops::packed_bytes(dtype, dense.w2.rows, dense.w2.cols)));
+    return {pair.first, w2, pair.second};
+  }
+  MatrixView add(const OpContext& op, const MatrixView& dense, DType dtype) {
+    bytes_.emplace_back(Shape<1>{{ops::packed_bytes(dtype, dense.rows, dense.cols)}});
+    return ops::pack(op, dense, dtype, {}, reinterpret_cast<std::byte*>(bytes_.back().data()));
+  }
+
+ private:
+  std::deque<Tensor<std::uint8_t, 1>> bytes_;
+};
 
 // Experts of mixed types, as files made by several tools have them.
 struct Experts {

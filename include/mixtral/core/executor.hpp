@@ -23,6 +23,11 @@ class Executor {
   // Tasks never wait for each other. The first exception is rethrown here after the join; the tasks that
   // had not begun by then are skipped. One call at a time per executor.
   virtual void parallel_for(Index n_tasks, Task task) = 0;
+
+  // Calls body(team) on this thread. `team` computes as this executor does, for the time of the call; where workers
+  // are the executor's own, they stand by between its sections, so that a pass of many short ones wakes nobody. Here:
+  // body(*this).
+  virtual void run_team(FunctionRef<void(Executor& team)> body) { body(*this); }
 };
 
 namespace detail {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "mixtral/core/executor.hpp"
+#include "mixtral/core/team.hpp"
 
 namespace mixtral {
 
@@ -30,6 +30,35 @@ class OpenMpExecutor final : public Executor {
       queue.work(workers.fetch_add(1));
     }
     queue.rethrow();
+  }
+
+  void run_team(FunctionRef<void(Executor& team)> body) override {
+#if defined(_OPENMP)
+    if (n_workers_ > 1) {
+      detail::Team team(n_workers_);
+      std::atomic<int> workers{1};
+      std::exception_ptr error;
+#pragma omp parallel num_threads(n_workers_)
+      {
+        bool leads = false;
+#pragma omp master
+        leads = true;
+        if (leads) {
+          try {
+            body(team);
+          } catch (...) {
+            error = std::current_exception();
+          }
+          team.close();
+        } else {
+          team.serve(workers.fetch_add(1));
+        }
+      }
+      if (error) std::rethrow_exception(error);
+      return;
+    }
+#endif
+    body(*this);
   }
 
  private:

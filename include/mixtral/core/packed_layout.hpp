@@ -1,15 +1,15 @@
 // The byte layout of packed weights, P4 and P8: the same on disk, in memory and for every instruction set.
 //
 // A matrix [rows, cols] is a sequence of panels of 32 rows (the last one padded with zeros); a panel is a sequence of
-// slabs of 512 columns, the last one with as many tiles of 64 columns as it needs. In a slab stand first the tiles,
-// then what scales them:
+// slabs of 512 columns, the last one with as many tiles of 64 columns as it needs. In a slab stand first the scales,
+// then the tiles: a kernel reads all of it once, in this order.
 //
-//   P8  tile   [2 halves of 16 rows][16 column quads][16 rows][4 columns] bytes, each 128 + v, v in [-127, 127]
-//       tail   scale [32 rows] float32
+//   P8  scale  [32 rows] float32
+//       tiles  [2 halves of 16 rows][16 column quads][16 rows][4 columns] bytes, each 128 + v, v in [-127, 127]
 //       weight = scale * v                                                    8.06 bits a weight
-//   P4  tile   [2 halves][8 column quads][16 rows][4 columns] bytes: the low nibble is a column of the tile's first
+//   P4  scale  [32 rows] float32, then [blocks of 32 columns][32 rows] bytes m | z << 4
+//       tiles  [2 halves][8 column quads][16 rows][4 columns] bytes: the low nibble is a column of the tile's first
 //              32, the high nibble the same column of its second 32
-//       tail   [blocks of 32 columns][32 rows] bytes m | z << 4, then scale [32 rows] float32
 //       weight = scale * m * (q - z), q the nibble, m in 1..15, |m * (q - z)| <= 127            4.31 bits
 //
 // One 64-byte line is therefore one vector register with sixteen rows in its lanes: an operand of the byte products
@@ -41,9 +41,11 @@ struct PackedLayout {
   constexpr Index tile_bytes() const noexcept { return kPanelRows * kTileCols * bits / 8; }
   // Multipliers and zero points of one tile: P4 only.
   constexpr Index tile_scale_bytes() const noexcept { return bits == 4 ? kPanelRows * kTileCols / kBlockCols : 0; }
-  constexpr Index slab_bytes(Index n_tiles) const noexcept {
-    return n_tiles * (tile_bytes() + tile_scale_bytes()) + kPanelRows * static_cast<Index>(sizeof(float));
+  // Where the tiles of a slab begin.
+  constexpr Index scale_bytes(Index n_tiles) const noexcept {
+    return kPanelRows * static_cast<Index>(sizeof(float)) + n_tiles * tile_scale_bytes();
   }
+  constexpr Index slab_bytes(Index n_tiles) const noexcept { return scale_bytes(n_tiles) + n_tiles * tile_bytes(); }
   // Where slab s begins in its panel.
   constexpr Index slab_offset(Index s) const noexcept { return s * slab_bytes(kSlabCols / kTileCols); }
   constexpr Index panel_bytes() const noexcept {

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "mixtral/core/executor.hpp"
+#include "mixtral/core/team.hpp"
 
 namespace mixtral {
 
@@ -18,7 +18,7 @@ class ThreadExecutor final : public Executor {
     const int helpers = std::max(1, n_workers) - 1;
     threads_.reserve(static_cast<std::size_t>(helpers));
     try {
-      for (int i = 1; i <= helpers; ++i) threads_.emplace_back([this, i] { serve(i); });
+      for (int i = 1; i <= helpers; ++i) threads_.emplace_back([this, i] { live(i); });
     } catch (...) {  // the system refused a thread: end those that run, then report
       stop();
       throw;
@@ -36,32 +36,60 @@ class ThreadExecutor final : public Executor {
       queue.work(0);
       return queue.rethrow();
     }
+    const auto draw = [&](int worker) { queue.work(worker); };
+    const Work work(draw);
+    wake(work);
+    queue.work(0);
+    join();
+    queue.rethrow();
+  }
+
+  void run_team(FunctionRef<void(Executor& team)> body) override {
+    if (threads_.empty()) return body(*this);
+    detail::Team team(n_workers());
+    const auto serve = [&](int worker) { team.serve(worker); };
+    const Work work(serve);
+    wake(work);
+    std::exception_ptr error;
+    try {
+      body(team);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    team.close();
+    join();
+    if (error) std::rethrow_exception(error);
+  }
+
+ private:
+  using Work = FunctionRef<void(int worker)>;
+
+  // Every thread runs `work`, which lives until join() has returned.
+  void wake(const Work& work) {
     {
       const std::lock_guard lock(mutex_);
-      queue_ = &queue;
+      work_ = &work;
       ++round_;
       busy_ = static_cast<int>(threads_.size());
     }
     wake_.notify_all();
-    queue.work(0);
+  }
+  void join() {
     std::unique_lock lock(mutex_);
     done_.wait(lock, [this] { return busy_ == 0; });
-    queue_ = nullptr;
-    lock.unlock();
-    queue.rethrow();
+    work_ = nullptr;
   }
 
- private:
-  void serve(int worker) {
+  void live(int worker) {
     std::uint64_t seen = 0;
     std::unique_lock lock(mutex_);
     for (;;) {
       wake_.wait(lock, [&] { return stopping_ || round_ != seen; });
       if (stopping_) return;
       seen = round_;
-      detail::TaskQueue* queue = queue_;
+      const Work* work = work_;
       lock.unlock();
-      queue->work(worker);
+      (*work)(worker);
       lock.lock();
       if (--busy_ == 0) done_.notify_one();
     }
@@ -79,7 +107,7 @@ class ThreadExecutor final : public Executor {
 
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  detail::TaskQueue* queue_ = nullptr;
+  const Work* work_ = nullptr;
   std::uint64_t round_ = 0;
   int busy_ = 0;
   bool stopping_ = false;

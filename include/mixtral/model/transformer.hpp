@@ -129,6 +129,14 @@ class Forward {
   void operator()(const OpContext& ctx, const Model& model, const StepInput& in, KvCache& cache,
                   TensorView<float, 2> logits, ForwardObserver* observer = nullptr) {
     detail::require_step(model, in, cache, logits);
+    ctx.executor.run_team([&](Executor& team) {
+      compute({ctx.table, team, ctx.scratch}, model, in, cache, logits, observer);
+    });
+  }
+
+ private:
+  void compute(const OpContext& ctx, const Model& model, const StepInput& in, KvCache& cache,
+               TensorView<float, 2> logits, ForwardObserver* observer) {
     const ScratchScope scope(ctx.scratch);
     const detail::StepBuffers b(model.config, ctx.scratch, static_cast<Index>(in.tokens.size()));
     for (std::size_t t = 0; t < in.tokens.size(); ++t) b.rows[t] = {cache.pages(in.slots[t]), in.positions[t]};
@@ -143,7 +151,6 @@ class Forward {
     detail::head(ctx, model, in.logit_rows, b.x, logits, observer);
   }
 
- private:
   DispatchPlan plan_;  // keeps its capacity between steps
 };
 

@@ -11,13 +11,16 @@ namespace mixtral::ops {
 
 namespace detail {
 
-// Weight rows of one task: about 256 KiB of weights, some tens of microseconds of memory time, so that
-// workers that are held up leave their share to the others.
+// Weight rows of one task: about 256 KiB of dense weights, 512 KiB of packed ones: some tens of microseconds of memory
+// time, so that workers that are held up leave their share to the others.
 inline Index rows_per_task(const MatrixView& w) noexcept {
-  // Whole panels, or a multiple of 8 rows: what the kernels take at a time.
-  constexpr Index kTaskBytes = Index{256} * 1024;
-  const Index step = std::max<Index>(w.row_step(), 8);
-  return std::clamp<Index>(kTaskBytes / std::max<Index>(w.row_bytes, 1) / step * step, step, 512);
+  const Index row_bytes = std::max<Index>(w.row_bytes, 1);
+  if (w.is_packed()) {  // whole panels: kernels stream up to four together
+    const Index panels = std::max<Index>(Index{512} * 1024 / (row_bytes * w.row_step()), 1);
+    return std::clamp<Index>(panels > 4 ? panels / 4 * 4 : panels, 1, 16) * w.row_step();
+  }
+  // A multiple of 8 rows: what the kernels take at a time.
+  return std::clamp<Index>(Index{256} * 1024 / row_bytes / 8 * 8, 8, 512);
 }
 
 inline Index count_tasks(const MatrixView& w) noexcept {

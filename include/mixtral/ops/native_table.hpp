@@ -6,8 +6,14 @@
 
 namespace mixtral {
 
-// Sets every entry of the table to the row primitives of `Arch`. Packed products are plain loops here: the fast ones
-// are compiled, in src/kernels.
+// The plain products with packed weights. Fast ones are compiled, in src/kernels.
+template <class Arch>
+void fill_plain_packed(KernelTable& t) noexcept {
+  t.packed_linear[0] = simd::packed_linear<Arch, 4>;
+  t.packed_linear[1] = simd::packed_linear<Arch, 8>;
+}
+
+// Sets every other entry of the table to the row primitives of `Arch`.
 template <class Arch>
 void fill_rows(KernelTable& t) noexcept {
   t.linear[0] = simd::linear<Arch, float>;
@@ -25,8 +31,6 @@ void fill_rows(KernelTable& t) noexcept {
   t.attention = simd::attention<Arch>;
   t.top2_of_8 = simd::top2_of_8<Arch>;
   t.quantize_slab = simd::quantize_slab<Arch>;
-  t.packed_linear[0] = simd::packed_linear<Arch, 4>;
-  t.packed_linear[1] = simd::packed_linear<Arch, 8>;
   t.pack_slab[0] = simd::pack_slab_p4<Arch>;
   t.pack_slab[1] = simd::pack_slab_p8<Arch>;
 }
@@ -40,6 +44,7 @@ const KernelTable& native_table() noexcept {
     KernelTable t{};
     t.name = "native";
     fill_rows<Arch>(t);
+    fill_plain_packed<Arch>(t);
     return t;
   }();
   return table;

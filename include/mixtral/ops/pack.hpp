@@ -122,8 +122,7 @@ inline void unpack(const MatrixView& w, TensorView<float, 2> out) {
       p4 ? simd::detail::unpack_slab<simd::Scalar, 4>(slab, tiles, numbers)
          : simd::detail::unpack_slab<simd::Scalar, 8>(slab, tiles, numbers);
       for (Index r = 0; r < w.row_step() && r0 + r < w.rows; ++r) {
-        const float scale = p4 ? simd::detail::slab_scale<simd::Scalar, 4>(slab, tiles, first + r)
-                               : simd::detail::slab_scale<simd::Scalar, 8>(slab, tiles, first + r);
+        const float scale = simd::detail::slab_scale<simd::Scalar>(slab, first + r);
         for (Index k = 0; k < cols; ++k) {
           out.row(r0 + r)[k0 + k] = scale * static_cast<float>(numbers[(first + r) * kSlabCols + k]);
         }

@@ -87,7 +87,7 @@ void narrow(const LinearArgs& a) noexcept {
 
 // Columns that are widened and multiplied at a time, and tokens whose sums are kept meanwhile: 8 rows * 512
 // floats of weights (16 KiB) and 6 tokens * 512 (12 KiB) stay in the L1 cache.
-inline constexpr Index kPanelCols = 512, kPanelRows = 8, kPanelTokens = 48;
+inline constexpr Index kWidenedCols = 512, kWidenedRows = 8, kWidenedTokens = 48;
 
 // Adds the products of kc (a multiple of 16) columns to R x T sums kept in memory, R panel rows by T tokens. One
 // part of the Lanes after the other: with half Lanes in a register, AVX2 has room for a tile of 12 sums.
@@ -98,18 +98,18 @@ void tile(const float* w, const float* x, Index x_stride, Index kc, float* sums)
     constexpr Index kOffset = part * Part::size;
     typename Part::type acc[R][T];
     unroll<R>([&](auto r) {
-      unroll<T>([&](auto t) { acc[r][t] = Part::load(sums + (t * kPanelRows + r) * kLanes + kOffset); });
+      unroll<T>([&](auto t) { acc[r][t] = Part::load(sums + (t * kWidenedRows + r) * kLanes + kOffset); });
     });
     for (Index k = kOffset; k < kc; k += kLanes) {
       typename Part::type ws[R];
-      unroll<R>([&](auto r) { ws[r] = Part::load(w + r * kPanelCols + k); });
+      unroll<R>([&](auto r) { ws[r] = Part::load(w + r * kWidenedCols + k); });
       unroll<T>([&](auto t) {
         const auto xs = Part::load(x + t * x_stride + k);
         unroll<R>([&](auto r) { acc[r][t] = Part::fma(ws[r], xs, acc[r][t]); });
       });
     }
     unroll<R>([&](auto r) {
-      unroll<T>([&](auto t) { Part::store(acc[r][t], sums + (t * kPanelRows + r) * kLanes + kOffset); });
+      unroll<T>([&](auto t) { Part::store(acc[r][t], sums + (t * kWidenedRows + r) * kLanes + kOffset); });
     });
   });
 }
@@ -118,9 +118,9 @@ void tile(const float* w, const float* x, Index x_stride, Index kc, float* sums)
 template <class Arch, class W>
 void widen_panel(const LinearArgs& a, Index r0, Index n, Index k0, Index kc, float* panel) noexcept {
   using V = Lanes<Arch>;
-  for (Index r = 0; r < kPanelRows; ++r) {
+  for (Index r = 0; r < kWidenedRows; ++r) {
     const W* w = row_of<W>(a, r0 + (r < n ? r : 0)) + k0;
-    for (Index k = 0; k < kc; k += kLanes) V::load(w + k).store(panel + r * kPanelCols + k);
+    for (Index k = 0; k < kc; k += kLanes) V::load(w + k).store(panel + r * kWidenedCols + k);
   }
 }
 
@@ -129,8 +129,8 @@ template <class Arch, int T>
 void multiply_tokens(const LinearArgs& a, const float* panel, Index t, Index k0, Index kc, float* sums) noexcept {
   constexpr int R = Blocking<Arch>::kTileRows;
   const float* x = a.x + t * a.x_stride + k0;
-  for (Index r = 0; r < kPanelRows; r += R) {
-    tile<Arch, R, T>(panel + r * kPanelCols, x, a.x_stride, kc, sums + r * kLanes);
+  for (Index r = 0; r < kWidenedRows; r += R) {
+    tile<Arch, R, T>(panel + r * kWidenedCols, x, a.x_stride, kc, sums + r * kLanes);
   }
 }
 
@@ -144,14 +144,14 @@ void multiply_rest(const LinearArgs& a, const float* panel, Index t, Index rest,
   }
 }
 
-// Adds to the sums [tokens][kPanelRows][16] what kc columns contribute.
+// Adds to the sums [tokens][kWidenedRows][16] what kc columns contribute.
 template <class Arch>
 void multiply_panel(const LinearArgs& a, const float* panel, Index t0, Index tokens, Index k0, Index kc,
                     float* sums) noexcept {
   constexpr int T = Blocking<Arch>::kTileTokens;
   Index t = 0;
-  for (; t + T <= tokens; t += T) multiply_tokens<Arch, T>(a, panel, t0 + t, k0, kc, sums + t * kPanelRows * kLanes);
-  multiply_rest<Arch, T - 1>(a, panel, t0 + t, tokens - t, k0, kc, sums + t * kPanelRows * kLanes);
+  for (; t + T <= tokens; t += T) multiply_tokens<Arch, T>(a, panel, t0 + t, k0, kc, sums + t * kWidenedRows * kLanes);
+  multiply_rest<Arch, T - 1>(a, panel, t0 + t, tokens - t, k0, kc, sums + t * kWidenedRows * kLanes);
 }
 
 // Asks for the weights of the next panel while this one is multiplied: rows are far apart and a panel takes
@@ -171,7 +171,7 @@ void finish_panel(const LinearArgs& a, Index r0, Index n, Index t0, Index tokens
   const Index k = a.cols / kLanes * kLanes;
   for (Index t = 0; t < tokens; ++t) {
     for (Index r = 0; r < n; ++r) {
-      V acc = V::load(sums + (t * kPanelRows + r) * kLanes);
+      V acc = V::load(sums + (t * kWidenedRows + r) * kLanes);
       if (k < a.cols) {
         const V xs = V::load_first(a.x + (t0 + t) * a.x_stride + k, a.cols - k);
         acc = fma(V::load_first(row_of<W>(a, r0 + r) + k, a.cols - k), xs, acc);
@@ -183,21 +183,21 @@ void finish_panel(const LinearArgs& a, Index r0, Index n, Index t0, Index tokens
 
 template <class Arch, class W>
 void wide(const LinearArgs& a) noexcept {
-  alignas(64) float panel[kPanelRows * kPanelCols];
-  alignas(64) float sums[kPanelTokens * kPanelRows * kLanes];
+  alignas(64) float panel[kWidenedRows * kWidenedCols];
+  alignas(64) float sums[kWidenedTokens * kWidenedRows * kLanes];
   const Index whole = a.cols / kLanes * kLanes;
-  for (Index t0 = 0; t0 < a.tokens; t0 += kPanelTokens) {
-    const Index tokens = std::min(kPanelTokens, a.tokens - t0);
-    for (Index r0 = 0; r0 < a.rows; r0 += kPanelRows) {
-      const Index n = std::min(kPanelRows, a.rows - r0);
-      std::memset(sums, 0, static_cast<std::size_t>(tokens * kPanelRows * kLanes) * sizeof(float));
-      for (Index k0 = 0; k0 < whole; k0 += kPanelCols) {
-        const Index kc = std::min(kPanelCols, whole - k0);
+  for (Index t0 = 0; t0 < a.tokens; t0 += kWidenedTokens) {
+    const Index tokens = std::min(kWidenedTokens, a.tokens - t0);
+    for (Index r0 = 0; r0 < a.rows; r0 += kWidenedRows) {
+      const Index n = std::min(kWidenedRows, a.rows - r0);
+      std::memset(sums, 0, static_cast<std::size_t>(tokens * kWidenedRows * kLanes) * sizeof(float));
+      for (Index k0 = 0; k0 < whole; k0 += kWidenedCols) {
+        const Index kc = std::min(kWidenedCols, whole - k0);
         widen_panel<Arch, W>(a, r0, n, k0, kc, panel);
         if (k0 + kc < whole) {
-          prefetch_panel<Arch, W>(a, r0, n, k0 + kc, std::min(kPanelCols, whole - k0 - kc));
+          prefetch_panel<Arch, W>(a, r0, n, k0 + kc, std::min(kWidenedCols, whole - k0 - kc));
         } else if (r0 + n < a.rows) {
-          prefetch_panel<Arch, W>(a, r0 + n, std::min(kPanelRows, a.rows - r0 - n), 0, std::min(kPanelCols, whole));
+          prefetch_panel<Arch, W>(a, r0 + n, std::min(kWidenedRows, a.rows - r0 - n), 0, std::min(kWidenedCols, whole));
         }
         multiply_panel<Arch>(a, panel, t0, tokens, k0, kc, sums);
       }

@@ -244,7 +244,11 @@ bool pack_slab_p4(const PackSlabArgs& a) noexcept {
     search.write(choice, q[r], mz[r]);
     scale[r] = choice.scale;
   }
-  std::byte* out = a.out;
+  std::memcpy(a.out, scale, sizeof scale);
+  std::byte* out = a.out + sizeof scale;
+  for (Index b = 0; b < 2 * tiles; ++b) {
+    for (Index r = 0; r < kPanelRows; ++r) *out++ = std::byte{mz[r][b]};
+  }
   for (Index tile = 0; tile < tiles; ++tile) {
     for (Index half = 0; half < 2; ++half) {
       for (Index k = tile * kTileCols; k < tile * kTileCols + kBlockCols; k += 4) {
@@ -258,10 +262,6 @@ bool pack_slab_p4(const PackSlabArgs& a) noexcept {
       }
     }
   }
-  for (Index b = 0; b < 2 * tiles; ++b) {
-    for (Index r = 0; r < kPanelRows; ++r) *out++ = std::byte{mz[r][b]};
-  }
-  std::memcpy(out, scale, sizeof scale);
   return true;
 }
 
@@ -280,7 +280,8 @@ bool pack_slab_p8(const PackSlabArgs& a) noexcept {
     scale[r] = meta.scale;
     for (Index k = 0; k < kSlabCols; ++k) q[r][k] = static_cast<std::uint8_t>(values[k] + 128);
   }
-  std::byte* out = a.out;
+  std::memcpy(a.out, scale, sizeof scale);
+  std::byte* out = a.out + sizeof scale;
   for (Index tile = 0; tile < tiles; ++tile) {
     for (Index half = 0; half < 2; ++half) {
       for (Index k = tile * kTileCols; k < (tile + 1) * kTileCols; k += 4) {
@@ -291,7 +292,6 @@ bool pack_slab_p8(const PackSlabArgs& a) noexcept {
       }
     }
   }
-  std::memcpy(out, scale, sizeof scale);
   return finite;
 }
 

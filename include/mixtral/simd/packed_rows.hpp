@@ -77,13 +77,15 @@ void quantize_slab(const float* x, Index n, std::int8_t* q, SlabMeta* meta) noex
   meta->sum = total;
 }
 
+inline constexpr Index kScaleBytes = kPanelRows * static_cast<Index>(sizeof(float));
+
 namespace detail {
 
 // The integer weights of one slab, [32 rows][512 columns]; columns beyond its tiles are left alone.
 template <class Arch, int Bits>
 void unpack_slab(const std::byte* slab, Index tiles, std::int16_t* out) noexcept {
-  const auto* bytes = reinterpret_cast<const std::uint8_t*>(slab);
-  const std::uint8_t* scales = bytes + tiles * kPanelRows * kTileCols * Bits / 8;  // P4's m and z
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(slab) + PackedLayout{Bits}.scale_bytes(tiles);
+  const std::uint8_t* scales = reinterpret_cast<const std::uint8_t*>(slab) + kScaleBytes;  // P4's m and z
   for (Index tile = 0; tile < tiles; ++tile) {
     for (Index r = 0; r < kPanelRows; ++r) {
       const std::uint8_t* half =
@@ -104,11 +106,10 @@ void unpack_slab(const std::byte* slab, Index tiles, std::int16_t* out) noexcept
 }
 
 // The float32 scale of row r.
-template <class Arch, int Bits>
-float slab_scale(const std::byte* slab, Index tiles, Index r) noexcept {
-  const Index begin = tiles * (kPanelRows * kTileCols * Bits / 8 + (Bits == 4 ? 2 * kPanelRows : 0));
+template <class Arch>
+float slab_scale(const std::byte* slab, Index r) noexcept {
   float scale;
-  std::memcpy(&scale, slab + begin + r * static_cast<Index>(sizeof scale), sizeof scale);
+  std::memcpy(&scale, slab + r * static_cast<Index>(sizeof scale), sizeof scale);
   return scale;
 }
 
@@ -136,7 +137,7 @@ void packed_linear(const PackedLinearArgs& a) noexcept {
           std::int32_t dot = 0;
           for (Index k = 0; k < tiles * kTileCols; ++k) dot += w[r * kSlabCols + k] * q[k];
           float& y = a.y[t * a.y_stride + r0 + r];
-          y = std::fma(static_cast<float>(dot), detail::slab_scale<Arch, Bits>(slab, tiles, r) * scale_x, y);
+          y = std::fma(static_cast<float>(dot), detail::slab_scale<Arch>(slab, r) * scale_x, y);
         }
       }
     }
