@@ -13,5 +13,6 @@ void add_chat(CLI::App& program);
 void add_tokenize(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_inspect(CLI::App& program);
+void add_bench(CLI::App& program);
 
 }  // namespace mixtral::cli

@@ -18,6 +18,7 @@ int run(int argc, char** argv) {
   mixtral::cli::add_tokenize(program);
   mixtral::cli::add_eval(program);
   mixtral::cli::add_inspect(program);
+  mixtral::cli::add_bench(program);
   try {
     program.parse(argc, argv);
     return 0;
