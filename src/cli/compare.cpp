@@ -128,8 +128,9 @@ json result_json(const ComparisonSetup& setup, const Comparison& comparison, con
 
 std::string gating_row(const std::string& name, const GatingStability& g) {
   const auto median = [](const Distribution& d) { return d.n == 0 ? std::string("-") : fixed(d.median, 4); };
-  return str(padded(name, 5), padded(percent(g.n_same_set, g.n), 15), padded(percent(g.n_same_first, g.n), 19),
-             padded(median(g.margin_where_differing), 14), padded(median(g.margin_where_same), 10), "\n");
+  return str(padded(name, 5), padded(percent(g.n_same_set, g.n) + " %", 15),
+             padded(percent(g.n_same_first, g.n) + " %", 19), padded(median(g.margin_where_differing), 14),
+             padded(median(g.margin_where_same), 10), "\n");
 }
 
 std::string result_text(const ComparisonSetup& setup, const ComparisonResult& r) {
@@ -146,7 +147,7 @@ std::string result_text(const ComparisonSetup& setup, const ComparisonResult& r)
              "x " + fixed(std::exp(difference), 6));
   out += str("\nKL divergence         mean ", fixed(r.kl.mean, 6), ", median ", fixed(r.kl.median, 6),
              ", 99th percentile ", fixed(r.kl.p99, 6), ", largest ", fixed(r.kl.max, 6),
-             " nats\nsame likeliest token  ", percent(r.n_same_top1, r.n_targets), " of the positions\n\n");
+             " nats\nsame likeliest token  ", percent(r.n_same_top1, r.n_targets), " % of the positions\n\n");
   out += str(
       "gating: tokens with the same experts; median router margin where the set differs and where it agrees\nlayer",
       padded(str("same top-", setup.n_experts_per_tok, " set"), 15), "  same first expert        differ     agree\n");

@@ -20,7 +20,8 @@ std::string figure(const std::string& title, const std::string& caption, const C
 }
 
 std::string without_picture(const std::string& title, const std::string& reason) {
-  return figure(title, "", str("<p class=\"empty\">", reason, "</p>\n"));
+  return str("<figure class=\"empty\">\n<figcaption><strong>", title, "</strong> ", reason,
+             "</figcaption>\n</figure>\n");
 }
 
 // Decimals that tell multiples of `step` apart.
@@ -37,7 +38,7 @@ RoundAxis axis_from_0(const std::string& label, const std::string& unit_name, do
   const int exponent = static_cast<int>(std::floor(std::log10(largest)));
   RoundAxis out;
   std::string unit = unit_name;
-  if (exponent < -3) {
+  if (exponent < -2) {
     out.unit = std::pow(10.0, exponent);
     unit = str(power_of_ten(exponent), " ", unit_name);
   }
@@ -54,12 +55,70 @@ std::string position_text(const PositionBucket& bucket) {
   return str("positions ", bucket.begin, " to ", bucket.end - 1);
 }
 
-// Counts of values in bins of equal width from `low` to `high`; those outside go to the first and the last.
-std::vector<Index> counts_of(std::span<const double> values, double low, double high, std::size_t n_bins) {
-  std::vector<Index> out(n_bins);
-  for (const double value : values) {
-    const double bin = std::floor((value - low) / (high - low) * static_cast<double>(n_bins));
-    ++out[static_cast<std::size_t>(std::clamp(bin, 0.0, static_cast<double>(n_bins - 1)))];
+// Bins over powers of ten, four to each, and one for what is smaller or 0.
+struct LogBins {
+  static constexpr int kPerDecade = 4, kMostDecades = 8;
+
+  int low = 0, high = 0;  // 10^low to 10^high
+  bool smaller = false;   // whether there is anything smaller
+
+  // Holds all of `values`, of which one at least is above 0; at most kMostDecades below the largest.
+  explicit LogBins(std::span<const double> values) {
+    high = static_cast<int>(std::floor(std::log10(*std::max_element(values.begin(), values.end())))) + 1;
+    low = high - 2;
+    for (const double value : values) {
+      if (value > 0)
+        low = std::min(low, std::max(high - kMostDecades, static_cast<int>(std::floor(std::log10(value)))));
+    }
+    smaller = std::any_of(values.begin(), values.end(), [&](double value) { return bin_of(value) < 0; });
+  }
+
+  std::size_t size() const noexcept { return static_cast<std::size_t>((high - low) * kPerDecade); }
+  // -1: smaller.
+  Index bin_of(double value) const {
+    if (value <= 0) return -1;
+    const double bin = std::floor((std::log10(value) - low) * kPerDecade);
+    return static_cast<Index>(std::clamp(bin, -1.0, static_cast<double>(size()) - 1));
+  }
+  double begin_of(Index bin) const { return low + static_cast<double>(bin) / kPerDecade; }
+
+  Axis axis(const std::string& label) const {
+    Axis out{label, low - (smaller ? 0.75 : 0), static_cast<double>(high), {}};
+    if (smaller) out.ticks.push_back({low - 0.5, "less"});
+    for (int decade = low; decade <= high; ++decade) {
+      out.ticks.push_back({static_cast<double>(decade), power_of_ten(decade)});
+    }
+    return out;
+  }
+
+  // One bar for each bin; `height` and `tip` get a bin's count, `tip` also its range in words.
+  std::vector<Mark> bars(std::span<const double> values, const std::function<double(Index)>& height,
+                         const std::function<std::string(Index, const std::string&)>& tip) const {
+    Index n_smaller = 0;
+    std::vector<Index> counts(size());
+    for (const double value : values) {
+      const Index bin = bin_of(value);
+      ++(bin < 0 ? n_smaller : counts[static_cast<std::size_t>(bin)]);
+    }
+    std::vector<Mark> out;
+    if (smaller) {
+      out.push_back(
+          {low - 0.625, low - 0.375, height(n_smaller), tip(n_smaller, str("less than ", power_of_ten(low)))});
+    }
+    for (Index bin = 0; bin < static_cast<Index>(size()); ++bin) {
+      const Index count = counts[static_cast<std::size_t>(bin)];
+      const double begin = begin_of(bin), end = begin_of(bin + 1);
+      const std::string range = str(significant(std::pow(10.0, begin)), " to ", significant(std::pow(10.0, end)));
+      out.push_back({begin, end, height(count), tip(count, range)});
+    }
+    return out;
+  }
+};
+
+double highest_of(std::span<const Series> series) {
+  double out = 0;
+  for (const Series& s : series) {
+    for (const Mark& mark : s.marks) out = std::max(out, mark.value);
   }
   return out;
 }
@@ -77,9 +136,9 @@ std::string stability_figure(const ComparisonSetup& setup, const ComparisonResul
     const GatingStability& g = result.layers[l];
     const auto add = [&](Series& series, double share, Index count) {
       const double at = static_cast<double>(l);
-      series.marks.push_back(
-          {at - 0.5, at + 0.5, 100 * share,
-           str("layer ", l, ": ", series.name, " for ", percent(count, g.n), " of ", thousands(g.n), " tokens")});
+      series.marks.push_back({at - 0.5, at + 0.5, 100 * share,
+                              str("layer ", l, ": ", series.name, " for ", percent(count, g.n), kPercent, " of ",
+                                  thousands(g.n), " tokens")});
       lowest = std::min(lowest, share);
     };
     add(chart.series[0], g.same_set(), g.n_same_set);
@@ -110,9 +169,7 @@ std::string position_figure(std::span<const ComparedPosition> positions) {
   std::erase_if(buckets, [](const PositionBucket& b) { return b.kl.n == 0; });
   double largest = 0;
   for (const PositionBucket& b : buckets) largest = std::max({largest, b.kl.mean, b.kl.p90});
-  if (largest == 0)
-    return without_picture(title,
-                           "The KL divergence is 0 all along the context, or nearly everywhere: nothing to draw.");
+  if (largest == 0) return without_picture(title, "It is 0 at every position: nothing to draw.");
   const RoundAxis y = axis_from_0("KL divergence", "nats", largest);
   Chart chart;
   chart.description = "Mean and 90th percentile of the KL divergence over the positions of the context";
@@ -139,111 +196,73 @@ std::string position_figure(std::span<const ComparedPosition> positions) {
 }
 
 std::string margin_figure(const Comparison& comparison, const ComparisonResult& result) {
-  const char* title = "Router margins: near ties change";
-  const GatingStability& g = result.gating;
-  std::vector<double> same, differing, all;
+  const Distribution &differ = result.gating.margin_where_differing, &agree = result.gating.margin_where_same;
+  std::vector<double> agreeing, differing, all;
   for (std::size_t l = 0; l < result.layers.size(); ++l) {
     for (const ComparedChoice& choice : comparison.choices(static_cast<Index>(l))) {
-      (choice.same_set ? same : differing).push_back(static_cast<double>(choice.margin));
+      (choice.same_set ? agreeing : differing).push_back(static_cast<double>(choice.margin));
       all.push_back(static_cast<double>(choice.margin));
     }
   }
-  const double largest = distribution_of(std::move(all)).p99;
-  if (largest == 0) return without_picture("Router margins", "All margins are 0: nothing to draw.");
-  const double step = round_step(largest, 20);
-  const auto n_bins = static_cast<std::size_t>(std::ceil(largest / step - 1e-9));
-  const double high = step * static_cast<double>(n_bins);
+  if (std::max(differ.max, agree.max) == 0)
+    return without_picture("Router margins", "All margins are 0: nothing to draw.");
+  const LogBins bins(all);
   Chart chart;
-  chart.description = "Distribution of router margins where the set of experts differs and where it agrees";
-  double highest = 0;
-  const auto add = [&](const char* name, std::span<const double> values) {
-    Series series{name, MarkStyle::kBars, {}};
-    const std::vector<Index> counts = counts_of(values, 0, high, n_bins);
-    for (std::size_t i = 0; i < n_bins; ++i) {
-      const double begin = step * static_cast<double>(i),
-                   share = 100 * static_cast<double>(counts[i]) / static_cast<double>(values.size());
-      const std::string range = i + 1 == n_bins ? str(significant(begin), " or more")
-                                                : str(significant(begin), " to ", significant(begin + step));
-      series.marks.push_back({begin, begin + step, share,
-                              str("margin ", range, ": ", thousands(counts[i]), " choices, ", fixed(share, 1),
-                                  " % of those that ", name)});
-      highest = std::max(highest, share);
-    }
-    chart.series.push_back(std::move(series));
+  chart.description = "Distribution of router margins where the set of experts agrees and where it differs";
+  const auto add = [&](const char* name, const std::vector<double>& values) {
+    if (values.empty()) return;
+    const auto share = [&](Index count) {
+      return 100 * static_cast<double>(count) / static_cast<double>(values.size());
+    };
+    chart.series.push_back({str("sets that ", name), MarkStyle::kBars,
+                            bins.bars(values, share, [&](Index count, const std::string& range) {
+                              return str("margin ", range, ": ", thousands(count), " choices, ", fixed(share(count), 1),
+                                         kPercent, " of those that ", name);
+                            })});
   };
-  if (!same.empty()) add("agree", same);
-  if (!differing.empty()) add("differ", differing);
-  chart.y = axis_from_0("share of the group", "%", highest).axis;
-  const int digits = decimals(round_step(high, 6));
-  chart.x = {"router margin of the reference; the last bar: this and more", 0, high,
-             round_ticks(0, high, 6, [&](double v) { return fixed(v, digits); })};
-  if (differing.empty())
+  add("agree", agreeing);
+  add("differ", differing);
+  chart.y = axis_from_0(chart.series.size() == 1 ? "share of the sets" : "share of the sets of each colour", "%",
+                        highest_of(chart.series))
+                .axis;
+  chart.x = bins.axis("router margin of the reference (logarithmic)");
+  if (differing.empty()) {
     return figure("Router margins",
-                  "None differ: every set of experts is the same. The margins of all choices:", chart);
-  std::string caption = str("Each colour adds up to 100 %: ", thousands(g.margin_where_differing.n),
-                            " choices differ, their median margin is ", significant(g.margin_where_differing.median));
-  if (!same.empty())
-    caption +=
-        str("; ", thousands(g.margin_where_same.n), " agree, theirs is ", significant(g.margin_where_same.median));
-  return figure(
-      same.empty() || g.margin_where_differing.median * 2 >= g.margin_where_same.median ? "Router margins" : title,
-      caption + ".", chart);
+                  "None differ: every set of experts is the same. These are the margins of all of them.", chart);
+  }
+  std::string caption = str(thousands(differ.n), " sets differ, their median margin is ", significant(differ.median));
+  if (agree.n > 0) caption += str("; ", thousands(agree.n), " agree, theirs is ", significant(agree.median));
+  const bool near_ties = agree.n > 0 && differ.median < agree.median / 4;
+  return figure(near_ties ? "Router margins: what changes are near ties" : "Router margins", caption + ".", chart);
 }
 
 std::string kl_figure(std::span<const ComparedPosition> positions, const ComparisonResult& result) {
   const char* title = "How large the KL divergence is";
   if (result.kl.max == 0)
     return without_picture(title, str("It is 0 at all ", thousands(result.n_targets), " positions: nothing to draw."));
-  constexpr int kPerDecade = 4, kDecades = 8;
-  const int high = static_cast<int>(std::floor(std::log10(result.kl.max))) + 1;
-  int low = high - 2;
-  std::vector<double> logs;
-  Index below = 0;
-  for (const ComparedPosition& p : positions) {
-    const double value = p.kl > 0 ? std::log10(p.kl) : high - kDecades - 1;
-    if (value < high - kDecades) {
-      ++below;
-      continue;
-    }
-    logs.push_back(value);
-    low = std::min(low, static_cast<int>(std::floor(value)));
-  }
+  std::vector<double> values;
+  for (const ComparedPosition& p : positions) values.push_back(p.kl);
+  const LogBins bins(values);
   Chart chart;
   chart.description = "Histogram of the KL divergence of all positions, on a logarithmic axis";
-  chart.series = {{"positions", MarkStyle::kBars, {}}};
-  const auto n_bins = static_cast<std::size_t>((high - low) * kPerDecade);
-  const std::vector<Index> counts = counts_of(logs, low, high, n_bins);
-  Index highest = below;
-  for (std::size_t i = 0; i < n_bins; ++i) {
-    const double begin = low + static_cast<double>(i) / kPerDecade, end = begin + 1.0 / kPerDecade;
-    chart.series[0].marks.push_back(
-        {begin, end, static_cast<double>(counts[i]),
-         str("KL ", significant(std::pow(10.0, begin)), " to ", significant(std::pow(10.0, end)),
-             " nats: ", thousands(counts[i]), " positions")});
-    highest = std::max(highest, counts[i]);
-  }
-  chart.x = {"KL divergence, nats (logarithmic)", static_cast<double>(low), static_cast<double>(high), {}};
-  if (below > 0) {
-    chart.x.low -= 0.75;
-    chart.x.ticks.push_back({low - 0.5, "less"});
-    chart.series[0].marks.push_back(
-        {low - 0.625, low - 0.375, static_cast<double>(below),
-         str("KL less than ", power_of_ten(low), " nats, or 0: ", thousands(below), " positions")});
-  }
-  for (int decade = low; decade <= high; ++decade)
-    chart.x.ticks.push_back({static_cast<double>(decade), power_of_ten(decade)});
-  const double step = std::max(1.0, round_step(static_cast<double>(highest), 4));
-  chart.y = {"positions", 0, step * std::ceil(static_cast<double>(highest) / step), {}};
+  const auto count_itself = [](Index count) { return static_cast<double>(count); };
+  chart.series = {
+      {"positions", MarkStyle::kBars, bins.bars(values, count_itself, [](Index count, const std::string& range) {
+         return str("KL ", range, " nats: ", thousands(count), " positions");
+       })}};
+  chart.x = bins.axis("KL divergence, nats (logarithmic)");
+  const double highest = highest_of(chart.series), step = std::max(1.0, round_step(highest, 4));
+  chart.y = {"positions", 0, step * std::ceil(highest / step), {}};
   chart.y.ticks = round_ticks(0, chart.y.high, static_cast<int>(chart.y.high / step), whole);
   const auto rule = [&](double value, const char* name) {
-    if (value > 0 && std::log10(value) >= low) chart.rules.push_back({std::log10(value), name});
+    if (bins.bin_of(value) >= 0) chart.rules.push_back({std::log10(value), name});
   };
   rule(result.kl.mean, "mean");
-  rule(result.kl.p99, "99th percentile");
-  return figure(
-      title,
-      str("Positions by their divergence, four bars to a power of ten; ", thousands(result.n_targets), " in all."),
-      chart);
+  rule(result.kl.p99, "p99");
+  return figure(title,
+                str("All ", thousands(result.n_targets),
+                    " positions, four bars to a power of ten; dashed: the mean and the 99th percentile (p99)."),
+                chart);
 }
 
 }  // namespace mixtral::cli

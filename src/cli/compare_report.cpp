@@ -22,9 +22,9 @@ body { margin: 0 auto; max-width: 1160px; padding: 28px 24px 48px; background: v
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .2em; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2em 0 .7em; }
 .sub { color: var(--soft); margin: 0 0 1.4em; }
-.said { font-size: 1.06rem; max-width: 76ch; margin: 0 0 1.5em; }
+.said { font-size: 1.06rem; max-width: 86ch; margin: 0 0 1.5em; }
 .said p { margin: 0 0 .6em; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px; margin: 0; padding: 0; }
+.tiles { display: grid; grid-template-columns: repeat(6, 1fr); gap: 12px; margin: 0; padding: 0; }
 .tile, figure, .table { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .tile { padding: 12px 14px; }
 .tile dt { color: var(--soft); font-size: .87rem; }
@@ -40,7 +40,7 @@ figcaption strong { display: block; color: var(--text); font-size: 1.02rem; }
 .key::before { content: ""; display: inline-block; width: 11px; height: 11px; margin-right: 6px; border-radius: 50%; }
 .key.s0::before { background: var(--s0); }
 .key.s1::before { background: var(--s1); border-radius: 1px; }
-svg { display: block; width: 100%; height: auto; margin-top: .5em; }
+svg { display: block; width: 100%; max-width: 560px; height: auto; overflow: visible; margin: .5em auto 0; }
 svg text { font-size: 11.5px; fill: var(--soft); }
 svg .label { fill: var(--text); }
 svg .middle { text-anchor: middle; }
@@ -54,12 +54,13 @@ svg polyline { fill: none; stroke-width: 2; }
 svg .s0 polyline { stroke: var(--s0); }
 svg .s1 polyline { stroke: var(--s1); stroke-dasharray: 6 3; }
 svg .halo { fill: transparent; }
-.empty { color: var(--soft); margin: 2em 0; text-align: center; }
+figure.empty { align-self: start; padding-bottom: 14px; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 12px; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
-th:first-child, td:first-child { text-align: left; }
-.facts td, .facts th { text-align: left; overflow-wrap: anywhere; }
+thead tr:first-child th:first-child, tbody th { text-align: left; }
+td { white-space: nowrap; }
+.facts td, .facts th { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .facts th:first-child { min-width: 8em; overflow-wrap: normal; }
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--soft); font-weight: 600; font-size: .84rem; line-height: 1.3; }
@@ -68,6 +69,7 @@ tr.all > * { font-weight: 650; }
 .terms { max-width: 84ch; margin: 0; }
 .terms dt { font-weight: 650; margin-top: .8em; }
 .terms dd { margin: 0; color: var(--soft); }
+@media (max-width: 1080px) { .tiles { grid-template-columns: repeat(3, 1fr); } }
 @media (max-width: 820px) { .figures { grid-template-columns: 1fr; } }
 @media (max-width: 520px) { body { padding: 18px 12px 32px; font-size: 15px; } figure { padding: 12px 8px 8px; }
   h1 { font-size: 1.35rem; } .tiles { grid-template-columns: 1fr 1fr; gap: 8px; } .tile { padding: 10px; }
@@ -83,6 +85,8 @@ std::string name_of_path(const std::string& path) {
   return name.empty() || name == "." ? path : name;
 }
 
+std::string share(Index part, Index whole) { return str(percent(part, whole), kPercent); }
+
 std::string experts_text(Index k) { return k == 1 ? "same expert" : str("same ", k, " experts"); }
 
 bool indistinguishable(const ComparisonResult& r) {
@@ -96,36 +100,37 @@ std::string routing_said(const ComparisonSetup& setup, const ComparisonResult& r
   const GatingStability& g = r.gating;
   std::string out =
       str("<p><strong>Routing.</strong> Of ", thousands(g.n), " routing decisions (one per token and layer) ",
-          percent(g.n_same_set, g.n), " stay: the token goes to the ", experts_text(setup.n_experts_per_tok), ". In ",
-          percent(g.n_same_first, g.n), " the first expert, the one with the largest weight, is the same. ");
+          share(g.n_same_set, g.n), " stay: the token goes to the ", experts_text(setup.n_experts_per_tok), ". In ",
+          share(g.n_same_first, g.n), " the first expert, the one with the largest weight, is the same. ");
   if (g.margin_where_differing.n == 0) return out + "No set of experts changes.</p>\n";
   std::size_t least = 0;
   for (std::size_t l = 1; l < r.layers.size(); ++l) {
     if (r.layers[l].same_set() < r.layers[least].same_set()) least = l;
   }
   if (r.layers.size() > 1) {
-    out += str("Least stable is layer ", least, " with ", percent(r.layers[least].n_same_set, r.layers[least].n), ". ");
+    out += str("Least stable is layer ", least, " with ", share(r.layers[least].n_same_set, r.layers[least].n), ". ");
   }
   const double differing = g.margin_where_differing.median, same = g.margin_where_same.median;
   if (g.margin_where_same.n == 0) return out + "</p>\n";
-  out += differing < same / 2 ? "Choices change where the reference had a near tie: "
-                              : "Choices change not only at near ties: ";
+  out += differing < same / 4 ? "What changes are near ties of the reference: "
+         : differing < same   ? "What changes are not only near ties of the reference: "
+                              : "What changes are no near ties of the reference: ";
   return out + str("the median router margin is ", significant(differing), " where the set differs and ",
                    significant(same), " where it stays.</p>\n");
 }
 
 std::string prediction_said(const ComparisonResult& r) {
-  std::string out = str("<p><strong>Predictions.</strong> At ", percent(r.n_same_top1, r.n_targets), " of ",
+  std::string out = str("<p><strong>Predictions.</strong> At ", share(r.n_same_top1, r.n_targets), " of ",
                         thousands(r.n_targets), " positions both models hold the same next token for the likeliest. ");
   out += str("The mean KL divergence of ", significant(r.kl.mean),
              " nats means that, on a text drawn from the reference, ", "the model's perplexity would be ",
-             significant(100 * std::expm1(r.kl.mean)),
-             " % above the reference's own. At 99 of 100 positions the divergence is at most ", significant(r.kl.p99),
+             significant(100 * std::expm1(r.kl.mean)), kPercent,
+             " above the reference's own. At 99 of 100 positions the divergence is at most ", significant(r.kl.p99),
              " nats; the largest is ", significant(r.kl.max), ". ");
   const double reference = std::exp(r.reference_cross_entropy), model = std::exp(r.model_cross_entropy);
-  out +=
-      str("On the text compared here the perplexity is ", significant(model, 4), ", the reference's ",
-          significant(reference, 4), " (", change(std::exp(r.model_cross_entropy - r.reference_cross_entropy)), ").");
+  out += str("On the text compared here the perplexity is ", significant(model, 4), ", the reference's ",
+             significant(reference, 4), " (", change(std::exp(r.model_cross_entropy - r.reference_cross_entropy)),
+             kPercent, ").");
   if (r.n_targets < 100) out += " With fewer than 100 positions the 99th percentile is the largest value.";
   return out + "</p>\n";
 }
@@ -137,8 +142,7 @@ std::string said(const ComparisonSetup& setup, const ComparisonResult& r) {
   return str(
       "<div class=\"said\">\n<p><strong>No difference.</strong> On this text the two models cannot be told apart: all ",
       thousands(r.gating.n),
-      " routing decisions (one per token and layer) choose the same experts in the same order "
-      "of the first, all ",
+      " routing decisions (one per token and layer) choose the same experts and put the same one first, all ",
       thousands(r.n_targets),
       " positions have the same likeliest next token, and the KL "
       "divergence is 0 at each of them.</p>\n</div>\n");
@@ -152,17 +156,17 @@ std::string tile(const std::string& name, const std::string& value, const std::s
 }
 
 std::string tiles(const ComparisonSetup& setup, const ComparisonResult& r) {
-  const std::string decisions = str("of ", thousands(r.gating.n), " (token, layer)");
+  const std::string decisions = str("of ", thousands(r.gating.n), " decisions");
   const double ratio = std::exp(r.model_cross_entropy - r.reference_cross_entropy);
   return "<dl class=\"tiles\">\n" +
-         tile(str("Same top-", setup.n_experts_per_tok, " set"), percent(r.gating.n_same_set, r.gating.n), decisions) +
-         tile("Same first expert", percent(r.gating.n_same_first, r.gating.n), decisions) +
-         tile("Same likeliest token", percent(r.n_same_top1, r.n_targets),
+         tile(str("Same top-", setup.n_experts_per_tok, " set"), share(r.gating.n_same_set, r.gating.n), decisions) +
+         tile("Same first expert", share(r.gating.n_same_first, r.gating.n), decisions) +
+         tile("Same likeliest token", share(r.n_same_top1, r.n_targets),
               str("of ", thousands(r.n_targets), " positions")) +
-         tile("KL divergence, mean", significant(r.kl.mean), str("nats; median ", significant(r.kl.median))) +
+         tile("KL, mean", significant(r.kl.mean), str("nats; median ", significant(r.kl.median))) +
          tile("KL, 99th percentile", significant(r.kl.p99), str("nats; largest ", significant(r.kl.max))) +
          tile("Perplexity", significant(std::exp(r.model_cross_entropy), 4),
-              str("reference ", significant(std::exp(r.reference_cross_entropy), 4), "; ", change(ratio))) +
+              str("reference ", significant(std::exp(r.reference_cross_entropy), 4), "; ", change(ratio), kPercent)) +
          "</dl>\n";
 }
 
@@ -173,8 +177,8 @@ std::string layer_row(const std::string& name, const GatingStability& g, const c
     return d.n == 0 ? std::string("<td>\u2013</td><td>\u2013</td>")
                     : str("<td>", significant(d.median), "</td><td>", significant(d.mean), "</td>");
   };
-  return str("<tr", style, "><th scope=\"row\">", name, "</th><td>", percent(g.n_same_set, g.n), "</td><td>",
-             percent(g.n_same_first, g.n), "</td><td>", thousands(g.n - g.n_same_set), "</td>",
+  return str("<tr", style, "><th scope=\"row\">", name, "</th><td>", share(g.n_same_set, g.n), "</td><td>",
+             share(g.n_same_first, g.n), "</td><td>", thousands(g.n - g.n_same_set), "</td>",
              margin(g.margin_where_differing), margin(g.margin_where_same), "</tr>\n");
 }
 
@@ -231,6 +235,12 @@ std::string facts_table(const ComparisonSetup& setup, const ComparisonResult& r)
   return out + "</tbody></table></div>\n";
 }
 
+// "2nd".
+std::string ordinal(Index n) {
+  const bool teen = n % 100 / 10 == 1;
+  return str(n, teen || n % 10 == 0 || n % 10 > 3 ? "th" : n % 10 == 1 ? "st" : n % 10 == 2 ? "nd" : "rd");
+}
+
 std::string terms(const ComparisonSetup& setup) {
   const Index k = setup.n_experts_per_tok;
   const auto term = [](const std::string& name, const std::string& text) {
@@ -243,9 +253,9 @@ std::string terms(const ComparisonSetup& setup) {
                   " experts for a token. The set is the same if these are the same experts, in any order; "
                   "the first expert is the one with the largest router logit, and so with the largest weight.")) +
          term("Router margin",
-              str("On the reference's router logits: the gap between the ", k, ". and the ", k + 1,
-                  ". largest, that is the last expert that is in and the first that is out. The set can change only if "
-                  "these two come closer to each other by more than the margin. Small margins are near ties.")) +
+              str("On the reference's router logits: the gap between the ", ordinal(k), " and the ", ordinal(k + 1),
+                  " largest, that is the last expert that is in and the first that is out. The set can change only if "
+                  "these two come closer to each other by at least the margin. Small margins are near ties.")) +
          term("KL divergence",
               "At each position, the sum over all tokens of p (log p \u2212 log q), where p is the reference's "
               "probability of "

@@ -63,8 +63,8 @@ std::string significant(double value, int digits) {
 }
 
 std::string percent(Index part, Index whole) {
-  if (whole == 0 || part == whole) return "100 %";
-  if (part == 0) return "0 %";
+  if (whole == 0 || part == whole) return "100";
+  if (part == 0) return "0";
   const double value = 100 * static_cast<double>(part) / static_cast<double>(whole);
   int digits = 2;
   const auto rounds_away = [&] {
@@ -72,14 +72,14 @@ std::string percent(Index part, Index whole) {
     return text.starts_with("100.") || text.find_first_not_of("0.") == std::string::npos;
   };
   while (digits < 12 && rounds_away()) ++digits;
-  return fixed(value, digits) + " %";
+  return fixed(value, digits);
 }
 
 std::string change(double ratio) {
   const double value = 100 * (ratio - 1);
-  if (value == 0) return "0 %";
+  if (value == 0) return "0";
   const double size = std::abs(value);
-  return str(value < 0 ? "\u2212" : "+", size < 0.1 ? significant(size, 2) : fixed(size, 2), " %");
+  return str(value < 0 ? "\u2212" : "+", size < 0.1 ? significant(size, 2) : fixed(size, 2));
 }
 
 std::string mebibytes(Index bytes) {

@@ -89,16 +89,16 @@ std::string points(const Scale& scale, const Series& series, bool square) {
   return out;
 }
 
+// Names stand outside of two lines, so that they do not meet.
 std::string rules(const Scale& scale, const std::vector<Rule>& list) {
   std::string out;
-  double last = -kWidth, height = kTop - 6;
+  double leftmost = kWidth;
+  for (const Rule& rule : list) leftmost = std::min(leftmost, scale.at_x(rule.at));
   for (const Rule& rule : list) {
-    const double x = scale.at_x(rule.at);
-    height = std::abs(x - last) < 60 && height == kTop - 6 ? kTop + 8 : kTop - 6;  // names that would meet
-    const bool before = x > kWidth - 90;
-    out += line(x, height + 4, x, kHeight - kBottom, "rule") +
-           text_at(before ? x - 4 : x + 4, height + 4, before ? "end" : "start", rule.text);
-    last = x;
+    const double x = scale.at_x(rule.at), top = kTop - 6;
+    const bool before = x > kWidth - 45 || (list.size() > 1 && x == leftmost && x > kLeft + 40);
+    out += line(x, top, x, kHeight - kBottom, "rule");
+    out += text_at(before ? x - 3 : x + 3, top, before ? "end" : "start", rule.text);
   }
   return out;
 }
@@ -116,7 +116,8 @@ double round_step(double span, int n) {
 std::vector<Tick> round_ticks(double low, double high, int n, const std::function<std::string(double)>& text) {
   const double step = round_step(high - low, n);
   std::vector<Tick> out;
-  for (double i = std::ceil(low / step - 1e-6); i * step <= high + step * 1e-6; ++i) {
+  // Adding 0 makes -0 a 0.
+  for (double i = std::ceil(low / step - 1e-6) + 0.0; i * step <= high + step * 1e-6; ++i) {
     out.push_back({i * step, text(i * step)});
   }
   return out;

@@ -12,24 +12,28 @@
 
 namespace mixtral {
 
-// One position whose next token is known. All in nats, from softmax in double.
+// One position whose next token is known. In nats, from softmax in double.
 struct ComparedPosition {
-  Index position = 0;        // in its sequence, from 0: how many tokens stand before the last one read
+  Index position = 0;        // in its sequence, from 0: of the last token read
   double kl = 0;             // KL(reference || model) of the next token's distribution; never below 0
   double reference_nll = 0;  // -log of the probability that each model gives the token that follows
   double model_nll = 0;
   bool same_top1 = false;  // both have the same likeliest token; of equally likely ones the lowest id counts
+
+  bool operator==(const ComparedPosition&) const = default;
 };
 
 // One token's choice of experts in one layer.
 //
 // `margin` says how close the reference was to another choice: the gap between the k-th and the (k+1)-th largest of
 // its router logits, the last expert that is in and the first that is out. A change of the logits can change the set
-// only if it moves those two towards each other by more than the margin. It is 0 where every expert is chosen.
+// only if it moves those two towards each other by at least the margin. It is 0 where every expert is chosen.
 struct ComparedChoice {
   float margin = 0;
   bool same_set = false;    // the same k experts, in any order
   bool same_first = false;  // the same expert with the largest weight
+
+  bool operator==(const ComparedChoice&) const = default;
 };
 
 // logits [vocab_size] each, finite. `position` stays 0.
