@@ -136,9 +136,9 @@ std::string stability_figure(const ComparisonSetup& setup, const ComparisonResul
     const GatingStability& g = result.layers[l];
     const auto add = [&](Series& series, double share, Index count) {
       const double at = static_cast<double>(l);
-      series.marks.push_back({at - 0.5, at + 0.5, 100 * share,
-                              str("layer ", l, ": ", series.name, " for ", percent(count, g.n), kPercent, " of ",
-                                  thousands(g.n), " tokens")});
+      series.marks.push_back(
+          {at - 0.5, at + 0.5, 100 * share,
+           str("layer ", l, ": ", series.name, " for ", percent(count, g.n), kPercent, " of ", counted(g.n, "token"))});
       lowest = std::min(lowest, share);
     };
     add(chart.series[0], g.same_set(), g.n_same_set);
@@ -216,7 +216,7 @@ std::string margin_figure(const Comparison& comparison, const ComparisonResult& 
     };
     chart.series.push_back({str("sets that ", name), MarkStyle::kBars,
                             bins.bars(values, share, [&](Index count, const std::string& range) {
-                              return str("margin ", range, ": ", thousands(count), " choices, ", fixed(share(count), 1),
+                              return str("margin ", range, ": ", counted(count, "choice"), ", ", fixed(share(count), 1),
                                          kPercent, " of those that ", name);
                             })});
   };
@@ -230,16 +230,18 @@ std::string margin_figure(const Comparison& comparison, const ComparisonResult& 
     return figure("Router margins",
                   "None differ: every set of experts is the same. These are the margins of all of them.", chart);
   }
-  std::string caption = str(thousands(differ.n), " sets differ, their median margin is ", significant(differ.median));
-  if (agree.n > 0) caption += str("; ", thousands(agree.n), " agree, theirs is ", significant(agree.median));
+  std::string caption =
+      str("Median margin where the set differs (", counted(differ.n, "choice"), "): ", significant(differ.median));
+  if (agree.n > 0) {
+    caption += str("; where it agrees (", counted(agree.n, "choice"), "): ", significant(agree.median));
+  }
   const bool near_ties = agree.n > 0 && differ.median < agree.median / 4;
   return figure(near_ties ? "Router margins: what changes are near ties" : "Router margins", caption + ".", chart);
 }
 
 std::string kl_figure(std::span<const ComparedPosition> positions, const ComparisonResult& result) {
   const char* title = "How large the KL divergence is";
-  if (result.kl.max == 0)
-    return without_picture(title, str("It is 0 at all ", thousands(result.n_targets), " positions: nothing to draw."));
+  if (result.kl.max == 0) return without_picture(title, "It is 0 at every position: nothing to draw.");
   std::vector<double> values;
   for (const ComparedPosition& p : positions) values.push_back(p.kl);
   const LogBins bins(values);
@@ -248,7 +250,7 @@ std::string kl_figure(std::span<const ComparedPosition> positions, const Compari
   const auto count_itself = [](Index count) { return static_cast<double>(count); };
   chart.series = {
       {"positions", MarkStyle::kBars, bins.bars(values, count_itself, [](Index count, const std::string& range) {
-         return str("KL ", range, " nats: ", thousands(count), " positions");
+         return str("KL ", range, " nats: ", counted(count, "position"));
        })}};
   chart.x = bins.axis("KL divergence, nats (logarithmic)");
   const double highest = highest_of(chart.series), step = std::max(1.0, round_step(highest, 4));
@@ -260,8 +262,8 @@ std::string kl_figure(std::span<const ComparedPosition> positions, const Compari
   rule(result.kl.mean, "mean");
   rule(result.kl.p99, "p99");
   return figure(title,
-                str("All ", thousands(result.n_targets),
-                    " positions, four bars to a power of ten; dashed: the mean and the 99th percentile (p99)."),
+                str("Four bars to a power of ten, ", counted(result.n_targets, "position"),
+                    " in all; dashed: the mean and the 99th percentile (p99)."),
                 chart);
 }
 

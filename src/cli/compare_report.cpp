@@ -74,9 +74,10 @@ tr.all > * { font-weight: 650; }
 @media (max-width: 520px) { body { padding: 18px 12px 32px; font-size: 15px; } figure { padding: 12px 8px 8px; }
   h1 { font-size: 1.35rem; } .tiles { grid-template-columns: 1fr 1fr; gap: 8px; } .tile { padding: 10px; }
   .tile .big { font-size: 1.25rem; } th, td { padding: 6px 8px; } svg text { font-size: 12.5px; } }
-@media print { body { max-width: none; padding: 0; font-size: 11pt; background: #fff; }
+@media print { body { max-width: none; padding: 0; font-size: 10pt; background: #fff; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } .tile, tr { break-inside: avoid; }
-  h2 { break-after: avoid; } .tiles { grid-template-columns: repeat(3, 1fr); } }
+  h2 { break-after: avoid; } .tiles { grid-template-columns: repeat(3, 1fr); }
+  .figures { grid-template-columns: 1fr 1fr; gap: 8px; } }
 )css";
 
 std::string name_of_path(const std::string& path) {
@@ -121,7 +122,7 @@ std::string routing_said(const ComparisonSetup& setup, const ComparisonResult& r
 
 std::string prediction_said(const ComparisonResult& r) {
   std::string out = str("<p><strong>Predictions.</strong> At ", share(r.n_same_top1, r.n_targets), " of ",
-                        thousands(r.n_targets), " positions both models hold the same next token for the likeliest. ");
+                        counted(r.n_targets, "position"), " both models hold the same next token for the likeliest. ");
   out += str("The mean KL divergence of ", significant(r.kl.mean),
              " nats means that, on a text drawn from the reference, ", "the model's perplexity would be ",
              significant(100 * std::expm1(r.kl.mean)), kPercent,
@@ -143,8 +144,8 @@ std::string said(const ComparisonSetup& setup, const ComparisonResult& r) {
       "<div class=\"said\">\n<p><strong>No difference.</strong> On this text the two models cannot be told apart: all ",
       thousands(r.gating.n),
       " routing decisions (one per token and layer) choose the same experts and put the same one first, all ",
-      thousands(r.n_targets),
-      " positions have the same likeliest next token, and the KL "
+      counted(r.n_targets, "position"),
+      " have the same likeliest next token, and the KL "
       "divergence is 0 at each of them.</p>\n</div>\n");
 }
 
@@ -156,13 +157,12 @@ std::string tile(const std::string& name, const std::string& value, const std::s
 }
 
 std::string tiles(const ComparisonSetup& setup, const ComparisonResult& r) {
-  const std::string decisions = str("of ", thousands(r.gating.n), " decisions");
+  const std::string decisions = str("of ", counted(r.gating.n, "decision"));
   const double ratio = std::exp(r.model_cross_entropy - r.reference_cross_entropy);
   return "<dl class=\"tiles\">\n" +
          tile(str("Same top-", setup.n_experts_per_tok, " set"), share(r.gating.n_same_set, r.gating.n), decisions) +
          tile("Same first expert", share(r.gating.n_same_first, r.gating.n), decisions) +
-         tile("Same likeliest token", share(r.n_same_top1, r.n_targets),
-              str("of ", thousands(r.n_targets), " positions")) +
+         tile("Same likeliest token", share(r.n_same_top1, r.n_targets), str("of ", counted(r.n_targets, "position"))) +
          tile("KL, mean", significant(r.kl.mean), str("nats; median ", significant(r.kl.median))) +
          tile("KL, 99th percentile", significant(r.kl.p99), str("nats; largest ", significant(r.kl.max))) +
          tile("Perplexity", significant(std::exp(r.model_cross_entropy), 4),
@@ -223,7 +223,7 @@ std::string facts_table(const ComparisonSetup& setup, const ComparisonResult& r)
   }
   std::string texts;
   for (const ComparedText& text : setup.texts) {
-    texts += str(texts.empty() ? "" : "<br/>", escaped(text.file), ": ", thousands(text.n_targets), " positions");
+    texts += str(texts.empty() ? "" : "<br/>", escaped(text.file), ": ", counted(text.n_targets, "position"));
   }
   out += facts_row(setup.texts.size() == 1 ? "Text" : "Texts", texts);
   out += facts_row("Tokens", str(thousands(r.n_inputs), " read by both, ", thousands(r.n_targets),

@@ -43,6 +43,8 @@ std::string thousands(Index value) {
   return digits;
 }
 
+std::string counted(Index n, std::string_view thing) { return str(thousands(n), " ", thing, n == 1 ? "" : "s"); }
+
 std::string power_of_ten(int exponent) {
   static constexpr const char* kRaised[] = {"\u2070", "\u00B9", "\u00B2", "\u00B3", "\u2074",
                                             "\u2075", "\u2076", "\u2077", "\u2078", "\u2079"};

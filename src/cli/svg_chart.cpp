@@ -89,16 +89,21 @@ std::string points(const Scale& scale, const Series& series, bool square) {
   return out;
 }
 
-// Names stand outside of two lines, so that they do not meet.
-std::string rules(const Scale& scale, const std::vector<Rule>& list) {
-  std::string out;
-  double leftmost = kWidth;
-  for (const Rule& rule : list) leftmost = std::min(leftmost, scale.at_x(rule.at));
-  for (const Rule& rule : list) {
-    const double x = scale.at_x(rule.at), top = kTop - 6;
-    const bool before = x > kWidth - 45 || (list.size() > 1 && x == leftmost && x > kLeft + 40);
+// The first name stands before its line and the last one behind, so that they do not meet; at an edge, where both must
+// stand on one side, lines that are close share their names.
+std::string rules(const Scale& scale, std::vector<Rule> list) {
+  constexpr double kRoom = 45;  // of a name
+  std::sort(list.begin(), list.end(), [](const Rule& a, const Rule& b) { return a.at < b.at; });
+  std::string out, names;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const double x = scale.at_x(list[i].at), top = kTop - 6;
     out += line(x, top, x, kHeight - kBottom, "rule");
-    out += text_at(before ? x - 3 : x + 3, top, before ? "end" : "start", rule.text);
+    names += str(names.empty() ? "" : ", ", list[i].text);
+    const bool last = i + 1 == list.size(), at_right = scale.at_x(list.back().at) > kWidth - kRoom;
+    if (!last && scale.at_x(list[i + 1].at) - x < kRoom && (at_right || x < kLeft + kRoom)) continue;
+    const bool before = at_right || (!last && x > kLeft + kRoom);
+    out += text_at(before ? x - 3 : x + 3, top, before ? "end" : "start", names);
+    names.clear();
   }
   return out;
 }
