@@ -12,6 +12,7 @@ void add_generate(CLI::App& program);
 void add_chat(CLI::App& program);
 void add_tokenize(CLI::App& program);
 void add_eval(CLI::App& program);
+void add_compare(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_bench(CLI::App& program);
 

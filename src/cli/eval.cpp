@@ -1,13 +1,12 @@
 // `mixtral eval`: how well a model predicts given ids or a text, and everything on the way to the logits.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
-#include "mixtral/core/file.hpp"
+#include "cli/text_pieces.hpp"
 #include "mixtral/io/safetensors.hpp"
 #include "mixtral/runtime/evaluator.hpp"
 
@@ -22,35 +21,10 @@ struct Options {
   std::string text_file, out;
 };
 
-// What the model reads and what should follow each of it.
-struct Piece {
-  std::vector<TokenId> inputs, targets;
-};
-
-// --ids: one piece; each id is the target of those before it. A text: pieces of at most the context length,
-// each beginning with BOS, so that every token of the text is a target once.
+// --ids: one piece; each id is the target of those before it.
 std::vector<Piece> pieces_of(const Options& options, const LoadedModel& loaded) {
-  const ModelConfig& config = loaded.model.config;
   if (options.text_file.empty()) return {{options.ids, {options.ids.begin() + 1, options.ids.end()}}};
-  const Tokenizer& tokenizer = loaded.require_tokenizer();
-  constexpr Index kMostBytes = Index{1} << 30;
-  std::vector<TokenId> all = tokenizer.encode(read_file(options.text_file, kMostBytes));
-  require(!all.empty(), "eval: ", options.text_file, " is empty");
-  const TokenId bos_id = tokenizer.vocabulary().bos_id;
-  const bool bos = tokenizer.vocabulary().add_bos && bos_id >= 0;
-  std::vector<Piece> pieces;
-  for (std::size_t begin = 0; begin < all.size();) {
-    const std::size_t count = std::min(all.size() - begin, static_cast<std::size_t>(config.max_positions));
-    Piece piece;
-    if (bos) piece.inputs.push_back(bos_id);
-    const auto first = all.begin() + static_cast<std::ptrdiff_t>(begin),
-               last = first + static_cast<std::ptrdiff_t>(count);
-    piece.inputs.insert(piece.inputs.end(), first, bos ? last - 1 : last);
-    piece.targets.assign(bos ? first : first + 1, last);
-    pieces.push_back(std::move(piece));
-    begin += count;
-  }
-  return pieces;
+  return text_pieces(options.text_file, loaded.require_tokenizer(), loaded.model.config.max_positions);
 }
 
 template <class T>

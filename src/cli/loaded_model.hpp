@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cli/common.hpp"
-#include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/core/thread_executor.hpp"
 #include "mixtral/runtime/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "mixtral/runtime/routing_stats.hpp"
@@ -19,7 +19,7 @@ struct LoadedModel : OpenedModel {
   explicit LoadedModel(const CommonOptions& options);
 
   KernelTable table;
-  mutable OpenMpExecutor executor;
+  mutable ThreadExecutor executor;
 };
 
 // BOS, where the tokenizer asks for it, and the ids of `text`.

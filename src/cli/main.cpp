@@ -17,6 +17,7 @@ int run(int argc, char** argv) {
   mixtral::cli::add_chat(program);
   mixtral::cli::add_tokenize(program);
   mixtral::cli::add_eval(program);
+  mixtral::cli::add_compare(program);
   mixtral::cli::add_inspect(program);
   mixtral::cli::add_bench(program);
   try {

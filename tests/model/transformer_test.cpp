@@ -377,3 +377,46 @@ TEST_CASE("a step that does not fit is refused with the row and the numbers, and
     CHECK(test::names(test::error_of([&] { forward(c.op, m.model, in, foreign, logits.view()); }), "another model"));
   }
 }
+
+TEST_CASE("a packed model gives the same bits for every table, executor, split and batch, near the dense model's") {
+  ModelConfig c = config_of(576, 9, 3, 64, 8, 2);
+  c.hidden_dim = 1100;
+  const test::RandomModel dense(c);
+  test::Random random(93);
+  const auto tokens = test::random_tokens(random, 40, c);
+  const auto exact = run_reference(dense.model, tokens);
+  for (const auto& [experts, rest] : {std::pair{DType::kP4, DType::kP8}, {DType::kP8, DType::kP4}}) {
+    const test::PackedModel packed(dense.model, experts, rest);
+    const auto want = run_reference(packed.model, tokens);
+    double error = 0, size = 0;
+    for (Index i = 0; i < want.size(); ++i) {
+      error += std::pow(want.data()[i] - exact.data()[i], 2);
+      size += std::pow(exact.data()[i], 2);
+    }
+    CHECK(std::sqrt(error / size) < 0.5);  // random weights: where a choice of experts flips, the rest is another token
+
+    test::for_each_table([&](const KernelTable& table) {
+      test::for_each_executor(
+          [&](Executor& executor) { CHECK(test::same_bits(run_whole(packed.model, tokens, table, executor), want)); });
+      ThreadExecutor threads(2);
+      for (int trial = 0; trial < 3; ++trial) {  // three sequences, pieces of any length, in one batch
+        Host host(packed.model, table, threads);
+        std::vector<std::size_t> sequences;
+        for (int s = 0; s < 3; ++s) sequences.push_back(host.add({tokens.begin(), tokens.end() - s}));
+        for (;;) {
+          std::vector<test::Piece> pieces;
+          for (const std::size_t s : sequences) {
+            const Index count = std::min(host.left(s), random.index(0, 11));
+            if (count > 0) pieces.push_back({s, count});
+          }
+          if (!pieces.empty()) host.step(pieces, trial == 1);
+          if (std::all_of(sequences.begin(), sequences.end(), [&](std::size_t s) { return host.done(s); })) break;
+        }
+        for (const std::size_t s : sequences) {
+          const auto& got = host.logits(s);
+          CHECK(test::same_bits(got.span(), want.span().first(got.span().size())));
+        }
+      }
+    });
+  }
+}

@@ -6,6 +6,7 @@
 
 #include "mixtral/model/transformer.hpp"
 #include "support/experts.hpp"
+#include "support/tables.hpp"
 
 namespace mixtral::test {
 
@@ -38,6 +39,24 @@ struct RandomModel {
     validate(model.weights, config);
   }
   Store store;
+  Model model;
+};
+
+// The same weights packed: experts as `experts`, attention and head as `rest`; embedding, norms and router stay.
+struct PackedModel {
+  PackedModel(const Model& dense, DType experts, DType rest) : model(dense) {
+    const KernelTable table = reference_table();
+    SerialExecutor serial;
+    Scratch scratch;
+    const OpContext op{table, serial, scratch};
+    for (LayerWeights& layer : model.weights.layers) {
+      for (MatrixView* w : {&layer.wq, &layer.wk, &layer.wv, &layer.wo}) *w = store.add(op, *w, rest);
+      for (ExpertWeights& expert : layer.experts) expert = store.add(op, expert, experts);
+    }
+    if (!model.config.tied_embeddings) model.weights.head = store.add(op, model.weights.head, rest);
+    validate(model.weights, model.config);
+  }
+  PackedStore store;
   Model model;
 };
 

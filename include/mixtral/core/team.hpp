@@ -1,4 +1,4 @@
-// Workers that stand by between the parallel sections of one forward pass.
+// Workers that stand by between parallel sections.
 #pragma once
 
 #include <atomic>
@@ -17,10 +17,9 @@ inline void pause() noexcept {
 #endif
 }
 
-// The leader runs the pass and opens sections; workers inside serve() draw their tasks. A section ends when its last
-// task has: a worker that the system holds up, or that never came, is waited for only if it has a task. Between
-// sections workers spin for some tens of microseconds, then yield, then sleep, so that a machine with more threads
-// than CPUs goes on.
+// The leader opens sections; workers inside serve() draw their tasks. A section ends when its last task has: a worker
+// that the system holds up, or that never came, is waited for only if it has a task. Between sections workers spin for
+// some tens of microseconds, which a forward pass of many short sections needs, then yield, then sleep.
 class Team final : public Executor {
  public:
   explicit Team(int n_workers) noexcept : n_workers_(n_workers) {}

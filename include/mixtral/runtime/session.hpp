@@ -14,7 +14,7 @@ namespace mixtral {
 
 struct SessionOptions {
   Index max_positions = 0;   // room for this many tokens; 0: the model's max_positions
-  Index chunk = 256;         // tokens per pass of a long prompt: bounds scratch memory, changes no result
+  Index chunk = 512;         // tokens per pass of a long prompt: bounds scratch memory, changes no result
   TurnLock* gate = nullptr;  // held during each pass: sessions of several threads then share one executor
 };
 

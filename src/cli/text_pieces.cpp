@@ -1,0 +1,33 @@
+#include "cli/text_pieces.hpp"
+
+#include <algorithm>
+
+#include "mixtral/core/error.hpp"
+#include "mixtral/core/file.hpp"
+
+namespace mixtral::cli {
+
+std::vector<Piece> text_pieces(const std::filesystem::path& file, const Tokenizer& tokenizer, Index context,
+                               Index max_tokens) {
+  constexpr Index kMostBytes = Index{1} << 30;
+  std::vector<TokenId> all = tokenizer.encode(read_file(file, kMostBytes));
+  require(!all.empty(), file.string(), ": is empty");
+  if (max_tokens > 0) all.resize(std::min(all.size(), static_cast<std::size_t>(max_tokens)));
+  const TokenId bos_id = tokenizer.vocabulary().bos_id;
+  const bool bos = tokenizer.vocabulary().add_bos && bos_id >= 0;
+  std::vector<Piece> pieces;
+  for (std::size_t begin = 0; begin < all.size();) {
+    const std::size_t count = std::min(all.size() - begin, static_cast<std::size_t>(context));
+    Piece piece;
+    if (bos) piece.inputs.push_back(bos_id);
+    const auto first = all.begin() + static_cast<std::ptrdiff_t>(begin),
+               last = first + static_cast<std::ptrdiff_t>(count);
+    piece.inputs.insert(piece.inputs.end(), first, bos ? last - 1 : last);
+    piece.targets.assign(bos ? first : first + 1, last);
+    pieces.push_back(std::move(piece));
+    begin += count;
+  }
+  return pieces;
+}
+
+}  // namespace mixtral::cli
