@@ -7,7 +7,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/core/thread_executor.hpp"
 #include "mixtral/ops/linear.hpp"
 #include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/isa.hpp"
@@ -109,7 +109,8 @@ json tokens_json(const std::vector<std::vector<Sample>>& rounds, std::size_t i, 
 
 json shape_json(Bench& bench, DType dtype, bench::WeightShape shape, int n_rounds) {
   const OpContext ctx{bench.table, bench.executor, bench.scratch};
-  const auto weights = bench::fill_packed(ctx, bench.arena, dtype, shape);
+  const auto weights = bench::packed_matrices(bench.arena, dtype, shape);
+  bench::fill_packed(ctx, weights);
   const double bytes = static_cast<double>(weights.size()) * static_cast<double>(weights[0].bytes());
   const auto rounds = bench.rounds(weights, n_rounds);
   json out = {{"weights", name_of(dtype)}, {"shape", shape.name}, {"rows", shape.rows}, {"cols", shape.cols}};
@@ -126,7 +127,7 @@ int main(int argc, char** argv) {
     const int rounds = argc > 1 ? std::max(1, std::atoi(argv[1])) : 7;
     const Isa isa = std::min(argc > 2 ? isa_from_name(argv[2]) : best_isa(), best_isa());
     const KernelTable table = make_table(isa);
-    OpenMpExecutor executor(available_threads());
+    ThreadExecutor executor(available_threads());
     Bench bench{table, executor};
     json out = {{"machine", probes::machine_name()},
                 {"isa", name_of(isa)},

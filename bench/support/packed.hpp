@@ -26,21 +26,27 @@ inline std::vector<float> random_floats(Index n) {
   return out;
 }
 
-// As many matrices as fit into the arena. All panels are the same random one: a product takes no shorter time for it,
-// and packing does.
-inline std::vector<MatrixView> fill_packed(const OpContext& ctx, const Arena& arena, DType dtype, WeightShape shape) {
-  const auto dense = random_floats(kPanelRows * shape.cols);
+// As many matrices as fit into the arena, still without content.
+inline std::vector<MatrixView> packed_matrices(const Arena& arena, DType dtype, WeightShape shape) {
   const Index bytes = ops::packed_bytes(dtype, shape.rows, shape.cols);
-  const Index panel = bytes / panels_of(shape.rows), count = static_cast<Index>(arena.size()) / bytes;
-  std::byte* data = arena.data();
-  ops::pack(ctx, MatrixView(DType::kF32, kPanelRows, shape.cols, reinterpret_cast<const std::byte*>(dense.data())),
-            dtype, {}, data);
-  for (Index at = panel; at < count * bytes; at += panel) std::copy_n(data, panel, data + at);
   std::vector<MatrixView> matrices;
-  for (Index i = 0; i < count; ++i) {
-    matrices.push_back(MatrixView::packed(dtype, shape.rows, shape.cols, data + i * bytes));
+  for (Index at = 0; at + bytes <= static_cast<Index>(arena.size()); at += bytes) {
+    matrices.push_back(MatrixView::packed(dtype, shape.rows, shape.cols, arena.data() + at));
   }
   return matrices;
+}
+
+// Fills them. All panels are the same random one: a product takes no shorter time for it, and packing does.
+inline void fill_packed(const OpContext& ctx, std::span<const MatrixView> matrices) {
+  const MatrixView& first = matrices[0];
+  const auto dense = random_floats(kPanelRows * first.cols);
+  const MatrixView rows(DType::kF32, kPanelRows, first.cols, reinterpret_cast<const std::byte*>(dense.data()));
+  std::vector<std::byte> panel(static_cast<std::size_t>(first.layout().panel_bytes()));
+  ops::pack(ctx, rows, first.dtype, {}, panel.data());
+  for (const MatrixView& w : matrices) {
+    auto* data = const_cast<std::byte*>(w.data);  // the arena's
+    for (Index p = 0; p < panels_of(w.rows); ++p) data = std::copy(panel.begin(), panel.end(), data);
+  }
 }
 
 }  // namespace mixtral::bench

@@ -94,7 +94,7 @@ BenchModel open(const Options& o, const KernelTable& table, Executor& executor) 
 void run(const Options& o) {
   const Isa wanted = o.common.isa.empty() ? best_isa() : isa_from_name(o.common.isa);
   const KernelTable table = make_table(wanted);
-  OpenMpExecutor executor(o.common.threads);
+  ThreadExecutor executor(o.common.threads);
   const BenchModel subject = open(o, table, executor);
   const Ceiling ceiling(executor, std::min(wanted, best_isa()));
   const Measured measured = measure(subject.model, table, executor, ceiling, o.plan);

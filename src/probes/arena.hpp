@@ -11,10 +11,10 @@ namespace mixtral {
 // Zero at first, huge pages asked for.
 class Arena {
  public:
-  explicit Arena(std::size_t bytes) : size_(bytes) {
-    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  explicit Arena(Index count) : size_(static_cast<std::size_t>(count)) {
+    void* p = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
-    madvise(p, bytes, MADV_HUGEPAGE);
+    madvise(p, size_, MADV_HUGEPAGE);
     data_ = static_cast<std::byte*>(p);
   }
   ~Arena() { munmap(data_, size_); }

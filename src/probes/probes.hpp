@@ -12,7 +12,7 @@
 namespace mixtral::probes {
 
 // A DRAM probe's memory: more than any cache.
-inline constexpr std::size_t kDramBytes = std::size_t{1} << 30;
+inline constexpr Index kDramBytes = Index{1} << 30;
 
 // Bytes a second that all workers read from `arena` together, the better of one and eight streams a worker. The arena
 // has kDramBytes or more and was written once before.
