@@ -1,6 +1,7 @@
 // `mixtral bench`: tokens a second, and how near that is to what this machine can do.
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "cli/bench_report.hpp"
 #include "cli/commands.hpp"

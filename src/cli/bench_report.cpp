@@ -1,6 +1,7 @@
 #include "cli/bench_report.hpp"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "cli/loaded_model.hpp"
 #include "probes/probes.hpp"

@@ -1,7 +1,7 @@
 // The figures of `mixtral bench` as JSON, and as a table for people.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "cli/bench_run.hpp"

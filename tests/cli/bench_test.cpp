@@ -128,7 +128,7 @@ TEST_CASE("bench refuses what it cannot measure") {
     std::string message;
   } cases[] = {
       {"--repeat 0", 2, "--repeat"},
-      {"-n -1", 2, "-n"},
+      {"-n -1", 2, "--decode"},
       {"--batch 0", 2, "--batch"},
       {"--batch 1,x", 2, "--batch"},
       {"--layers 2", 2, "--layers"},
