@@ -49,7 +49,8 @@ void WorkCounter::on_routing(Index layer, const RouterOutput& routing) {
       const auto e = static_cast<std::size_t>(id);
       const ExpertWeights& expert = experts[e];
       work_.operations += 2 * (weights_of(expert.w1) + weights_of(expert.w2) + weights_of(expert.w3));
-      if (chosen_[e]++ != 0) continue;
+      if (chosen_[e] != 0) continue;
+      chosen_[e] = 1;
       work_.weight_bytes += expert_bytes(expert);
       ++work_.experts[static_cast<std::size_t>(layer)];
     }

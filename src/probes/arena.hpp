@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <new>
 
+#include "mixtral/core/types.hpp"
+
 namespace mixtral {
 
 // Zero at first, huge pages asked for.

