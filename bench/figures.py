@@ -6,10 +6,13 @@ from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "results"
+MODELS = ["model_p4", "model_p8", "model_bf16", "model_p4_avx2", "model_p8_avx2", "model_p4_deep"]
+# One shape of the products; bench/results/kernels.json has all.
+KERNEL_SHAPE = "rows:28672/cols:4096"
 
 
 def load(name):
-    path = RESULTS / name
+    path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
@@ -23,55 +26,136 @@ def replace(path, name, text):
     path.write_text(new)
 
 
-def phase(result, name):
-    p = result[name]
-    if p["runs"] == 0:
+def table(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def spread(values, digits, unit=""):
+    """The median, and the range behind it."""
+    if values is None:
         return "no steady run"
-    unit = "GB/s" if name == "decode" else "GFLOP/s"
-    return (f"{p['tokens_per_second']:.1f} tok/s, {p['rate']:.1f} of {p['ceiling']:.1f} {unit}, "
-            f"{p['percent_of_ceiling']:.0f} % ({p['runs']} runs, {p['dropped']} dropped)")
+    low, high = f"{values['min']:.{digits}f}", f"{values['max']:.{digits}f}"
+    return f"{values['median']:.{digits}f}{unit} ({low} to {high})"
+
+
+def weights(result):
+    experts = result["weights"]["experts"]
+    return f"{experts['format']}, {8 * experts['bytes'] / experts['parameters']:.2f} bits"
+
+
+def runs(phase):
+    return f"{phase['runs']} runs, {phase['dropped']} dropped"
+
+
+def phase_text(phase):
+    if phase is None or phase["runs"] == 0:
+        return "not measured" if phase is None else "no steady run"
+    unit = phase["ceiling_unit"]
+    digits = 3 if unit == "TOPS" else 1
+    return (f"{phase['tokens_per_second']['median']:.1f} tok/s, {phase[unit]['median']:.{digits}f} of "
+            f"{phase['ceiling']['median']:.{digits}f} {unit}, {spread(phase['percent_of_ceiling'], 0, ' %')}; {runs(phase)}")
+
+
+def decode(result, batch):
+    return next((p for p in result["decode"] if p["batch"] == batch), None)
 
 
 def headline(result):
-    d, p = result["decode"], result["prefill"]
-    return (f"Two layers of Mixtral 8x7B's shape in bf16 decode at {d['tokens_per_second']:.1f} tokens/s, "
-            f"{d['percent_of_ceiling']:.0f} % of what this machine's memory delivers, and read a prompt of "
-            f"{result['prompt_tokens']} tokens at {p['percent_of_ceiling']:.0f} % of its float32 multiply-add rate "
+    one, eight, prompt = decode(result, 1), decode(result, 8), result["prefill"]
+    return (f"{result['layers']} layers of Mixtral 8x7B's shape in {weights(result)} a weight, decode at "
+            f"{one['tokens_per_second']['median']:.0f} tokens/s, {one['percent_of_ceiling']['median']:.0f} % of what this "
+            f"machine's memory delivers, eight sequences together at {eight['times_first']['median']:.1f} times that, and "
+            f"read a prompt of {result['options']['prompt']} tokens at {prompt['tokens_per_second']['median']:.0f} "
+            f"tokens/s, {prompt['percent_of_ceiling']['median']:.0f} % of its rate of {prompt['ceiling_of']} "
             f"({result['machine']}, {result['isa']}, {result['threads']} threads; measured as `bench/README.md` says).\n")
 
 
 def model_table(results):
-    lines = ["| instruction set | weights in | decode, share of DRAM | prefill, share of multiply-add |", "|---|---|---|---|"]
+    rows = []
     for r in results:
-        lines.append(f"| {r['isa']} | {r['memory']} | {phase(r, 'decode')} | {phase(r, 'prefill')} |")
+        one = decode(r, 1)
+        depth = f" behind {one['depth']} tokens" if one["depth"] else ""
+        rows.append([weights(r), r["isa"], phase_text(one) + depth, phase_text(r["prefill"])])
+    text = table(["weights", "instruction set", "decode, share of DRAM", "prompt, share of multiply-add"], rows)
     r = results[0]
-    lines.append("")
-    lines.append(f"{r['layers']} layers of Mixtral 8x7B's shape, vocabulary 32000, bf16, prompt of {r['prompt_tokens']} "
-                 f"tokens, {r['threads']} threads, {r['machine']}.")
-    return "\n".join(lines) + "\n"
+    return (text + f"\n{r['layers']} layers of Mixtral 8x7B's shape, random weights in {r['weights_in']}, prompt of "
+            f"{r['options']['prompt']} tokens, {r['threads']} threads, {r['machine']}. Medians, in brackets the range.\n")
+
+
+def batch_table(results):
+    rows = []
+    for r in results:
+        for p in r["decode"]:
+            if "times_first" not in p or p["runs"] == 0:
+                continue
+            per_layer = ", ".join(f"{e:.2f}" for e in p["distinct_experts"]["of_layer"])
+            rows.append([weights(r), r["isa"], str(p["batch"]), f"{p['tokens_per_second']['median']:.1f}",
+                         spread(p["times_first"], 2), per_layer, spread(p["percent_of_ceiling"], 0, " %"), runs(p)])
+    return table(["weights", "instruction set", "sequences", "tok/s", "times one", "distinct experts, each layer",
+                  "share of DRAM", "repetitions"], rows)
+
+
+def memory_table(results):
+    mib = lambda n: f"{n / 2**20:.0f} MiB"
+    rows = [[weights(r), str(r["options"]["prompt"]), str(r["options"]["depth"]), mib(r["memory"]["weights_bytes"]),
+             mib(r["memory"]["kv_bytes"]), mib(r["memory"]["scratch_bytes"]), mib(r["memory"]["beside_weights_bytes"])]
+            for r in results]
+    return table(["weights", "prompt", "depth", "weights", "KV cache", "scratch", "anonymous memory beside the weights"],
+                 rows)
+
+
+def gemv_table(report):
+    rows = []
+    for product in report["products"]:
+        by_tokens = product["by_tokens"]
+        times = [spread(p["times_one_token"], 2) for p in by_tokens[1:]]
+        one = by_tokens[0]
+        rows.append([product["weights"], f"{product['shape']} {product['rows']} x {product['cols']}",
+                     f"{spread(one['percent_of_ceiling'], 0, ' %')}; {runs(one)}", *times])
+    counts = [f"{p['tokens']} tokens" for p in report["products"][0]["by_tokens"][1:]]
+    return (table(["weights", "matrix", "1 token, share of DRAM", *counts], rows) +
+            f"\nThe time for more tokens in times of that for one, in the same round; {report['isa']}, "
+            f"{report['threads']} threads.\n")
+
+
+def kernel_text(b):
+    rate = next((f"{b[u]:.3f} {u}" for u in ("TOPS",) if u in b and "tokens:128" in b["name"]), "")
+    if not rate and "bytes_per_second" in b:
+        rate = f"{b['bytes_per_second'] / 1e9:.1f} GB/s"
+    if not rate and "items_per_second" in b:
+        rate = f"{b['items_per_second'] / 1e6:.0f} M/s"
+    share = f", {b['%ceiling']:.0f} %" + ("" if b["steady"] else " (probes drifted)") if "%ceiling" in b else ""
+    return f"{b['real_time'] / 1e3:.1f} us, {rate}{share}"
 
 
 def kernel_table(report):
-    lines = ["| kernel, one thread | time | rate | share of the ceiling |", "|---|---|---|---|"]
+    rows, isas = {}, []
     for b in report["benchmarks"]:
-        rate = next((f"{b[u]:.1f} {u}" for u in ("GB/s", "GFLOP/s") if u in b), "")
-        if not rate and "items_per_second" in b:
-            rate = f"{b['items_per_second'] / 1e6:.0f} M items/s"
-        if not rate and "bytes_per_second" in b:
-            rate = f"{b['bytes_per_second'] / 1e9:.1f} GB/s"
-        share = f"{b['ceiling%']:.0f} %" + ("" if b["steady"] else " (probes drifted)") if "ceiling%" in b else ""
-        name = b["name"].removeprefix("BM_").removesuffix("/real_time")
-        lines.append(f"| `{name}` | {b['real_time'] / 1e3:.1f} us | {rate} | {share} |")
-    return "\n".join(lines) + "\n"
+        op, isa, *shape = b["name"].removeprefix("BM_").removesuffix("/real_time").split("/")
+        shape = "/".join(shape)
+        if "rows:" in shape and not shape.startswith(KERNEL_SHAPE):
+            continue
+        if ":" in isa:  # the same for every instruction set
+            continue
+        if isa not in isas:
+            isas.append(isa)
+        rows.setdefault(f"{op} {shape}".strip(), {})[isa] = kernel_text(b)
+    return table(["kernel", *isas], [[f"`{name}`", *[row.get(isa, "") for isa in isas]] for name, row in rows.items()])
 
 
 def main():
-    names = ["model_bf16.json", "model_bf16_avx2.json", "model_bf16_mapped.json"]
-    models = [r for r in map(load, names) if r]
-    kernels = load("kernels.json")
+    models = [r for r in map(load, MODELS) if r]
+    if not models:
+        raise SystemExit(f"no results in {RESULTS}: run bench/run.sh")
+    kernels, gemv = load("kernels"), load("gemv")
+    batches = [r for r in models if len(r["decode"]) > 1]
+    parts = [model_table(models), batch_table(batches), memory_table(models)]
+    parts += [gemv_table(gemv)] if gemv else []
+    parts += [kernel_table(kernels)] if kernels else []
     replace(BENCH.parent / "README.md", "headline", headline(models[0]))
     replace(BENCH.parent / "README.md", "table", model_table(models))
-    replace(BENCH / "README.md", "results", model_table(models) + ("\n" + kernel_table(kernels) if kernels else ""))
+    replace(BENCH / "README.md", "results", "\n".join(parts))
 
 
 if __name__ == "__main__":

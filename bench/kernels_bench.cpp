@@ -1,60 +1,75 @@
-// Single kernels at Mixtral 8x7B's shapes, one thread, per instruction set: BM_<op>/<isa>/<shape>. Weights are
-// larger than the caches, as in a running model. The counter `ceiling%` compares with a probe of the resource
-// that bounds the kernel, taken just before and after; `steady` is 0 where the two probes differ by over 10%.
+// Single kernels at Mixtral 8x7B's shapes, per instruction set: BM_<op>/<isa>/<shape>. Products run on all threads, as
+// in a running model, and their weights are larger than the caches. The counter `%ceiling` compares with a probe of the
+// resource that bounds the kernel, taken just before and after; `steady` is 0 where the two differ by over 10%.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <chrono>
-#include <memory>
 #include <random>
 #include <vector>
 
-#include "mixtral/core/executor.hpp"
+#include "mixtral/core/thread_executor.hpp"
 #include "mixtral/moe/router.hpp"
 #include "mixtral/ops/attention.hpp"
+#include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/isa.hpp"
-#include "support/probes.hpp"
+#include "probes/probes.hpp"
+#include "support/packed.hpp"
 
 namespace {
 
 using namespace mixtral;
+using bench::random_floats;
 using benchmark::State;
 
-std::vector<float> random_floats(Index n) {
-  std::mt19937 random(7);
-  std::uniform_real_distribution<float> uniform(-1, 1);
-  std::vector<float> out(static_cast<std::size_t>(n));
-  for (float& x : out) x = uniform(random);
-  return out;
+// 1 GiB of weights, more than any cache: all benchmarks read slices of it in turn.
+const Arena& weights() {
+  static const Arena arena(probes::kDramBytes);
+  return arena;
 }
 
-// 1 GiB of weights, more than any cache: all benchmarks read slices of it in turn.
-const bench::Arena& weights() {
-  static const std::unique_ptr<const bench::Arena> arena = [] {
-    auto a = std::make_unique<bench::Arena>(std::size_t{1} << 30);
-    auto* words = reinterpret_cast<std::uint16_t*>(a->data());
-    for (std::size_t i = 0; i < a->size() / 2; ++i) {
+// Fills the weights unless they are these already: the library calls a benchmark several times.
+template <class Fill>
+void fill_once(const std::string& name, Fill&& fill) {
+  static std::string last;
+  if (name != last) fill();
+  last = name;
+}
+
+// Numbers between 2^-9 and 2^-7, as bf16 and as float32.
+void fill_dense() {
+  fill_once("dense", [] {
+    auto* words = reinterpret_cast<std::uint16_t*>(weights().data());
+    for (std::size_t i = 0; i < weights().size() / 2; ++i) {
       words[i] = static_cast<std::uint16_t>(0x3b00 | (i * 40503u >> 4 & 0x80ff));
     }
-    return a;
-  }();
-  return *arena;
+  });
 }
 
-enum class Resource { kDram, kFma };
-
-double probe(Resource resource, Isa isa) {
-  return resource == Resource::kDram ? bench::dram_read_rate(weights(), 1) : bench::fma_rate(1, isa == Isa::kAvx512);
+ThreadExecutor& all_threads() {
+  static ThreadExecutor executor(available_threads());
+  return executor;
 }
 
-// Runs `body` in the benchmark's loop; `work` is bytes or operations of one call.
-template <class Body>
-void measure(State& state, Isa isa, Resource resource, double work, Body body) {
-  if (!supported(isa)) {
-    state.SkipWithError("this CPU has no such instruction set");
-    return;
+enum class Resource { kDram, kF32, kByteProducts };
+
+double probe(Executor& executor, Resource resource, Isa isa) {
+  switch (resource) {
+    case Resource::kDram: return probes::dram_read_rate(weights(), executor);
+    case Resource::kF32: return probes::f32_rate(executor, isa);
+    default: return probes::byte_product_rate(executor, isa);
   }
-  const double before = probe(resource, isa);
+}
+
+// Of one call.
+struct Work {
+  Index bytes = 0, operations = 0;
+};
+
+// Runs `body` in the benchmark's loop.
+template <class Body>
+void measure(State& state, Executor& executor, Isa isa, Resource resource, Work work, Body body) {
+  const double before = probe(executor, resource, isa);
   Index calls = 0;
   const auto begin = std::chrono::steady_clock::now();
   for (auto _ : state) {
@@ -62,45 +77,95 @@ void measure(State& state, Isa isa, Resource resource, double work, Body body) {
     benchmark::ClobberMemory();
   }
   const double time = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  const double after = probe(resource, isa), rate = work * static_cast<double>(calls) / time;
-  state.counters["ceiling%"] = 100 * rate / (0.5 * (before + after));
-  state.counters["steady"] = std::max(before, after) < 1.1 * std::min(before, after);
-  state.counters[resource == Resource::kDram ? "GB/s" : "GFLOP/s"] = rate / 1e9;
+  const double after = probe(executor, resource, isa);
+  const auto rate = [&](Index amount) { return static_cast<double>(amount * calls) / time; };
+  const double ceiling = 0.5 * (before + after);
+  state.counters["%ceiling"] = 100 * rate(resource == Resource::kDram ? work.bytes : work.operations) / ceiling;
+  state.counters["steady"] = std::max(before, after) <= 1.1 * std::min(before, after);
+  state.SetBytesProcessed(work.bytes * calls);
+  if (work.operations > 0) state.counters["TOPS"] = 1e-12 * rate(work.operations);
 }
 
-// y = x w^T, bf16 weights [rows, cols], `tokens` rows of x.
-void BM_linear_bf16(State& state, Isa isa) {
-  const Index rows = state.range(0), cols = state.range(1), tokens = state.range(2);
+// y = x w^T of one matrix after the other.
+void run_linear(State& state, Isa isa, std::span<const MatrixView> matrices, Resource many_tokens) {
+  const Index rows = matrices[0].rows, cols = matrices[0].cols, tokens = state.range(2);
   const KernelTable table = make_table(isa);
   const auto x = random_floats(tokens * cols);
   std::vector<float> y(static_cast<std::size_t>(tokens * rows));
-  const Index bytes = 2 * rows * cols, slices = static_cast<Index>(weights().size()) / bytes;
-  const bool decode = tokens <= 4;
-  measure(state, isa, decode ? Resource::kDram : Resource::kFma,
-          decode ? static_cast<double>(bytes) : 2.0 * static_cast<double>(rows * cols * tokens), [&](Index call) {
-            table.linear[static_cast<int>(DType::kBF16)]({.w = weights().data() + call % slices * bytes,
-                                                          .w_row_bytes = 2 * cols,
-                                                          .x = x.data(),
-                                                          .x_stride = cols,
-                                                          .y = y.data(),
-                                                          .y_stride = rows,
-                                                          .rows = rows,
-                                                          .cols = cols,
-                                                          .tokens = tokens});
-          });
+  Scratch scratch;
+  const Resource resource = tokens <= 16 ? Resource::kDram : many_tokens;
+  const Work work{matrices[0].bytes(), 2 * rows * cols * tokens};
+  measure(state, all_threads(), isa, resource, work, [&](Index call) {
+    ops::linear({table, all_threads(), scratch}, matrices[static_cast<std::size_t>(call) % matrices.size()],
+                TensorView<const float, 2>(x.data(), Shape<2>{{tokens, cols}}),
+                TensorView<float, 2>(y.data(), Shape<2>{{tokens, rows}}));
+  });
 }
 
-// One token of one key/value head's four query heads over `depth` positions; many heads in turn.
+void BM_linear_bf16(State& state, Isa isa) {
+  const Index rows = state.range(0), cols = state.range(1);
+  fill_dense();
+  std::vector<MatrixView> matrices;
+  for (Index at = 0; at + 2 * rows * cols <= static_cast<Index>(weights().size()); at += 2 * rows * cols) {
+    matrices.emplace_back(DType::kBF16, rows, cols, weights().data() + at);
+  }
+  run_linear(state, isa, matrices, Resource::kF32);
+}
+
+template <DType kType>
+void BM_linear_packed(State& state, Isa isa) {
+  Scratch scratch;
+  const KernelTable table = make_table(isa);
+  const bench::WeightShape shape{"", state.range(0), state.range(1)};
+  std::vector<MatrixView> matrices = bench::packed_matrices(weights(), kType, shape);
+  fill_once(str(name_of(kType), ' ', shape.rows, ' ', shape.cols), [&] {
+    bench::fill_packed({table, all_threads(), scratch}, matrices);
+  });
+  run_linear(state, isa, matrices, Resource::kByteProducts);
+}
+
+// A panel's rows of 4096 float32 weights, in cache, to packed ones on one thread; weights per second.
+template <DType kType>
+void BM_pack(State& state, Isa isa) {
+  constexpr Index kCols = 4096;
+  const KernelTable table = make_table(isa);
+  SerialExecutor executor;
+  Scratch scratch;
+  const auto dense = random_floats(kPanelRows * kCols);
+  const MatrixView w(DType::kF32, kPanelRows, kCols, reinterpret_cast<const std::byte*>(dense.data()));
+  std::vector<std::byte> out(static_cast<std::size_t>(ops::packed_bytes(kType, kPanelRows, kCols)));
+  for (auto _ : state) ops::pack({table, executor, scratch}, w, kType, {}, out.data());
+  state.SetItemsProcessed(state.iterations() * kPanelRows * kCols);
+}
+
+// One token's activations, in cache, to bytes; bytes of input per second.
+void BM_quantize(State& state, Isa isa) {
+  const Index cols = state.range(0);
+  const KernelTable table = make_table(isa);
+  SerialExecutor executor;
+  Scratch scratch;
+  const auto x = random_floats(cols);
+  for (auto _ : state) {
+    const ScratchScope scope(scratch);
+    ops::quantize({table, executor, scratch}, TensorView<const float, 2>(x.data(), Shape<2>{{1, cols}}));
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * 4 * cols);
+}
+
+// One thread, one token of one key/value head's four query heads over `depth` positions; many heads in turn.
 void BM_attention_decode(State& state, Isa isa) {
   const Index depth = state.range(0), group = 4;
   const KvLayout kv{.n_layers = 1, .n_kv_heads = 1, .head_dim = 128};
   const KernelTable table = make_table(isa);
+  fill_dense();
   const auto* pool = reinterpret_cast<const float*>(weights().data());
   const Index pages = depth / KvLayout::kPositions, all = static_cast<Index>(weights().size()) / 4 / kv.page_floats();
   std::vector<const float*> list(static_cast<std::size_t>(pages));
   const auto q = random_floats(group * kv.head_dim);
   std::vector<float> out(q.size());
-  measure(state, isa, Resource::kDram, static_cast<double>(4 * pages * kv.page_floats()), [&](Index call) {
+  SerialExecutor one;
+  measure(state, one, isa, Resource::kDram, {.bytes = 4 * pages * kv.page_floats()}, [&](Index call) {
     for (Index b = 0; b < pages; ++b)
       list[static_cast<std::size_t>(b)] = pool + (call * pages + b) % all * kv.page_floats();
     table.attention({.q = q.data(),
@@ -121,7 +186,6 @@ void BM_attention_decode(State& state, Isa isa) {
 
 // Choice of two of eight experts for `tokens` tokens, logits given; items per second.
 void BM_top2_of_8(State& state, Isa isa) {
-  if (!supported(isa)) return state.SkipWithError("this CPU has no such instruction set");
   const Index tokens = state.range(0);
   const KernelTable table = make_table(isa);
   const auto logits = random_floats(tokens * 8);
@@ -152,7 +216,6 @@ void BM_top_k_general(State& state) {
 
 // One row of RMSNorm and one of SwiGLU, in cache; bytes of input per second.
 void BM_rms_norm(State& state, Isa isa) {
-  if (!supported(isa)) return state.SkipWithError("this CPU has no such instruction set");
   const KernelTable table = make_table(isa);
   const auto x = random_floats(4096), weight = random_floats(4096);
   std::vector<float> y(x.size());
@@ -164,7 +227,6 @@ void BM_rms_norm(State& state, Isa isa) {
 }
 
 void BM_swiglu(State& state, Isa isa) {
-  if (!supported(isa)) return state.SkipWithError("this CPU has no such instruction set");
   const KernelTable table = make_table(isa);
   const auto gate = random_floats(14336), up = random_floats(14336);
   std::vector<float> h(gate.size());
@@ -175,33 +237,65 @@ void BM_swiglu(State& state, Isa isa) {
   state.SetItemsProcessed(state.iterations() * 14336);
 }
 
+using Shapes = std::vector<std::vector<std::int64_t>>;
+
 void add(const char* op, Isa isa, void (*run)(State&, Isa), const std::vector<std::string>& names,
-         const std::vector<std::vector<std::int64_t>>& shapes) {
+         const Shapes& shapes) {
   auto* b = benchmark::RegisterBenchmark(str("BM_", op, "/", name_of(isa)).c_str(), [=](State& s) { run(s, isa); });
   b->ArgNames(names)->UseRealTime();
   for (const auto& shape : shapes) b->Args(shape);
 }
 
+// Adds the op if the instruction set has a kernel of its own for it: `entry(table)` says which.
+template <class Entry>
+void add_new(const char* op, Isa isa, Isa below, void (*run)(State&, Isa), const std::vector<std::string>& names,
+             const Shapes& shapes, Entry entry) {
+  if (entry(make_table(isa)) != entry(make_table(below))) add(op, isa, run, names, shapes);
+}
+
+// Each shape with each number of tokens.
+Shapes product_shapes(std::initializer_list<Index> tokens) {
+  Shapes shapes;
+  for (const auto& shape : bench::kMixtralShapes) {
+    for (const Index n : tokens) shapes.push_back({shape.rows, shape.cols, n});
+  }
+  return shapes;
+}
+
+void add_all(Isa isa, Isa below) {
+  const std::vector<std::string> product = {"rows", "cols", "tokens"};
+  const Shapes packed = product_shapes({1, 2, 4, 8, 16, 128});
+  using Table = KernelTable;
+  const auto bf16 = [](const Table& t) { return t.linear[static_cast<int>(DType::kBF16)]; };
+  add_new("linear_p4", isa, below, BM_linear_packed<DType::kP4>, product, packed,
+          [](const Table& t) { return t.packed_linear[0]; });
+  add_new("linear_p8", isa, below, BM_linear_packed<DType::kP8>, product, packed,
+          [](const Table& t) { return t.packed_linear[1]; });
+  add_new("linear_bf16", isa, below, BM_linear_bf16, product, product_shapes({1, 4, 128}), bf16);
+  add_new("quantize", isa, below, BM_quantize, {"cols"}, {{4096}, {14336}},
+          [](const Table& t) { return t.quantize_slab; });
+  add_new("pack_p4", isa, below, BM_pack<DType::kP4>, {}, {{}}, [](const Table& t) { return t.pack_slab[0]; });
+  add_new("pack_p8", isa, below, BM_pack<DType::kP8>, {}, {{}}, [](const Table& t) { return t.pack_slab[1]; });
+  add_new("attention_decode", isa, below, BM_attention_decode, {"depth"}, {{512}, {4096}},
+          [](const Table& t) { return t.attention; });
+  add_new("top2_of_8", isa, below, BM_top2_of_8, {"tokens"}, {{512}}, [](const Table& t) { return t.top2_of_8; });
+  add_new("rms_norm", isa, below, BM_rms_norm, {}, {{}}, [](const Table& t) { return t.rms_norm; });
+  add_new("swiglu", isa, below, BM_swiglu, {}, {{}}, [](const Table& t) { return t.swiglu; });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  Isa below = Isa::kReference;
   for (const Isa isa : all_isas()) {
-    if (isa == Isa::kReference) continue;
-    add("linear_bf16", isa, BM_linear_bf16, {"rows", "cols", "tokens"},
-        {{14336, 4096, 1},
-         {14336, 4096, 2},
-         {14336, 4096, 4},
-         {14336, 4096, 32},
-         {14336, 4096, 128},
-         {4096, 14336, 1},
-         {4096, 14336, 32}});
-    add("attention_decode", isa, BM_attention_decode, {"depth"}, {{512}, {4096}});
-    add("top2_of_8", isa, BM_top2_of_8, {"tokens"}, {{512}});
-    add("rms_norm", isa, BM_rms_norm, {}, {{}});
-    add("swiglu", isa, BM_swiglu, {}, {{}});
+    if (!supported(isa) || isa == Isa::kReference) continue;
+    add_all(isa, below);
+    below = isa;
   }
   benchmark::RegisterBenchmark("BM_top_k_general", BM_top_k_general)->ArgName("tokens")->Arg(512);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::AddCustomContext("machine", probes::machine_name());
+  benchmark::AddCustomContext("threads", str(available_threads()));
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -14,5 +14,6 @@ void add_tokenize(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_compare(CLI::App& program);
 void add_inspect(CLI::App& program);
+void add_bench(CLI::App& program);
 
 }  // namespace mixtral::cli

@@ -14,7 +14,7 @@ using test::run_program;
 
 namespace {
 
-const std::string kSubcommands[] = {"generate", "chat", "tokenize", "eval", "compare", "inspect"};
+const std::string kSubcommands[] = {"generate", "chat", "tokenize", "eval", "compare", "inspect", "bench"};
 const std::string kModelA = " --model " + quoted(test::golden_dir() / "models/A");
 
 }  // namespace
@@ -74,7 +74,7 @@ TEST_CASE("An unknown instruction set is bad usage, answered with the names") {
 }
 
 TEST_CASE("A missing model is exit code 1 and its path on stderr") {
-  for (const std::string command : {"generate --ids 1", "chat", "tokenize", "eval --ids 1", "inspect"}) {
+  for (const std::string command : {"generate --ids 1", "chat", "tokenize", "eval --ids 1", "inspect", "bench"}) {
     CAPTURE(command);
     const Answer answer = run_program(command + " --model /no/such/model");
     CHECK(answer.status == 1);

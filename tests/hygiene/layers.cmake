@@ -13,8 +13,9 @@ set(io_may core ops moe model io)
 set(text_may core text)
 set(kernels_may core simd ops kernels mixtral/runtime/isa.hpp)
 set(runtime_may core simd ops moe model io text runtime)
+set(probes_may core mixtral/runtime/isa.hpp probes)
 set(capi_may core io model text runtime capi)
-set(cli_may ${runtime_may} cli)
+set(cli_may ${runtime_may} probes cli)
 
 # Headers from elsewhere, as a regular expression. The standard library's have neither dot nor slash in their
 # names; .hpp files may include those, and where a line stands here, the named ones.
@@ -27,6 +28,7 @@ set(core_cpp_may "${system}|nlohmann/json\\.hpp")
 set(io_cpp_may "nlohmann/json\\.hpp")
 set(text_cpp_may "nlohmann/json\\.hpp")
 set(runtime_cpp_may "${system}")
+set(probes_hpp_may "${system}")
 set(kernels_cpp_may "cpuid\\.h|immintrin\\.h|${system}")
 set(cli_cpp_may "${system}|nlohmann/json\\.hpp|CLI/.*|editline/readline\\.h")
 # Row primitives work on raw pointers.

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Makes all files of bench/results one after the other, in about ten minutes, then the figures of the READMEs.
+# Takes 9 GB of memory. Needs a build with -DMIXTRAL_BUILD_BENCH=ON; argument: its folder of programs (build/bench/bin).
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+bin=${1:-$root/build/bench/bin}
+results=$root/bench/results
+
+# result NAME COMMAND...: a file is replaced only when it is whole.
+result() {
+  local name=$1
+  shift
+  echo "$name"
+  timeout 300 "$@" >"$results/$name.new"
+  mv "$results/$name.new" "$results/$name"
+}
+
+bench() { # NAME WEIGHTS [OPTION...]
+  result "$1.json" "$bin/mixtral" bench --synthetic mixtral-8x7b --layers 2 --weights "$2" --json "${@:3}"
+}
+
+rm -f "$results"/*.new
+bench model_p4 p4 -p 512 -n 32 --batch 1,2,4,8,16 --repeat 7
+bench model_p8 p8 -p 512 -n 32 --batch 1,2,4,8,16 --repeat 7
+bench model_bf16 bf16 -p 512 -n 16 --batch 1,8 --isa avx512
+bench model_p4_avx2 p4 -p 512 -n 32 --batch 1,8 --isa avx2
+bench model_p8_avx2 p8 -p 512 -n 32 --batch 1,8 --isa avx2
+bench model_p4_deep p4 -p 0 -n 32 --depth 4096
+result gemv.json "$bin/gemv_bench" 9
+result kernels.json "$bin/kernels_bench" --benchmark_min_time=0.2 --benchmark_format=json
+if [[ -x $bin/capi_overhead ]]; then result capi_overhead.json "$bin/capi_overhead"; fi
+python3 "$root/bench/figures.py"

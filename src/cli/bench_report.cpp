@@ -1,0 +1,257 @@
+#include "cli/bench_report.hpp"
+
+#include <algorithm>
+
+#include "cli/loaded_model.hpp"
+#include "probes/probes.hpp"
+
+namespace mixtral::cli {
+namespace {
+
+using json = nlohmann::ordered_json;  // fields in the order written here
+
+// Tensors in groups that share a format.
+const char* group_of(TensorKind kind) noexcept {
+  using enum TensorKind;
+  switch (kind) {
+    case kEmbedding: return "embedding";
+    case kWq:
+    case kWk:
+    case kWv:
+    case kWo: return "attention";
+    case kGate: return "gate";
+    case kW1:
+    case kW2:
+    case kW3: return "experts";
+    case kHead: return "head";
+    default: return "norms";
+  }
+}
+
+// Of each group: its formats ("P4", or "P4, P8" where they differ), parameters and bytes.
+json weights_json(const Model& model) {
+  json groups = json::object();
+  for_each_tensor(model.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    const MatrixView& w = model.weights.at(slot);
+    json& group = groups[group_of(slot.kind)];
+    if (group.is_null()) group = {{"format", ""}, {"parameters", 0}, {"bytes", 0}};
+    auto& format = group["format"].get_ref<std::string&>();
+    const std::string name(name_of(w.dtype));
+    if (format.find(name) == std::string::npos) format += (format.empty() ? "" : ", ") + name;
+    group["parameters"] = group["parameters"].get<Index>() + shape.count();
+    group["bytes"] = group["bytes"].get<Index>() + weight_bytes(w);
+  });
+  return groups;
+}
+
+Index total_bytes(const json& groups) {
+  Index sum = 0;
+  for (const auto& [name, group] : groups.items()) sum += group["bytes"].get<Index>();
+  return sum;
+}
+
+// Median and range, null of nothing.
+json spread(std::vector<double> values) {
+  if (values.empty()) return nullptr;
+  std::sort(values.begin(), values.end());
+  const std::size_t n = values.size();
+  return {{"median", 0.5 * (values[(n - 1) / 2] + values[n / 2])}, {"min", values.front()}, {"max", values.back()}};
+}
+
+// Of the repetitions that count.
+template <class F>
+json spread_of(const std::vector<Repetition>& repetitions, F&& value) {
+  std::vector<double> values;
+  for (const Repetition& r : repetitions) {
+    if (r.steady()) values.push_back(value(r));
+  }
+  return spread(std::move(values));
+}
+
+double per(Index amount, Index count) { return static_cast<double>(amount) / static_cast<double>(count); }
+
+// Distinct experts of a step: of each layer and on average.
+json experts_json(const std::vector<Repetition>& repetitions) {
+  const std::size_t n_layers = repetitions.front().work.experts.size();
+  std::vector<double> layers(n_layers);
+  double steps = 0, sum = 0;
+  for (const Repetition& r : repetitions) {
+    steps += static_cast<double>(r.work.steps);
+    for (std::size_t l = 0; l < n_layers; ++l) layers[l] += static_cast<double>(r.work.experts[l]);
+  }
+  for (double& layer : layers) {
+    layer /= steps;
+    sum += layer;
+  }
+  return {{"mean", sum / static_cast<double>(n_layers)}, {"of_layer", layers}};
+}
+
+struct Unit {
+  const char* resource;
+  const char* rate;  // of the ceiling and of what is compared with it
+  double scale;
+};
+
+Unit unit_of(Resource resource) {
+  switch (resource) {
+    case Resource::kDram: return {"DRAM read", "GB/s", 1e-9};
+    case Resource::kF32: return {"float32 multiply-add", "TOPS", 1e-12};
+    default: return {"products of bytes", "TOPS", 1e-12};
+  }
+}
+
+double rate_of(Resource resource, const Repetition& r) {
+  return resource == Resource::kDram ? r.bytes_per_second() : r.operations_per_second();
+}
+
+json percent(Resource resource, const Repetition& r) {
+  return r.ceiling() > 0 ? json(100 * rate_of(resource, r) / r.ceiling()) : json();
+}
+
+json repetition_json(const Phase& phase, const Repetition& r) {
+  const double scale = unit_of(phase.resource).scale;
+  return {{"seconds", r.seconds},
+          {"steps", r.work.steps},
+          {"tokens", r.work.tokens},
+          {"weight_bytes", r.work.weight_bytes},
+          {"kv_bytes", r.work.kv_bytes},
+          {"operations", r.work.operations},
+          {"tokens_per_second", r.tokens_per_second()},
+          {"GB/s", 1e-9 * r.bytes_per_second()},
+          {"TOPS", 1e-12 * r.operations_per_second()},
+          {"probe_before", scale * r.before},
+          {"probe_after", scale * r.after},
+          {"percent_of_ceiling", percent(phase.resource, r)},
+          {"steady", r.steady()}};
+}
+
+json phase_json(const Phase& phase) {
+  const Unit unit = unit_of(phase.resource);
+  const std::vector<Repetition>& all = phase.repetitions;
+  Work sum;
+  json raw = json::array();
+  for (const Repetition& r : all) {
+    raw.push_back(repetition_json(phase, r));
+    sum.tokens += r.work.tokens;
+    sum.steps += r.work.steps;
+    sum.weight_bytes += r.work.weight_bytes;
+    sum.kv_bytes += r.work.kv_bytes;
+    sum.operations += r.work.operations;
+  }
+  const auto steady = std::count_if(all.begin(), all.end(), [](const Repetition& r) { return r.steady(); });
+  const bool has_ceiling = std::all_of(all.begin(), all.end(), [](const Repetition& r) { return r.ceiling() > 0; });
+  const auto share = [&](const Repetition& r) { return 100 * rate_of(phase.resource, r) / r.ceiling(); };
+  const auto ceiling = [&](const Repetition& r) { return unit.scale * r.ceiling(); };
+  return {{"batch", phase.batch},
+          {"depth", phase.depth},
+          {"runs", steady},
+          {"dropped", static_cast<std::ptrdiff_t>(all.size()) - steady},
+          {"tokens_per_second", spread_of(all, [](const Repetition& r) { return r.tokens_per_second(); })},
+          {"GB/s", spread_of(all, [](const Repetition& r) { return 1e-9 * r.bytes_per_second(); })},
+          {"TOPS", spread_of(all, [](const Repetition& r) { return 1e-12 * r.operations_per_second(); })},
+          {"ceiling_of", unit.resource},
+          {"ceiling_unit", unit.rate},
+          {"ceiling", has_ceiling ? spread_of(all, ceiling) : json()},
+          {"percent_of_ceiling", has_ceiling ? spread_of(all, share) : json()},
+          {"weight_bytes_per_token", per(sum.weight_bytes, sum.tokens)},
+          {"weight_bytes_per_step", per(sum.weight_bytes, sum.steps)},
+          {"kv_bytes_per_step", per(sum.kv_bytes, sum.steps)},
+          {"operations_per_token", per(sum.operations, sum.tokens)},
+          {"distinct_experts", experts_json(all)},
+          {"repetitions", std::move(raw)}};
+}
+
+// Tokens a second over those of the first batch, in the same repetition; of both, probes that agreed.
+json times_first(const Phase& first, const Phase& phase) {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < phase.repetitions.size(); ++i) {
+    const Repetition &a = first.repetitions[i], &b = phase.repetitions[i];
+    if (a.steady() && b.steady()) ratios.push_back(b.tokens_per_second() / a.tokens_per_second());
+  }
+  return spread(std::move(ratios));
+}
+
+json options_json(const Plan& plan) {
+  return {{"prompt", plan.prompt},
+          {"decode", plan.decode},
+          {"batch", plan.batch},
+          {"depth", plan.depth},
+          {"repeat", plan.repeat}};
+}
+
+std::string median_text(const json& values, int digits) {
+  return values.is_null() ? "-" : fixed(values["median"].get<double>(), digits);
+}
+
+std::string range_text(const json& values, int digits) {
+  if (values.is_null()) return "";
+  return str("(", fixed(values["min"].get<double>(), digits), " to ", fixed(values["max"].get<double>(), digits), ")");
+}
+
+std::string gib(const json& bytes) { return fixed(bytes.get<double>() / (1 << 30), 2) + " GiB"; }
+std::string mib(const json& bytes) { return fixed(bytes.get<double>() / (1 << 20), 1) + " MiB"; }
+
+std::string line_of(const std::string& name, const json& phase) {
+  const auto& unit = phase["ceiling_unit"].get_ref<const std::string&>();
+  const int digits = unit == "TOPS" ? 3 : 1;
+  const json& rate = phase[unit];
+  const json& share = phase["percent_of_ceiling"];
+  std::string line = name;
+  line.resize(std::max<std::size_t>(line.size(), 22), ' ');
+  line += padded(median_text(phase["tokens_per_second"], 2), 10);
+  line += padded(range_text(phase["tokens_per_second"], 2), 24);
+  line += padded(median_text(rate, digits), 9) + " of " + padded(median_text(phase["ceiling"], digits), 6) + " " + unit;
+  line += padded(share.is_null() ? "-" : fixed(share["median"].get<double>(), 1) + " %", 9);
+  line += padded(fixed(phase["distinct_experts"]["mean"].get<double>(), 2), 10);
+  line += padded(str(phase["runs"].get<int>()), 6) + padded(str(phase["dropped"].get<int>()), 9);
+  if (phase.contains("times_first")) line += padded(median_text(phase["times_first"], 2), 8);
+  return line + "\n";
+}
+
+}  // namespace
+
+json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& measured, Index probe_bytes) {
+  const json groups = weights_json(subject.model);
+  const Index own = subject.anonymous_weights + probe_bytes;
+  json out = {{"machine", probes::machine_name()},
+              {"isa", subject.isa},
+              {"threads", subject.threads},
+              {"model", subject.name},
+              {"layers", subject.model.config.n_layers},
+              {"weights_in", subject.memory},
+              {"weights", groups},
+              {"options", options_json(plan)},
+              {"memory",
+               {{"weights_bytes", total_bytes(groups)},
+                {"kv_bytes", measured.kv_bytes},
+                {"scratch_bytes", measured.scratch_bytes},
+                {"beside_weights_bytes", std::max<Index>(measured.anonymous_bytes - own, 0)}}},
+              {"prefill", measured.prefill ? phase_json(*measured.prefill) : json()},
+              {"decode", json::array()}};
+  for (const Phase& phase : measured.decode) {
+    out["decode"].push_back(phase_json(phase));
+    if (measured.decode.size() > 1) out["decode"].back()["times_first"] = times_first(measured.decode[0], phase);
+  }
+  return out;
+}
+
+std::string bench_text(const json& r) {
+  const json& memory = r["memory"];
+  std::string out = str(r["model"].get<std::string>(), ", ", r["layers"].get<Index>(), " layers, experts in ",
+                        r["weights"]["experts"]["format"].get<std::string>(), ", ", r["weights_in"].get<std::string>(),
+                        "; ", r["isa"].get<std::string>(), ", ", r["threads"].get<int>(), " threads; ",
+                        r["machine"].get<std::string>(), "\n");
+  out += str("weights ", gib(memory["weights_bytes"]), ", KV cache ", mib(memory["kv_bytes"]), ", scratch ",
+             mib(memory["scratch_bytes"]), "; beside the weights ", mib(memory["beside_weights_bytes"]), "\n\n");
+  out += std::string(22, ' ') +
+         "     tok/s                 (range)              rate   ceiling   share   experts  runs  dropped";
+  out += r["decode"].size() > 1 ? "  x first\n" : "\n";
+  if (!r["prefill"].is_null()) out += line_of(str("prompt of ", r["options"]["prompt"].get<Index>()), r["prefill"]);
+  for (const json& phase : r["decode"]) {
+    const auto batch = phase["batch"].get<Index>();
+    out += line_of(str("decode ", batch, " at ", phase["depth"].get<Index>()), phase);
+  }
+  return out;
+}
+
+}  // namespace mixtral::cli

@@ -1,0 +1,26 @@
+// The figures of `mixtral bench` as JSON, and as a table for people.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "cli/bench_run.hpp"
+
+namespace mixtral::cli {
+
+// What was measured on what.
+struct BenchSubject {
+  const Model& model;
+  std::string name;             // "mixtral-8x7b" or the model's directory
+  std::string memory;           // where its weights are
+  Index anonymous_weights = 0;  // bytes of them in memory of the process's own
+  std::string_view isa;
+  int threads = 1;
+};
+
+// Every repetition with its raw numbers; medians and ranges of the steady ones, null if there is none.
+nlohmann::ordered_json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& measured,
+                                  Index probe_bytes);
+std::string bench_text(const nlohmann::ordered_json& result);
+
+}  // namespace mixtral::cli

@@ -1,0 +1,213 @@
+#include "cli/bench_run.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "cli/common.hpp"
+#include "mixtral/runtime/session.hpp"
+#include "probes/probes.hpp"
+
+namespace mixtral::cli {
+namespace {
+
+constexpr Index kChunk = SessionOptions{}.chunk;
+
+Index pages_for(Index positions) noexcept { return (positions + KvLayout::kPositions - 1) / KvLayout::kPositions; }
+
+// Anonymous memory of this process now; 0 if the system does not tell.
+Index anonymous_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssAnon:")) return Index{1024} * std::stoll(line.substr(8));
+  }
+  return 0;
+}
+
+Index expert_bytes(const ExpertWeights& e) noexcept {
+  return weight_bytes(e.w1) + weight_bytes(e.w2) + weight_bytes(e.w3);
+}
+
+// Weights of a layer that work on every token.
+std::vector<const MatrixView*> dense_of(const LayerWeights& w) { return {&w.wq, &w.wk, &w.wv, &w.wo, &w.gate}; }
+
+Index weights_of(const MatrixView& w) noexcept { return w.rows * w.cols; }
+
+}  // namespace
+
+WorkCounter::WorkCounter(const Model& model)
+    : model_(model), chosen_(static_cast<std::size_t>(model.config.n_experts)) {
+  work_.experts.resize(static_cast<std::size_t>(model.config.n_layers));
+}
+
+void WorkCounter::on_routing(Index layer, const RouterOutput& routing) {
+  std::fill(chosen_.begin(), chosen_.end(), 0);
+  const auto& experts = model_.weights.layers[static_cast<std::size_t>(layer)].experts;
+  for (Index t = 0; t < routing.experts.dim(0); ++t) {
+    for (const ExpertId id : routing.experts.row_span(t)) {
+      const auto e = static_cast<std::size_t>(id);
+      const ExpertWeights& expert = experts[e];
+      work_.operations += 2 * (weights_of(expert.w1) + weights_of(expert.w2) + weights_of(expert.w3));
+      if (chosen_[e]++ != 0) continue;
+      work_.weight_bytes += expert_bytes(expert);
+      ++work_.experts[static_cast<std::size_t>(layer)];
+    }
+  }
+}
+
+void WorkCounter::end_step(std::span<const Index> positions, Index n_logits) {
+  const ModelConfig& c = model_.config;
+  const Weights& w = model_.weights;
+  const auto n = static_cast<Index>(positions.size());
+  ++work_.steps;
+  work_.tokens += n;
+  for (const LayerWeights& layer : w.layers) {
+    work_.weight_bytes += weight_bytes(layer.attention_norm) + weight_bytes(layer.ffn_norm);
+    for (const MatrixView* matrix : dense_of(layer)) {
+      work_.weight_bytes += weight_bytes(*matrix);
+      work_.operations += 2 * n * weights_of(*matrix);
+    }
+  }
+  const Index kv_row = 2 * c.n_layers * c.n_kv_heads * c.head_dim * static_cast<Index>(sizeof(float));
+  for (const Index p : positions) work_.kv_bytes += kv_row * (c.sliding_window > 0 ? std::min(p, c.sliding_window) : p);
+  if (n_logits == 0) return;
+  const MatrixView& head = c.tied_embeddings ? w.embedding : w.head;
+  work_.weight_bytes += weight_bytes(w.final_norm) + weight_bytes(head);
+  work_.operations += 2 * n_logits * weights_of(head);
+}
+
+Sequences::Sequences(const Model& model, const OpContext& context, Index count, Index positions)
+    : model_(model),
+      context_(context),
+      cache_(kv_layout(model.config), count, count * pages_for(std::max<Index>(positions, 1))) {
+  require(positions <= model.config.max_positions, "bench: ", positions, " tokens in a sequence, the model has ",
+          model.config.max_positions, " positions");
+  for (Index i = 0; i < count; ++i) cache_.open();
+}
+
+void Sequences::add(SlotId slot, Index position) {
+  tokens_.push_back(static_cast<TokenId>(random_() % static_cast<unsigned>(model_.config.vocab_size)));
+  positions_.push_back(position);
+  slots_.push_back(slot);
+}
+
+void Sequences::extend(Index i, Index n, bool logits, WorkCounter* counter) {
+  const auto slot = static_cast<SlotId>(i);
+  while (n > 0) {
+    const Index count = std::min(n, kChunk), length = cache_.length(slot);
+    n -= count;
+    for (Index p = length; p < length + count; ++p) add(slot, p);
+    cache_.reserve(slot, count);
+    run(logits && n == 0 ? 1 : 0, counter);
+    cache_.commit(slot, count);
+  }
+}
+
+void Sequences::step(Index n, WorkCounter* counter) {
+  for (Index i = 0; i < n; ++i) {
+    const auto slot = static_cast<SlotId>(i);
+    add(slot, cache_.length(slot));
+    cache_.reserve(slot, 1);
+  }
+  run(n, counter);
+  for (Index i = 0; i < n; ++i) cache_.commit(static_cast<SlotId>(i), 1);
+}
+
+// The tokens that were added, with logits of the last ones.
+void Sequences::run(Index n_logits, WorkCounter* counter) {
+  const ScratchScope scope(context_.scratch);
+  const auto n = static_cast<Index>(tokens_.size());
+  logit_rows_.clear();
+  for (Index row = n - n_logits; row < n; ++row) logit_rows_.push_back(row);
+  const auto logits = context_.scratch.matrix<float>(n_logits, model_.config.vocab_size);
+  forward_(context_, model_, {.tokens = tokens_, .positions = positions_, .slots = slots_, .logit_rows = logit_rows_},
+           cache_, logits, counter);
+  if (counter != nullptr) counter->end_step(positions_, n_logits);
+  tokens_.clear();
+  positions_.clear();
+  slots_.clear();
+}
+
+void Sequences::truncate(Index n, Index length) {
+  for (Index i = 0; i < n; ++i) cache_.truncate(static_cast<SlotId>(i), length);
+}
+
+Resource prompt_resource(const Model& model) noexcept {
+  return model.weights.layers[0].experts[0].w1.is_packed() ? Resource::kByteProducts : Resource::kF32;
+}
+
+Ceiling::Ceiling(Executor& executor, Isa isa) : executor_(executor), isa_(isa), arena_(probes::kDramBytes) {
+  std::memset(arena_.data(), 1, arena_.size());
+}
+
+double Ceiling::probe(Resource resource) const {
+  switch (resource) {
+    case Resource::kDram: return probes::dram_read_rate(arena_, executor_);
+    case Resource::kF32: return probes::f32_rate(executor_, isa_);
+    default: return probes::byte_product_rate(executor_, isa_);
+  }
+}
+
+bool Repetition::steady() const noexcept { return std::max(before, after) <= 1.1 * std::min(before, after); }
+
+namespace {
+
+// Runs `work` between two probes; a warm-up is not kept.
+template <class F>
+void repeat_phase(Phase& phase, const Model& model, const Ceiling& ceiling, bool keep, F&& work) {
+  WorkCounter counter(model);
+  Repetition r;
+  r.before = ceiling.probe(phase.resource);
+  const double begin = seconds();
+  work(counter);
+  r.seconds = seconds() - begin;
+  r.after = ceiling.probe(phase.resource);
+  r.work = counter.work();
+  if (keep) phase.repetitions.push_back(std::move(r));
+}
+
+void require_plan(const Plan& plan) {
+  require(plan.prompt >= 0 && plan.decode >= 0 && plan.depth >= 0 && plan.repeat > 0, "bench: ", plan.prompt,
+          " tokens of prompt, ", plan.decode, " decoded ones, depth ", plan.depth, ", ", plan.repeat, " repetitions");
+  for (const Index b : plan.batch) require(b > 0, "bench: a batch of ", b);
+}
+
+}  // namespace
+
+Measured measure(const Model& model, const KernelTable& table, Executor& executor, const Ceiling& ceiling,
+                 const Plan& plan) {
+  require_plan(plan);
+  Measured out;
+  if (plan.prompt > 0) out.prefill = Phase{.resource = prompt_resource(model)};
+  Index most = 0;
+  for (const Index batch : plan.batch) {
+    if (plan.decode == 0) break;
+    out.decode.push_back({.batch = batch, .depth = plan.depth});
+    most = std::max(most, batch);
+  }
+  Scratch scratch;
+  const OpContext context{table, executor, scratch};
+  Sequences prompt(model, context, 1, plan.prompt);
+  Sequences batch(model, context, std::max<Index>(most, 1), most > 0 ? plan.depth + plan.decode : 0);
+  for (Index i = 0; i < most; ++i) batch.extend(i, plan.depth, false);
+  for (int r = 0; r <= plan.repeat; ++r) {
+    if (out.prefill) {
+      repeat_phase(*out.prefill, model, ceiling, r > 0,
+                   [&](WorkCounter& counter) { prompt.extend(0, plan.prompt, true, &counter); });
+      prompt.truncate(1, 0);
+    }
+    for (Phase& phase : out.decode) {
+      repeat_phase(phase, model, ceiling, r > 0, [&](WorkCounter& counter) {
+        for (Index i = 0; i < plan.decode; ++i) batch.step(phase.batch, &counter);
+      });
+      batch.truncate(phase.batch, plan.depth);
+    }
+    out.anonymous_bytes = std::max(out.anonymous_bytes, anonymous_bytes());
+  }
+  out.kv_bytes = prompt.kv_bytes() + batch.kv_bytes();
+  out.scratch_bytes = static_cast<Index>(scratch.capacity_bytes());
+  return out;
+}
+
+}  // namespace mixtral::cli

@@ -1,0 +1,127 @@
+// What `mixtral bench` measures: reading a prompt and decoding, each between two probes of what bounds it.
+#pragma once
+
+#include <optional>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "mixtral/core/executor.hpp"
+#include "mixtral/model/transformer.hpp"
+#include "mixtral/runtime/isa.hpp"
+#include "probes/arena.hpp"
+
+namespace mixtral::cli {
+
+// Bytes that the view's weights take: the second matrix of an interleaved pair is counted with the first.
+inline Index weight_bytes(const MatrixView& w) noexcept { return w.part == PanelPart::kSecond ? 0 : w.bytes(); }
+
+// What some steps did.
+struct Work {
+  Index steps = 0, tokens = 0;
+  Index weight_bytes = 0;           // weights that a step needed, each once a step; no embedding table
+  Index kv_bytes = 0;               // keys and values of earlier positions that the tokens looked at
+  Index operations = 0;             // two for each weight and token that meet; no attention scores
+  std::vector<Index> experts = {};  // [n_layers]: distinct ones, summed over the steps
+};
+
+// Follows the routing of steps.
+class WorkCounter final : public ForwardObserver {
+ public:
+  explicit WorkCounter(const Model& model);
+  void on_routing(Index layer, const RouterOutput& routing) override;
+  // After each step: its tokens' positions and how many logits it computed.
+  void end_step(std::span<const Index> positions, Index n_logits);
+  const Work& work() const noexcept { return work_; }
+
+ private:
+  const Model& model_;
+  Work work_;
+  std::vector<std::uint8_t> chosen_;  // [n_experts]
+};
+
+// Sequences of random tokens that go through the model together, each in a slot of one KV cache.
+class Sequences {
+ public:
+  // `count` sequences of at most `positions` tokens. Throws Error(kInvalidArgument) if the model has fewer positions.
+  Sequences(const Model& model, const OpContext& context, Index count, Index positions);
+
+  // Sequence i goes on by n random tokens, in chunks as a Session's; the last one's logits are computed if wanted.
+  void extend(Index i, Index n, bool logits, WorkCounter* counter = nullptr);
+  // One step: each of the first n sequences goes on by one random token, and all logits are computed.
+  void step(Index n, WorkCounter* counter);
+  // The first n sequences forget what is behind `length`.
+  void truncate(Index n, Index length);
+
+  Index kv_bytes() const noexcept { return cache_.allocated_bytes(); }
+
+ private:
+  void run(Index n_logits, WorkCounter* counter);
+  void add(SlotId slot, Index position);
+
+  const Model& model_;
+  OpContext context_;
+  KvCache cache_;
+  Forward forward_;
+  std::mt19937 random_{7};
+  // Of the next step.
+  std::vector<TokenId> tokens_;
+  std::vector<Index> positions_, logit_rows_;
+  std::vector<SlotId> slots_;
+};
+
+// What bounds a phase.
+enum class Resource { kDram, kF32, kByteProducts };
+// What bounds the products of a prompt: by the type of most weights.
+Resource prompt_resource(const Model& model) noexcept;
+
+class Ceiling {
+ public:
+  Ceiling(Executor& executor, Isa isa);
+  // Bytes or operations a second; 0: no probe for this instruction set.
+  double probe(Resource resource) const;
+  Index bytes() const noexcept { return static_cast<Index>(arena_.size()); }
+
+ private:
+  Executor& executor_;
+  Isa isa_;
+  Arena arena_;
+};
+
+struct Repetition {
+  double seconds = 0, before = 0, after = 0;  // the ceiling's probes
+  Work work;
+
+  double tokens_per_second() const noexcept { return static_cast<double>(work.tokens) / seconds; }
+  double bytes_per_second() const noexcept { return static_cast<double>(work.weight_bytes) / seconds; }
+  double operations_per_second() const noexcept { return static_cast<double>(work.operations) / seconds; }
+  double ceiling() const noexcept { return 0.5 * (before + after); }
+  // Whether the machine was equally fast before and after.
+  bool steady() const noexcept;
+};
+
+struct Phase {
+  Resource resource = Resource::kDram;
+  Index batch = 1;  // sequences
+  Index depth = 0;  // tokens in the cache at the beginning
+  std::vector<Repetition> repetitions = {};
+};
+
+struct Plan {
+  Index prompt = 512, decode = 64, depth = 0;
+  std::vector<Index> batch = {1};
+  int repeat = 5;
+};
+
+struct Measured {
+  std::optional<Phase> prefill;
+  std::vector<Phase> decode;
+  Index kv_bytes = 0, scratch_bytes = 0;
+  Index anonymous_bytes = 0;  // of this process at most; 0 if the system does not tell
+};
+
+// One warm-up, then the plan's repetitions, each with all phases, so that phases can be compared.
+Measured measure(const Model& model, const KernelTable& table, Executor& executor, const Ceiling& ceiling,
+                 const Plan& plan);
+
+}  // namespace mixtral::cli
