@@ -43,7 +43,10 @@ struct MatrixView {
         row_bytes(view.row_stride() * static_cast<Index>(sizeof(T))) {}
 
   const std::byte* row(Index i) const noexcept { return data + i * row_bytes; }
-  Index bytes() const noexcept { return (rows + row_step() - 1) / row_step() * row_step() * row_bytes; }
+  // What lies at `data`; two halves of interleaved panels lie at one place.
+  Index storage_bytes() const noexcept { return (rows + row_step() - 1) / row_step() * row_step() * row_bytes; }
+  // This matrix's share of it.
+  Index bytes() const noexcept { return part == PanelPart::kAll ? storage_bytes() : storage_bytes() / 2; }
   bool is_packed() const noexcept { return mixtral::is_packed(dtype); }
   // Packed only.
   PackedLayout layout() const noexcept { return {packed_bits(dtype), cols}; }

@@ -32,7 +32,7 @@ struct P4Search {
     V error = V::broadcast(3e38f);  // of each block
     V m = V::broadcast(1), z = V::broadcast(8);
     float scale = 0;
-    float total() const noexcept { return error.sum(); }
+    float total = 3e38f;  // error of all blocks
   };
 
   static V round(V x) noexcept { return (x + V::broadcast(kMagic)) - V::broadcast(kMagic); }
@@ -89,30 +89,42 @@ struct P4Search {
     for (Index i = 0; i < kBlockCols; ++i) f(i, max(least, min(most, fma(w[i], grid.inverse, magic))) - magic);
   }
 
-  // Squared errors of each block for two zero points together: one sum alone would wait for itself.
-  template <bool kWeighted>
-  [[gnu::always_inline]] void errors_of(const Grid& grid, const V (&z)[2], V (&errors)[2]) const noexcept {
+  // Squared errors of each block for N zero points together. Sums take turns: each waits for the one before.
+  template <int N, bool kWeighted>
+  [[gnu::always_inline]] void errors_of(const Grid& grid, const V (&z)[N], V (&errors)[N]) const noexcept {
+    constexpr int kTurns = 2 / N;
     const V magic = V::broadcast(kMagic);
-    const V least[2] = {grid.least(z[0]), grid.least(z[1])}, most[2] = {grid.most(z[0]), grid.most(z[1])};
-    V sums[2] = {V::zero(), V::zero()};
-    for (Index i = 0; i < kBlockCols; ++i) {
-      const V rounded = fma(w[i], grid.inverse, magic);
-      unroll<2>([&](auto j) {
-        const V rest = fma(w[i], grid.inverse, magic - max(least[j], min(most[j], rounded)));
-        sums[j] = fma(kWeighted ? rest * importance[i] : rest, rest, sums[j]);
+    V least[N], most[N], sums[kTurns][N];
+    unroll<N>([&](auto j) {
+      least[j] = grid.least(z[j]);
+      most[j] = grid.most(z[j]);
+      unroll<kTurns>([&](auto turn) { sums[turn][j] = V::zero(); });
+    });
+    for (Index i = 0; i < kBlockCols; i += kTurns) {
+      unroll<kTurns>([&](auto turn) {
+        const V x = w[i + turn], rounded = fma(x, grid.inverse, magic);
+        unroll<N>([&](auto j) {
+          const V rest = fma(x, grid.inverse, magic - max(least[j], min(most[j], rounded)));
+          sums[turn][j] = fma(kWeighted ? rest * importance[i + turn] : rest, rest, sums[turn][j]);
+        });
       });
     }
-    unroll<2>([&](auto j) { errors[j] = sums[j] * grid.step * grid.step; });
+    unroll<N>([&](auto j) {
+      const V sum = kTurns == 1 ? sums[0][j] : sums[0][j] + sums[kTurns - 1][j];
+      errors[j] = sum * grid.step * grid.step;
+    });
   }
-  void errors(const Grid& grid, const V (&z)[2], V (&out)[2]) const noexcept {
-    weighted ? errors_of<true>(grid, z, out) : errors_of<false>(grid, z, out);
+  template <int N>
+  void errors(const Grid& grid, const V (&z)[N], V (&out)[N]) const noexcept {
+    weighted ? errors_of<N, true>(grid, z, out) : errors_of<N, false>(grid, z, out);
   }
 
   // The scale that fits the chosen whole numbers best (least squares).
-  float fitted_scale(const Choice& c) const noexcept {
+  template <bool kWeighted>
+  [[gnu::always_inline]] float fitted_scale_of(const Choice& c) const noexcept {
     V wv = V::zero(), vv = V::zero();
-    each(c.scale, c.m, c.z, [&](Index i, V v) {
-      const V u = weighted ? v * importance[i] : v;
+    each(c.scale, c.m, c.z, [&](Index i, V v) __attribute__((always_inline)) {
+      const V u = kWeighted ? v * importance[i] : v;
       wv = fma(w[i], u, wv);
       vv = fma(v, u, vv);
     });
@@ -134,6 +146,7 @@ struct P4Search {
       best.z = where_less(e[j], best.error, z[j], best.z);
       best.error = min(best.error, e[j]);
     });
+    best.total = best.error.sum();
   }
   // Multipliers around `m`.
   void consider_around(Choice& best, V m) const noexcept {
@@ -141,19 +154,20 @@ struct P4Search {
   }
   void refit(Choice& best) const noexcept {
     Choice fitted;
-    fitted.scale = fitted_scale(best);
+    fitted.scale = weighted ? fitted_scale_of<true>(best) : fitted_scale_of<false>(best);
     fitted.m = best.m;
     fitted.z = best.z;
-    const V z[2] = {best.z, best.z};
-    V e[2];
+    const V z[1] = {best.z};
+    V e[1];
     errors({fitted.scale, best.m}, z, e);
     fitted.error = e[0];
-    if (fitted.total() < best.total()) best = fitted;
+    fitted.total = e[0].sum();
+    if (fitted.total < best.total) best = fitted;
   }
 
-  // Coarse scales first, each with the multipliers that come nearest to 0.9 of the step that holds the whole range;
-  // then the best few with neighbouring multipliers and zero points, and twice: the scale fitted to the numbers, the
-  // numbers to the scale. About fifty looks at the slab.
+  // Coarse scales first, each with the multipliers that come nearest to 0.9 of the step that holds the whole range,
+  // then fitted to the numbers; then the best few with neighbouring multipliers and zero points; then the best one
+  // twice more. About eighty looks at the slab.
   Choice run() const noexcept {
     const V step = (high - low) * V::broadcast(1.0f / 15.0f);
     const float widest = step.largest();
@@ -169,15 +183,16 @@ struct P4Search {
       Choice c;
       c.scale = scale;
       consider(c, multiplier(scale));
+      refit(c);
       for (int i = 0; i < kKept; ++i) {
-        if (c.total() < kept[i].total()) std::swap(c, kept[i]);
+        if (c.total < kept[i].total) std::swap(c, kept[i]);
       }
     }
     Choice* best = &kept[0];
     for (Choice& c : kept) {
-      consider_around(c, multiplier(c.scale));
+      consider_around(c, c.m);
       refit(c);
-      if (c.total() < best->total()) best = &c;
+      if (c.total < best->total) best = &c;
     }
     for (int round = 0; round < 2; ++round) {
       consider_around(*best, best->m);
