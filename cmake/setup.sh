@@ -6,7 +6,7 @@ project_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # All that building and testing need, by their Debian names. (The bench preset also needs libbenchmark-dev.)
 packages=(
   g++ cmake ninja-build pkg-config
-  libxsimd-dev libeigen3-dev libsentencepiece-dev nlohmann-json3-dev libcli11-dev libedit-dev doctest-dev
+  libxsimd-dev libeigen3-dev libsentencepiece-dev nlohmann-json3-dev libxxhash-dev libcli11-dev libedit-dev doctest-dev
 )
 
 # What some tests use and leave out, aloud, where it is missing: libabigail, a second compiler, what makes Debian

@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "mixtral/core/arena.hpp"
 #include "mixtral/ops/pack.hpp"
-#include "probes/arena.hpp"
 
 namespace mixtral::bench {
 

@@ -6,8 +6,8 @@
 #include "cli/bench_report.hpp"
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
-#include "mixtral/io/checkpoint.hpp"
-#include "mixtral/ops/pack.hpp"
+#include "mixtral/io/packed.hpp"
+#include "mixtral/io/synthetic.hpp"
 
 namespace mixtral::cli {
 namespace {
@@ -25,71 +25,28 @@ struct BenchModel {
   Index anonymous_bytes = 0;
 };
 
-// TEMPORARY until the synthetic source arrives.
-ModelConfig mixtral_8x7b(Index layers) {
-  ModelConfig c;
-  c.dim = 4096, c.hidden_dim = 14336, c.n_layers = layers, c.n_heads = 32, c.n_kv_heads = 8, c.head_dim = 128;
-  c.n_experts = 8, c.n_experts_per_tok = 2, c.vocab_size = 32000, c.max_positions = 32768;
-  return c;
-}
-
+// Random weights, packed in memory as a file would have them.
 BenchModel synthetic_model(const Options& o, const KernelTable& table, Executor& executor) {
-  const ModelConfig config = mixtral_8x7b(o.layers);
-  const auto arena = std::make_shared<Arena>(static_cast<std::size_t>(2 * count_parameters(config).total + 64 * 4096));
-  Arena scratch_arena(std::size_t{2} * 2 * 14336 * 4096);
-  auto* words = reinterpret_cast<std::uint64_t*>(scratch_arena.data());
-  std::uint64_t state = 1;
-  const auto random = [&](std::byte* to, std::size_t bytes) {
-    words = reinterpret_cast<std::uint64_t*>(to);
-    for (std::size_t i = 0; i < bytes / 8; ++i) {
-      state = state * 6364136223846793005u + 1442695040888963407u;
-      words[i] = ((state ^ state >> 29) & 0x80ff80ff80ff80ffu) | 0x3b003b003b003b00u;
-    }
-  };
-  Model model{config, Weights(config)};
-  model.weights.storage = arena;
-  std::byte* next = arena->data();
   Scratch scratch;
-  const OpContext ctx{table, executor, scratch};
-  const DType type = o.weights == "p4" ? DType::kP4 : o.weights == "p8" ? DType::kP8 : DType::kBF16;
-  for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    MatrixView& w = model.weights.at(slot);
-    using enum TensorKind;
-    const bool pack = type != DType::kBF16 && !is_vector(slot.kind) && slot.kind != kGate && slot.kind != kEmbedding;
-    if (!pack) {
-      random(next, static_cast<std::size_t>(2 * shape.count()));
-      w = MatrixView(DType::kBF16, shape[0], shape[1], next);
-      if (is_vector(slot.kind)) std::fill_n(reinterpret_cast<bf16*>(next), shape.count(), to_bf16(1.0f));
-      next += (2 * shape.count() + 63) / 64 * 64;
-      return;
-    }
-    if (slot.kind == kW3) return;
-    random(scratch_arena.data(), static_cast<std::size_t>(2 * 32 * shape[1]));
-    const MatrixView one(DType::kBF16, shape[0], shape[1], scratch_arena.data());
-    // one panel for all: quick
-    const Index rows = std::min<Index>(shape[0], 32);
-    if (slot.kind == kW1) {
-      const Index bytes = ops::packed_pair_bytes(type, shape[0], shape[1]), panel = bytes / pair_panels_of(shape[0]);
-      ops::pack_pair(ctx, one.rows_from(0, 16), one.rows_from(16, 16), type, {}, next);
-      for (Index at = panel; at < bytes; at += panel) std::copy_n(next, panel, next + at);
-      w = MatrixView::packed(type, shape[0], shape[1], next, PanelPart::kFirst);
-      model.weights.at({kW3, slot.layer, slot.expert}) =
-          MatrixView::packed(type, shape[0], shape[1], next, PanelPart::kSecond);
-      next += (bytes + 63) / 64 * 64;
-    } else {
-      const Index bytes = ops::packed_bytes(type, shape[0], shape[1]), panel = bytes / panels_of(shape[0]);
-      ops::pack(ctx, one.rows_from(0, rows), type, {}, next);
-      for (Index at = panel; at < bytes; at += panel) std::copy_n(next, panel, next + at);
-      w = MatrixView::packed(type, shape[0], shape[1], next);
-      next += (bytes + 63) / 64 * 64;
-    }
-  });
-  return {std::move(model), "mixtral-8x7b", "huge pages", next - arena->data()};
+  SyntheticWeights source(executor);
+  const DType dtype = weights_format(o.weights);
+  Checkpoint model = pack_in_memory({table, executor, scratch}, synthetic_config(o.synthetic, o.layers), source,
+                                    {.formats = {dtype, dtype, dtype}, .importance = {}, .files = {}, .progress = {}});
+  Index bytes = 0;
+  for_each_tensor(model.config,
+                  [&](const TensorSlot& slot, const Shape<2>&) { bytes += model.weights.at(slot).bytes(); });
+  return {std::move(model), o.synthetic, "huge pages", bytes};
 }
 
 BenchModel open(const Options& o, const KernelTable& table, Executor& executor) {
-  if (o.synthetic.empty()) return {load_checkpoint(o.common.model), o.common.model.string(), "mapped file"};
-  return synthetic_model(o, table, executor);
+  if (!o.synthetic.empty()) return synthetic_model(o, table, executor);
+  Checkpoint model = load_checkpoint(o.common.model, {.resident = o.common.resident});
+  Index bytes = 0;
+  if (o.common.resident) {
+    for_each_tensor(model.config,
+                    [&](const TensorSlot& slot, const Shape<2>&) { bytes += model.weights.at(slot).bytes(); });
+  }
+  return {std::move(model), o.common.model.string(), o.common.resident ? "huge pages" : "mapped file", bytes};
 }
 
 void run(const Options& o) {

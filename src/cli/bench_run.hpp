@@ -9,7 +9,7 @@
 #include "mixtral/core/executor.hpp"
 #include "mixtral/model/transformer.hpp"
 #include "mixtral/runtime/isa.hpp"
-#include "probes/arena.hpp"
+#include "mixtral/core/arena.hpp"
 
 namespace mixtral::cli {
 

@@ -14,6 +14,7 @@ void add_tokenize(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_compare(CLI::App& program);
 void add_inspect(CLI::App& program);
+void add_pack(CLI::App& program);
 void add_bench(CLI::App& program);
 
 }  // namespace mixtral::cli

@@ -24,9 +24,14 @@ fs::path embedded_model() {
 
 void add_model_options(CLI::App& command, CommonOptions& options) {
   options.model = embedded_model();
-  options.threads = available_threads();
-  command.add_option("--model", options.model, "Directory of the model (default: the tiny model of this program)")
+  command.add_option("--model", options.model, "Directory or packed file (default: the tiny model of this program)")
       ->type_name("PATH");
+  command.add_flag("--resident", options.resident, "Copy the weights into memory first: slower to open, faster to run");
+  add_machine_options(command, options);
+}
+
+void add_machine_options(CLI::App& command, CommonOptions& options) {
+  options.threads = available_threads();
   command.add_option("--threads", options.threads, "Threads (default: the CPUs this process may use)")
       ->check(CLI::Range(1, 1024));
   std::vector<std::string> isa_names;
@@ -62,6 +67,12 @@ void add_sampling_options(CLI::App& command, SamplerOptions& options) {
   command.add_option("--repetition-penalty", options.repetition_penalty, "Above 1: seen tokens become rarer")
       ->capture_default_str();
   command.add_option("--seed", options.seed, "The same seed draws the same text")->capture_default_str();
+}
+
+const std::vector<std::string> kWeightsFormats = {"p4", "p8", "bf16"};
+
+DType weights_format(const std::string& name) {
+  return name == "p4" ? DType::kP4 : name == "p8" ? DType::kP8 : DType::kBF16;
 }
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mixtral/core/dtype.hpp"
 #include "mixtral/core/types.hpp"
 #include "mixtral/runtime/sampler.hpp"
 
@@ -20,10 +21,13 @@ struct CommonOptions {
   std::filesystem::path model;  // --model; default: the tiny model that comes with the program
   int threads = 1;              // --threads; default: the CPUs that this process may use
   std::string isa;              // --isa; empty: the best instruction set of this CPU
+  bool resident = false;        // --resident
   bool json = false;            // --json
 };
 
-// Adds --model, --threads and --isa. `options` must outlive the parsing.
+// Adds --threads and --isa. `options` must outlive the parsing.
+void add_machine_options(CLI::App& command, CommonOptions& options);
+// These, --model and --resident.
 void add_model_options(CLI::App& command, CommonOptions& options);
 // These and --json.
 void add_common_options(CLI::App& command, CommonOptions& options);
@@ -34,6 +38,10 @@ void add_sampling_options(CLI::App& command, SamplerOptions& options);
 
 // Adds --ids, a list "1,2,3" of at least one id. `ids` must outlive the parsing.
 CLI::Option* add_ids_option(CLI::App& command, std::vector<TokenId>& ids, const std::string& description);
+
+// "p4", "p8" or "bf16".
+DType weights_format(const std::string& name);
+extern const std::vector<std::string> kWeightsFormats;
 
 // Of a clock that never goes back.
 double seconds();

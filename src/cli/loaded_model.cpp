@@ -7,7 +7,7 @@
 
 namespace mixtral::cli {
 LoadedModel::LoadedModel(const CommonOptions& options)
-    : OpenedModel(open_model(options.model)),
+    : OpenedModel(open_model(options.model, {.resident = options.resident})),
       table(make_table(options.isa.empty() ? best_isa() : isa_from_name(options.isa))),
       executor(options.threads) {}
 

@@ -19,6 +19,7 @@ int run(int argc, char** argv) {
   mixtral::cli::add_eval(program);
   mixtral::cli::add_compare(program);
   mixtral::cli::add_inspect(program);
+  mixtral::cli::add_pack(program);
   mixtral::cli::add_bench(program);
   try {
     program.parse(argc, argv);

@@ -150,6 +150,17 @@ void AtomicFileWriter::write(std::span<const std::byte> bytes) {
   }
 }
 
+void AtomicFileWriter::rewrite_beginning(std::span<const std::byte> bytes) {
+  require(descriptor_ >= 0 && static_cast<Index>(bytes.size()) <= written_, path_.string(), ": ", bytes.size(),
+          " bytes to replace, ", written_, " are written");
+  for (std::size_t done = 0; done < bytes.size();) {
+    const ssize_t n = retry(
+        [&] { return ::pwrite(descriptor_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done)); });
+    if (n < 0) fail_system(path_, str("cannot replace the first ", bytes.size(), " bytes"), errno);
+    done += static_cast<std::size_t>(n);
+  }
+}
+
 void AtomicFileWriter::commit() {
   require(descriptor_ >= 0, path_.string(), ": commit called twice");
   if (::fsync(descriptor_) != 0) fail_system(path_, str("cannot flush ", written_, " bytes to disk"), errno);

@@ -34,22 +34,6 @@ void require_plain_name(const std::string& shard, const std::string& where) {
   require(plain, ErrorCode::kBadFormat, where, ": shard ", json::quote(shard), " is not a plain file name");
 }
 
-// A hostile config may claim 2^32 experts of any size: before anything is made for them, their parameters
-// must fit into the files. Every tensor has parameters, so this also bounds the loops over tensors. In double,
-// which cannot overflow here.
-void require_room(const ModelConfig& c, const std::filesystem::path& config_path, const Catalog& catalog) {
-  const auto real = [](Index n) { return static_cast<double>(n); };
-  const double attention = 2 * real(c.dim) * real(c.head_dim) * real(c.n_heads + c.n_kv_heads);
-  const double expert = 3 * real(c.dim) * real(c.hidden_dim);
-  const double layer = 2 * real(c.dim) + attention + real(c.n_experts) * (real(c.dim) + expert);
-  const double vocabulary = real(c.vocab_size) * real(c.dim) * (c.tied_embeddings ? 1 : 2);
-  const double claimed = vocabulary + real(c.n_layers) * layer + real(c.dim);
-  double bytes = 0;
-  for (const Catalog::Tensor& tensor : catalog.tensors) bytes += static_cast<double>(tensor.entry->data.size());
-  require(2 * claimed <= bytes, ErrorCode::kBadFormat, config_path.string(), ": claims ", claimed,
-          " parameters, the tensors hold ", bytes, " bytes");
-}
-
 void require_all_used(const Catalog& catalog, const std::filesystem::path& config_path) {
   for (const Catalog::Tensor& tensor : catalog.tensors) {
     require(tensor.used, ErrorCode::kUnsupported, label(tensor), ": the model of ", config_path.filename().string(),
@@ -67,6 +51,18 @@ std::vector<CheckpointTensor> list_tensors(const Catalog& catalog) {
 }
 
 }  // namespace
+
+// In double, which cannot overflow here.
+void require_room(const ModelConfig& c, const std::string& where, double bytes, double least_bytes) {
+  const auto real = [](Index n) { return static_cast<double>(n); };
+  const double attention = 2 * real(c.dim) * real(c.head_dim) * real(c.n_heads + c.n_kv_heads);
+  const double expert = 3 * real(c.dim) * real(c.hidden_dim);
+  const double layer = 2 * real(c.dim) + attention + real(c.n_experts) * (real(c.dim) + expert);
+  const double vocabulary = real(c.vocab_size) * real(c.dim) * (c.tied_embeddings ? 1 : 2);
+  const double claimed = vocabulary + real(c.n_layers) * layer + real(c.dim);
+  require(least_bytes * claimed <= bytes, ErrorCode::kBadFormat, where, ": claims ", claimed,
+          " parameters, the tensors hold ", bytes, " bytes");
+}
 
 Catalog::Tensor* Catalog::find(std::string_view name) noexcept {
   const auto found = std::lower_bound(tensors.begin(), tensors.end(), name,
@@ -126,12 +122,14 @@ MatrixView whole(Catalog::Tensor& tensor, const TensorSlot& slot, const Shape<2>
 
 Checkpoint assemble(const ModelConfig& config, const std::filesystem::path& config_path, Catalog& catalog,
                     FunctionRef<MatrixView(const TensorSlot&, const Shape<2>&)> find) {
-  require_room(config, config_path, catalog);
+  double bytes = 0;
+  for (const Catalog::Tensor& tensor : catalog.tensors) bytes += static_cast<double>(tensor.entry->data.size());
+  require_room(config, config_path.string(), bytes, 2);
   Weights weights(config);
   for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) { weights.at(slot) = find(slot, shape); });
   require_all_used(catalog, config_path);
   weights.storage = catalog.files;
-  return {{config, std::move(weights)}, list_tensors(catalog)};
+  return {{config, std::move(weights)}, list_tensors(catalog), {}};
 }
 
 }  // namespace mixtral

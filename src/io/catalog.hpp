@@ -36,6 +36,11 @@ Catalog open_files(std::span<const std::filesystem::path> paths);
 // The shards of an index. Tensors that it does not name are not seen: it is the list of the checkpoint's contents.
 Catalog open_index(const std::filesystem::path& index_path);
 
+// A hostile config may claim 2^32 experts of any size: before anything is made for them, their parameters must fit into
+// `bytes`, at `least_bytes` each. Every tensor has parameters, so this also bounds the loops over tensors. Throws
+// Error(kBadFormat) that begins with `where`.
+void require_room(const ModelConfig& config, const std::string& where, double bytes, double least_bytes);
+
 // Throws Error(kUnsupported | kBadFormat) unless the tensor has a dtype of weights and this shape.
 void require_weight(const Catalog::Tensor& tensor, std::span<const Index> shape);
 

@@ -1,10 +1,15 @@
-// Which loader a checkpoint needs. A further format is one more line in load_checkpoint().
+// Which loader a checkpoint needs. A further format is one more line in load_directory().
 #include "mixtral/io/checkpoint.hpp"
 
+#include <algorithm>
+#include <map>
+
+#include "mixtral/core/arena.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/io/consolidated.hpp"
 #include "mixtral/io/huggingface.hpp"
+#include "mixtral/io/packed.hpp"
 
 namespace mixtral {
 namespace {
@@ -13,13 +18,41 @@ bool has_huggingface_weights(const std::filesystem::path& dir) {
   return may_exist(dir / "model.safetensors") || may_exist(dir / "model.safetensors.index.json");
 }
 
-}  // namespace
-
-Checkpoint load_checkpoint(const std::filesystem::path& dir) {
+Checkpoint load_directory(const std::filesystem::path& dir) {
   const bool has_config = may_exist(dir / "config.json"), has_params = may_exist(dir / "params.json");
   if (has_config && (!has_params || has_huggingface_weights(dir))) return load_huggingface(dir);
   if (has_params) return load_consolidated(dir);
   fail(ErrorCode::kNotFound, dir.string(), ": neither config.json nor params.json exists");
+}
+
+// Copies every matrix once; the two halves of a pair lie together.
+void make_resident(Checkpoint& checkpoint) {
+  constexpr std::size_t kAlignment = 4096;
+  std::vector<MatrixView*> views;
+  std::map<const std::byte*, std::size_t> places;  // where the bytes from an address on go
+  std::size_t size = 0;
+  for_each_tensor(checkpoint.config, [&](const TensorSlot& slot, const Shape<2>&) {
+    MatrixView& view = checkpoint.weights.at(slot);
+    views.push_back(&view);
+    if (!places.emplace(view.data, size).second) return;
+    size += (static_cast<std::size_t>(view.storage_bytes()) + kAlignment - 1) / kAlignment * kAlignment;
+  });
+  const auto arena = std::make_shared<Arena>(static_cast<Index>(size));
+  for (MatrixView* view : views) {
+    std::byte* to = arena->data() + places.at(view->data);
+    if (view->part != PanelPart::kSecond) std::copy_n(view->data, view->storage_bytes(), to);
+    view->data = to;
+  }
+  checkpoint.weights.storage = arena;
+}
+
+}  // namespace
+
+Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options) {
+  std::error_code ignored;
+  Checkpoint checkpoint = std::filesystem::is_regular_file(path, ignored) ? load_packed(path) : load_directory(path);
+  if (options.resident) make_resident(checkpoint);
+  return checkpoint;
 }
 
 }  // namespace mixtral

@@ -148,8 +148,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool read_dtype(const std::string& text) {
-    const auto* known =
-        std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const auto& d) { return d.name == text && d.bytes > 0; });
+    const auto* known = std::find_if(std::begin(kDTypes), std::end(kDTypes),
+                                     [&](const auto& d) { return d.name == text && d.bytes > 0; });
     require(known != std::end(kDTypes), ErrorCode::kUnsupported, where(), ": dtype ", json::quote(text), " is unknown");
     entries_.back().dtype = known->dtype;
     return go(State::kFields);

@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <string>
 
+#include "mixtral/core/arena.hpp"
 #include "mixtral/core/executor.hpp"
 #include "mixtral/runtime/isa.hpp"
-#include "probes/arena.hpp"
 
 namespace mixtral::probes {
 

@@ -273,14 +273,16 @@ void apply_token(const ObjectReader& config, std::string_view key, const Vocabul
   id = found == v.pieces.end() ? -1 : static_cast<TokenId>(found - v.pieces.begin());
 }
 
-void apply_config(const std::filesystem::path& path, Vocabulary& v) {
-  const json::Value root = json::parse_file(path, kMaxFileBytes);
-  const ObjectReader config(root, path.string());
+void apply_config(const TokenizerFile& file, const std::string& where, Vocabulary& v) {
+  const json::Value root = json::parse(file.contents, where);
+  const ObjectReader config(root, where);
   apply_token(config, "bos_token", v, v.bos_id);
   apply_token(config, "eos_token", v, v.eos_id);
   v.add_bos = config.boolean("add_bos_token", v.add_bos);
-  v.validate(path.string());
+  v.validate(where);
 }
+
+constexpr const char* kConfigName = "tokenizer_config.json";
 
 }  // namespace
 
@@ -297,18 +299,34 @@ std::optional<std::filesystem::path> find_tokenizer_file(const std::filesystem::
   return {};
 }
 
-Vocabulary load_vocabulary(const std::filesystem::path& directory) {
-  const std::optional<std::filesystem::path> file = find_tokenizer_file(directory);
-  require(file.has_value(), ErrorCode::kNotFound, directory.string(),
-          ": neither tokenizer.model nor tokenizer.json is there");
-  const std::string name = file->filename().string();
-  require(name != "tekken.json", ErrorCode::kUnsupported, file->string(), ": Tekken tokenizers are not supported");
-  const std::string contents = read_file(*file, kMaxFileBytes);
-  Vocabulary v = name == "tokenizer.json" ? parse_tokenizer_json(contents, file->string())
-                                          : parse_sentencepiece_model(contents, file->string());
-  const std::filesystem::path config = directory / "tokenizer_config.json";
-  if (may_exist(config)) apply_config(config, v);
+std::vector<TokenizerFile> read_tokenizer_files(const std::filesystem::path& directory) {
+  std::vector<TokenizerFile> files;
+  const auto read = [&](const std::filesystem::path& path) {
+    files.push_back({path.filename().string(), read_file(path, kMaxFileBytes)});
+  };
+  if (const auto file = find_tokenizer_file(directory)) {
+    require(file->filename() != "tekken.json", ErrorCode::kUnsupported, file->string(),
+            ": Tekken tokenizers are not supported");
+    read(*file);
+    if (may_exist(directory / kConfigName)) read(directory / kConfigName);
+  }
+  return files;
+}
+
+Vocabulary parse_tokenizer_files(std::span<const TokenizerFile> files, const std::string& where) {
+  const auto is_config = [](const TokenizerFile& file) { return file.name == kConfigName; };
+  const auto file = std::find_if_not(files.begin(), files.end(), is_config);
+  require(file != files.end(), ErrorCode::kNotFound, where, ": neither tokenizer.model nor tokenizer.json is there");
+  const std::string source = (std::filesystem::path(where) / file->name).string();
+  Vocabulary v = file->name == "tokenizer.json" ? parse_tokenizer_json(file->contents, source)
+                                                : parse_sentencepiece_model(file->contents, source);
+  const auto config = std::find_if(files.begin(), files.end(), is_config);
+  if (config != files.end()) apply_config(*config, (std::filesystem::path(where) / kConfigName).string(), v);
   return v;
+}
+
+Vocabulary load_vocabulary(const std::filesystem::path& directory) {
+  return parse_tokenizer_files(read_tokenizer_files(directory), directory.string());
 }
 
 }  // namespace mixtral

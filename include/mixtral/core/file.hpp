@@ -46,6 +46,8 @@ class AtomicFileWriter {
   AtomicFileWriter& operator=(const AtomicFileWriter&) = delete;
 
   void write(std::span<const std::byte> bytes);
+  // Replaces bytes that were written already, from the beginning of the file on.
+  void rewrite_beginning(std::span<const std::byte> bytes);
   void commit();
 
  private:

@@ -14,23 +14,36 @@ namespace mixtral {
 
 // One tensor as it lies in its file.
 struct CheckpointTensor {
-  std::string name;  // the file's own name for it
-  std::string file;  // without the directory
-  DType dtype = DType::kF32;
+  std::string name;           // the file's own name for it
+  std::string file;           // without the directory
+  DType dtype = DType::kF32;  // of a packed file: the weights'
   std::vector<Index> shape;
   Index bytes = 0;
+};
+
+// A file that a packed file brings along: tokenizer.model, tokenizer.json, tokenizer_config.json.
+struct EmbeddedFile {
+  std::string name, contents;
 };
 
 // A model ready to run; `weights` are views on the mapped files, which `weights.storage` keeps open.
 struct Checkpoint : Model {
   std::vector<CheckpointTensor> tensors;  // sorted by name
+  std::vector<EmbeddedFile> files;
 };
 
-// Loads by the format that is there: config.json makes a directory Hugging Face's (io/huggingface.hpp),
-// params.json a consolidated one (io/consolidated.hpp). A directory with both is taken as Hugging Face's, unless
-// it lacks model.safetensors and its index: then params.json describes the weights that it has.
+struct LoadOptions {
+  // Copies the weights into memory of the process, huge pages where the system has them, and closes the files: reading
+  // from it is faster, opening slower.
+  bool resident = false;
+};
+
+// Loads by the format that is there: a file is a packed one (io/packed.hpp); in a directory, config.json makes a
+// directory Hugging Face's (io/huggingface.hpp), params.json a consolidated one (io/consolidated.hpp). A directory with
+// both is taken as Hugging Face's, unless it lacks model.safetensors and its index: then params.json describes the
+// weights that it has.
 //
 // Throws what the loader throws, and Error(kNotFound) that names both files if neither is there.
-Checkpoint load_checkpoint(const std::filesystem::path& dir);
+Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options = {});
 
 }  // namespace mixtral

@@ -18,8 +18,9 @@ struct OpenedModel {
   const Tokenizer& require_tokenizer() const;
 };
 
+// `path`: a directory, or a packed file, which brings its tokenizer along.
 // Throws what load_checkpoint() and Tokenizer::load() throw, and Error(kBadFormat) if the tokenizer has more pieces
 // than the model.
-OpenedModel open_model(const std::filesystem::path& dir);
+OpenedModel open_model(const std::filesystem::path& path, const LoadOptions& options = {});
 
 }  // namespace mixtral

@@ -1,0 +1,65 @@
+// Packed files: a model's weights as the kernels read them, its configuration and its tokenizer, in one file.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mixtral/io/checkpoint.hpp"
+#include "mixtral/ops/context.hpp"
+
+namespace mixtral {
+
+// The container is safetensors, so that other programs can list it. All tensors are U8 with sizes that are multiples of
+// 4096, and data begin at a multiple of 4096. One tensor per matrix or vector under the library's own name
+// ("layers.3.wq", slot_name()), one per expert ("layers.3.experts.5"), the embedded files ("tokenizer.model") last.
+//
+// __metadata__ has, all strings:
+//   "mixtral.format"  "1"
+//   "mixtral.config"  ModelConfig as JSON, its fields by name
+//   of each tensor    its format and the XXH3 checksum (64 bits, hexadecimal) of all its bytes: "P4
+//   xxh3:0123456789abcdef";
+//                     of an embedded file its length instead of the format: "file 497 xxh3:..."
+//
+// F32, F16 and BF16 are row-major; P4 and P8 are core/packed_layout.hpp. An expert is w1 and w3 interleaved, then w2,
+// or w1, w3, w2 row-major; each of these parts begins at a multiple of 4096.
+
+// Maps the file; no weight is copied. Throws Error(kNotFound | kIo | kBadFormat | kUnsupported) that names file, tensor
+// and numbers. Checksums are not looked at.
+Checkpoint load_packed(const std::filesystem::path& path);
+
+// Compares all checksums. Returns the names of the tensors that differ, "layers.3.experts.5". `progress` gets the bytes
+// that are done and all. Throws as load_packed() does.
+std::vector<std::string> verify_packed(const std::filesystem::path& path,
+                                       const std::function<void(Index done, Index all)>& progress = {});
+
+// How each kind of matrix is written: kP4, kP8 or kBF16. Embedding, norms and router stay as they are.
+struct PackFormats {
+  DType experts = DType::kP4, attention = DType::kP4, head = DType::kP4;
+};
+
+// Where weights come from. Views stay valid until the first call for another layer's or another expert's slot.
+using WeightSource = FunctionRef<MatrixView(const TensorSlot&, const Shape<2>&)>;
+
+struct PackOptions {
+  PackFormats formats;
+  // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp). Default: all count the same.
+  std::function<std::span<const float>(const TensorSlot&)> importance;
+  std::vector<EmbeddedFile> files;
+  std::function<void(Index done, Index all)> progress;  // bytes written
+};
+
+// Writes `path` in place of whatever was there, once it is whole; on any error `path` is as it was. One tensor or
+// expert at a time is in memory. All workers of the context take part; the bytes depend on weights and options alone.
+// Throws Error(kUnsupported) if the source gives packed weights, and what ops::pack() and AtomicFileWriter throw.
+void pack_model(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
+                const PackOptions& options);
+
+// The same image in memory, ready to run.
+Checkpoint pack_in_memory(const OpContext& ctx, const ModelConfig& config, WeightSource source,
+                          const PackOptions& options);
+
+}  // namespace mixtral

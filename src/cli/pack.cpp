@@ -1,0 +1,142 @@
+// `mixtral pack`: a checkpoint, or random weights, as one packed file; and whether such a file is what was written.
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "cli/commands.hpp"
+#include "cli/loaded_model.hpp"
+#include "mixtral/core/file.hpp"
+#include "mixtral/io/packed.hpp"
+#include "mixtral/io/synthetic.hpp"
+#include "mixtral/text/vocabulary_files.hpp"
+
+namespace mixtral::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::vector<std::filesystem::path> paths;  // IN OUT, or OUT
+  std::string synthetic, weights, attention, head;
+  std::filesystem::path verify;
+  Index layers = 0;
+};
+
+double giga(Index bytes) { return 1e-9 * static_cast<double>(bytes); }
+
+PackFormats formats_of(const Options& o) {
+  const auto format = [&](const std::string& own) { return weights_format(own.empty() ? o.weights : own); };
+  return {.experts = format({}), .attention = format(o.attention), .head = format(o.head)};
+}
+
+// Weights whose format is chosen, as stored and as packed.
+struct Sizes {
+  Index weights = 0, bytes = 0;
+};
+
+Sizes sizes_of(const Checkpoint& packed) {
+  Sizes out;
+  for_each_tensor(packed.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    const MatrixView& w = packed.weights.at(slot);
+    if (is_vector(slot.kind) || slot.kind == TensorKind::kGate || slot.kind == TensorKind::kEmbedding) return;
+    out.weights += shape.count();
+    out.bytes += w.bytes();
+  });
+  return out;
+}
+
+void pack(const Options& o) {
+  const bool random = !o.synthetic.empty();
+  const std::filesystem::path& out = o.paths.back();
+  std::error_code ignored;
+  require(!std::filesystem::is_directory(out, ignored), out.string(), ": is a directory, expected a file to write");
+  const KernelTable table = make_table(o.common.isa.empty() ? best_isa() : isa_from_name(o.common.isa));
+  ThreadExecutor executor(o.common.threads);
+  Scratch scratch;
+  const OpContext ctx{table, executor, scratch};
+  PackOptions options{.formats = formats_of(o), .importance = {}, .files = {}, .progress = {}};
+  ProgressBar bar("pack", 1000);
+  options.progress = [&](Index done, Index all) { bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1)); };
+
+  const double begin = seconds();
+  if (random) {
+    SyntheticWeights source(executor);
+    pack_model(out, ctx, synthetic_config(o.synthetic, o.layers), source, options);
+  } else {
+    const std::filesystem::path& in = o.paths.front();
+    require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
+    const Checkpoint model = load_checkpoint(in);
+    if (std::filesystem::is_directory(in, ignored)) {
+      for (TokenizerFile& file : read_tokenizer_files(in)) {
+        options.files.push_back({std::move(file.name), std::move(file.contents)});
+      }
+    }
+    const auto source = [&](const TensorSlot& slot, const Shape<2>&) { return model.weights.at(slot); };
+    pack_model(out, ctx, model.config, source, options);
+  }
+  const double time = seconds() - begin;
+  bar.finish();
+  const Sizes sizes = sizes_of(load_packed(out));
+  const double bits = 8 * static_cast<double>(sizes.bytes) / static_cast<double>(std::max<Index>(sizes.weights, 1));
+  write_stdout(str(out.string(), ": ", fixed(giga(static_cast<Index>(std::filesystem::file_size(out))), 2), " GB, ",
+                   fixed(bits, 2), " bits a weight, ", fixed(time, 1), " s, ", fixed(giga(2 * sizes.weights) / time, 2),
+                   " GB/s of 16-bit weights\n"));
+}
+
+void verify(const std::filesystem::path& path) {
+  ProgressBar bar("verify", 1000);
+  Index bytes = 0;
+  const double begin = seconds();
+  const std::vector<std::string> bad = verify_packed(path, [&](Index done, Index all) {
+    bytes = all;
+    bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1));
+  });
+  const double time = seconds() - begin;
+  bar.finish();
+  std::string names;
+  for (const std::string& name : bad) names += str(names.empty() ? "" : ", ", name);
+  require(bad.empty(), ErrorCode::kBadFormat, path.string(), ": the checksum of ", names,
+          bad.size() == 1 ? " is" : " are", " not that of the bytes");
+  write_stdout(str(path.string(), ": all checksums are right, ", fixed(giga(bytes), 2), " GB at ",
+                   fixed(giga(bytes) / time, 1), " GB/s\n"));
+}
+
+}  // namespace
+
+void add_pack(CLI::App& program) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("pack", "Write a model as one file of 4- or 8-bit weights, or check one");
+  command->footer(
+      "Examples: mixtral pack DIR model.mixtral --weights p4 --head p8\n"
+      "          mixtral pack --synthetic mixtral-8x7b --layers 2 random.mixtral --weights p4\n"
+      "          mixtral pack --verify model.mixtral");
+  command->add_option("paths", options->paths, "IN OUT: a model and the file to write; with --synthetic: OUT")
+      ->type_name("PATH")
+      ->expected(1, 2);
+  const auto formats = CLI::IsMember(kWeightsFormats);
+  auto* weights =
+      command->add_option("--weights", options->weights, "Format of experts, attention and head")->check(formats);
+  command->add_option("--attention", options->attention, "Another format of the attention")->check(formats);
+  command->add_option("--head", options->head, "Another format of the head")->check(formats);
+  auto* synthetic = command->add_option("--synthetic", options->synthetic, "Random weights in this model's shape")
+                        ->check(CLI::IsMember({"mixtral-8x7b"}));
+  command->add_option("--layers", options->layers, "Layers of the synthetic model (default: all)")
+      ->check(CLI::Range(Index{1}, Index{1024}))
+      ->needs(synthetic);
+  auto* check = command->add_option("--verify", options->verify, "Compare the checksums of this packed file")
+                    ->type_name("PATH")
+                    ->excludes(weights)
+                    ->excludes(synthetic);
+  add_machine_options(*command, options->common);
+  command->callback([options, weights, check] {
+    if (check->count() > 0) {
+      if (!options->paths.empty()) throw CLI::ExtrasError({options->paths.front().string()});
+      return verify(options->verify);
+    }
+    if (weights->count() == 0) throw CLI::RequiredError("--weights");
+    if (options->paths.size() != (options->synthetic.empty() ? 2u : 1u)) {
+      throw CLI::RequiredError(options->synthetic.empty() ? "IN and OUT" : "OUT, and nothing else,");
+    }
+    pack(*options);
+  });
+}
+
+}  // namespace mixtral::cli

@@ -1,0 +1,204 @@
+// Writes packed files, and the same image into memory.
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "io/checksum.hpp"
+#include "io/packed_format.hpp"
+#include "io/safetensors_layout.hpp"
+#include "mixtral/core/arena.hpp"
+#include "mixtral/core/error.hpp"
+#include "mixtral/core/file.hpp"
+#include "mixtral/io/packed.hpp"
+#include "mixtral/ops/pack.hpp"
+
+namespace mixtral {
+namespace {
+
+// One tensor of the file to be.
+struct Item {
+  std::string name;
+  PackedUnit unit{};
+  TensorNote note;
+  const EmbeddedFile* file = nullptr;  // instead of a unit
+  Index bytes = 0;
+};
+
+DType format_of(TensorKind kind, const PackFormats& formats, DType stored) noexcept {
+  using enum TensorKind;
+  switch (kind) {
+    case kWq:
+    case kWk:
+    case kWv:
+    case kWo: return formats.attention;
+    case kW1: return formats.experts;
+    case kHead: return formats.head;
+    default: return stored;
+  }
+}
+
+class Packer {
+ public:
+  Packer(const OpContext& ctx, const ModelConfig& config, WeightSource source, const PackOptions& options)
+      : ctx_(ctx), config_(config), source_(source), options_(options) {
+    for (const DType dtype : {options.formats.experts, options.formats.attention, options.formats.head}) {
+      require(is_packed(dtype) || dtype == DType::kBF16, "pack: format ", name_of(dtype), ", expected P4, P8 or BF16");
+    }
+    config.validate();
+    for_each_unit(config, [&](const PackedUnit& unit) {
+      // What stays as it is may have any type: its size shows only in the source.
+      const DType stored = format_of(unit.slot.kind, options.formats, DType::kF64);
+      const DType dtype = stored == DType::kF64 ? read(unit.slot, unit.shape).dtype : stored;
+      items_.push_back({unit.name(), unit, {dtype, 0, 0}, nullptr, layout_of(unit, dtype).bytes});
+    });
+    for (const EmbeddedFile& file : options.files) {
+      const auto bytes = static_cast<Index>(file.contents.size());
+      items_.push_back({file.name, {}, {std::nullopt, bytes, 0}, &file, padded_bytes(bytes)});
+    }
+    for (const Item& item : items_) all_ += item.bytes, most_ = std::max(most_, item.bytes);
+  }
+
+  std::vector<Item>& items() noexcept { return items_; }
+  Index all_bytes() const noexcept { return all_; }
+  Index most_bytes() const noexcept { return most_; }
+
+  // The bytes of one item, [item.bytes], and their sum.
+  void fill(Item& item, std::byte* out) {
+    try {
+      item.file != nullptr ? fill_file(*item.file, item.bytes, out) : fill_unit(item, out);
+    } catch (const Error& error) {
+      fail(error.code(), item.name, ": ", error.what());
+    }
+    item.note.sum = checksum({out, static_cast<std::size_t>(item.bytes)});
+    done_ += item.bytes;
+    if (options_.progress) options_.progress(done_, all_);
+  }
+
+  // Length, JSON and spaces: a multiple of kPackedAlignment. Sums that are not known yet take the same room.
+  std::string header() const {
+    using Json = nlohmann::ordered_json;
+    Json metadata = {{kFormatKey, kPackedVersion}, {kConfigKey, config_text(config_)}};
+    for (const Item& item : items_) metadata[item.name] = note_text(item.note);
+    Json json = {{"__metadata__", std::move(metadata)}};
+    Index begin = 0;
+    for (const Item& item : items_) {
+      json[item.name] = {{"dtype", "U8"}, {"shape", {item.bytes}}, {"data_offsets", {begin, begin + item.bytes}}};
+      begin += item.bytes;
+    }
+    std::string text = json.dump();
+    text.resize(static_cast<std::size_t>(padded_bytes(static_cast<Index>(text.size()) + 8) - 8), ' ');
+    require(static_cast<Index>(text.size()) <= kMaxSafetensorsHeader, "pack: header of ", text.size(),
+            " bytes, expected at most ", kMaxSafetensorsHeader);
+    std::string length(8, '\0');
+    for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(std::uint64_t{text.size()} >> (8 * i));
+    return length + text;
+  }
+
+ private:
+  MatrixView read(const TensorSlot& slot, const Shape<2>& shape) {
+    const MatrixView w = source_(slot, shape);
+    require(is_weight(w.dtype), ErrorCode::kUnsupported, slot_name(slot), ": ", name_of(w.dtype),
+            " weights cannot be packed again");
+    require(w.rows == shape[0] && w.cols == shape[1], slot_name(slot), ": expected ", shape_text(shape),
+            ", the source gives [", w.rows, ", ", w.cols, "]");
+    return w;
+  }
+
+  static void fill_file(const EmbeddedFile& file, Index bytes, std::byte* out) {
+    std::memcpy(out, file.contents.data(), file.contents.size());
+    std::memset(out + file.contents.size(), 0, static_cast<std::size_t>(bytes) - file.contents.size());
+  }
+
+  std::span<const float> importance(const TensorSlot& slot) const {
+    return options_.importance ? options_.importance(slot) : std::span<const float>{};
+  }
+
+  void fill_unit(const Item& item, std::byte* out) {
+    const PackedUnit& unit = item.unit;
+    const DType dtype = *item.note.dtype;
+    const UnitLayout layout = layout_of(unit, dtype);
+    if (!unit.is_expert()) return write(read(unit.slot, unit.shape), unit.slot, dtype, out, out + layout.bytes);
+    const TensorSlot s1 = unit.part(TensorKind::kW1), s2 = unit.part(TensorKind::kW2), s3 = unit.part(TensorKind::kW3);
+    const MatrixView w1 = read(s1, unit.shape), w3 = read(s3, unit.shape);
+    const MatrixView w2 = read(s2, Shape<2>{{unit.shape[1], unit.shape[0]}});
+    if (is_packed(dtype)) {
+      ops::pack_pair(ctx_, w1, w3, dtype, importance(s1), out);
+      zero(out + ops::packed_pair_bytes(dtype, w1.rows, w1.cols), out + layout.w2);
+    } else {
+      write(w1, s1, dtype, out, out + layout.w3);
+      write(w3, s3, dtype, out + layout.w3, out + layout.w2);
+    }
+    write(w2, s2, dtype, out + layout.w2, out + layout.bytes);
+  }
+
+  // One matrix, zeros behind it.
+  void write(const MatrixView& w, const TensorSlot& slot, DType dtype, std::byte* out, std::byte* end) {
+    if (is_packed(dtype)) {
+      ops::pack(ctx_, w, dtype, importance(slot), out);
+      zero(out + ops::packed_bytes(dtype, w.rows, w.cols), end);
+      return;
+    }
+    const Index row_bytes = w.cols * size_of(dtype);
+    for (Index r = 0; r < w.rows; ++r) {
+      if (w.dtype == dtype) {
+        std::copy_n(w.row(r), row_bytes, out + r * row_bytes);
+      } else {  // to bf16
+        wide_.resize(static_cast<std::size_t>(w.cols));
+        ctx_.table.widen[static_cast<int>(w.dtype)](w.row(r), w.cols, wide_.data());
+        auto* to = reinterpret_cast<bf16*>(out + r * row_bytes);
+        for (Index k = 0; k < w.cols; ++k) to[k] = to_bf16(wide_[static_cast<std::size_t>(k)]);
+      }
+    }
+    zero(out + w.rows * row_bytes, end);
+  }
+
+  static void zero(std::byte* begin, std::byte* end) { std::fill(begin, end, std::byte{0}); }
+
+  const OpContext& ctx_;
+  const ModelConfig& config_;
+  WeightSource source_;
+  const PackOptions& options_;
+  std::vector<Item> items_;
+  std::vector<float> wide_;
+  Index all_ = 0, most_ = 0, done_ = 0;
+};
+
+std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+}  // namespace
+
+void pack_model(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
+                const PackOptions& options) {
+  Packer packer(ctx, config, source, options);
+  AtomicFileWriter file(path);
+  file.write(bytes_of(packer.header()));
+  const Arena buffer(packer.most_bytes());
+  for (Item& item : packer.items()) {
+    packer.fill(item, buffer.data());
+    file.write({buffer.data(), static_cast<std::size_t>(item.bytes)});
+  }
+  file.rewrite_beginning(bytes_of(packer.header()));
+  file.commit();
+}
+
+Checkpoint pack_in_memory(const OpContext& ctx, const ModelConfig& config, WeightSource source,
+                          const PackOptions& options) {
+  Packer packer(ctx, config, source, options);
+  const auto arena = std::make_shared<Arena>(packer.all_bytes());
+  Checkpoint out;
+  out.config = config;
+  out.weights = Weights(config);
+  std::byte* next = arena->data();
+  for (Item& item : packer.items()) {
+    packer.fill(item, next);
+    if (item.file == nullptr) place_unit(item.unit, *item.note.dtype, next, out.weights);
+    next += item.bytes;
+  }
+  out.files = options.files;
+  out.weights.storage = arena;
+  return out;
+}
+
+}  // namespace mixtral
