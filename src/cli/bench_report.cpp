@@ -40,7 +40,7 @@ json weights_json(const Model& model) {
     const std::string name(name_of(w.dtype));
     if (format.find(name) == std::string::npos) format += (format.empty() ? "" : ", ") + name;
     group["parameters"] = group["parameters"].get<Index>() + shape.count();
-    group["bytes"] = group["bytes"].get<Index>() + weight_bytes(w);
+    group["bytes"] = group["bytes"].get<Index>() + w.bytes();
   });
   return groups;
 }

@@ -25,9 +25,7 @@ Index anonymous_bytes() {
   return 0;
 }
 
-Index expert_bytes(const ExpertWeights& e) noexcept {
-  return weight_bytes(e.w1) + weight_bytes(e.w2) + weight_bytes(e.w3);
-}
+Index expert_bytes(const ExpertWeights& e) noexcept { return e.w1.bytes() + e.w2.bytes() + e.w3.bytes(); }
 
 // Weights of a layer that work on every token.
 std::vector<const MatrixView*> dense_of(const LayerWeights& w) { return {&w.wq, &w.wk, &w.wv, &w.wo, &w.gate}; }
@@ -64,9 +62,9 @@ void WorkCounter::end_step(std::span<const Index> positions, Index n_logits) {
   ++work_.steps;
   work_.tokens += n;
   for (const LayerWeights& layer : w.layers) {
-    work_.weight_bytes += weight_bytes(layer.attention_norm) + weight_bytes(layer.ffn_norm);
+    work_.weight_bytes += layer.attention_norm.bytes() + layer.ffn_norm.bytes();
     for (const MatrixView* matrix : dense_of(layer)) {
-      work_.weight_bytes += weight_bytes(*matrix);
+      work_.weight_bytes += matrix->bytes();
       work_.operations += 2 * n * weights_of(*matrix);
     }
   }
@@ -74,7 +72,7 @@ void WorkCounter::end_step(std::span<const Index> positions, Index n_logits) {
   for (const Index p : positions) work_.kv_bytes += kv_row * (c.sliding_window > 0 ? std::min(p, c.sliding_window) : p);
   if (n_logits == 0) return;
   const MatrixView& head = c.tied_embeddings ? w.embedding : w.head;
-  work_.weight_bytes += weight_bytes(w.final_norm) + weight_bytes(head);
+  work_.weight_bytes += w.final_norm.bytes() + head.bytes();
   work_.operations += 2 * n_logits * weights_of(head);
 }
 

@@ -13,9 +13,6 @@
 
 namespace mixtral::cli {
 
-// Bytes that the view's weights take: the second matrix of an interleaved pair is counted with the first.
-inline Index weight_bytes(const MatrixView& w) noexcept { return w.part == PanelPart::kSecond ? 0 : w.bytes(); }
-
 // What some steps did.
 struct Work {
   Index steps = 0, tokens = 0;
