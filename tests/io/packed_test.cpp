@@ -1,0 +1,311 @@
+#include "mixtral/io/packed.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "mixtral/core/file.hpp"
+#include "mixtral/core/thread_executor.hpp"
+#include "mixtral/io/safetensors.hpp"
+#include "mixtral/runtime/isa.hpp"
+#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/session.hpp"
+#include "mixtral/text/vocabulary_files.hpp"
+#include "support/compare.hpp"
+#include "support/contexts.hpp"
+#include "support/error_of.hpp"
+#include "support/models.hpp"
+#include "support/mutate.hpp"
+#include "support/temp_dir.hpp"
+
+namespace mixtral {
+namespace {
+
+using test::error_of;
+
+bool names(const Error& error, std::string_view text) {
+  const bool found = std::string_view(error.what()).find(text) != std::string_view::npos;
+  if (!found) MESSAGE(error.what());
+  return found;
+}
+
+struct Packing {
+  explicit Packing(Executor& workers) : executor(workers) {}
+  Packing() : Packing(serial) {}
+  void write(const std::filesystem::path& path, const Model& model, const PackOptions& options) {
+    pack_model(
+        path, op, model.config, [&](const TensorSlot& s, const Shape<2>&) { return model.weights.at(s); }, options);
+  }
+  SerialExecutor serial;
+  Executor& executor;
+  KernelTable table = make_table(best_isa());
+  Scratch scratch;
+  OpContext op{table, executor, scratch};
+};
+
+PackOptions options_of(DType experts, DType attention, DType head) {
+  return {.formats = {experts, attention, head}, .importance = {}, .files = {}, .progress = {}};
+}
+PackOptions all_in(DType dtype) { return options_of(dtype, dtype, dtype); }
+
+const OpenedModel& tiny() {
+  static const OpenedModel model = open_model(MIXTRAL_TINY_DIR);
+  return model;
+}
+
+std::vector<float> logits_of(const Model& model) {
+  const KernelTable table = make_table(best_isa());
+  ThreadExecutor executor(2);
+  Session session(model, table, executor);
+  std::vector<TokenId> ids;
+  for (TokenId id = 1; id < 40; ++id) ids.push_back(id * 3 % static_cast<TokenId>(model.config.vocab_size));
+  session.feed(ids);
+  session.eval();
+  return {session.logits().begin(), session.logits().end()};
+}
+
+std::string contents(const std::filesystem::path& path) { return read_file(path, Index{1} << 30); }
+
+// The tiny model's small cousin as a packed file: some hundred KB.
+struct SmallFile {
+  SmallFile() {
+    PackOptions options = options_of(DType::kP4, DType::kP8, DType::kBF16);
+    options.files = {{"tokenizer.model", "no tokenizer"}};
+    Packing().write(path, model.model, options);
+  }
+  test::RandomModel model{test::small_config()};
+  test::TempDir dir;
+  std::filesystem::path path = dir / "small.mixtral";
+};
+
+}  // namespace
+
+TEST_CASE("a packed file holds what was packed, in every format, and its tokenizer") {
+  test::TempDir dir;
+  for (const DType dtype : {DType::kBF16, DType::kP8, DType::kP4}) {
+    PackOptions options = all_in(dtype);
+    for (const auto& file : read_tokenizer_files(MIXTRAL_TINY_DIR)) options.files.push_back({file.name, file.contents});
+    Packing packing;
+    packing.write(dir / "m", tiny().model, options);
+    for (const bool resident : {false, true}) {
+      const OpenedModel opened = open_model(dir / "m", {.resident = resident});
+      CHECK(opened.model.config.dim == tiny().model.config.dim);
+      CHECK(opened.model.config.eos_ids == tiny().model.config.eos_ids);
+      CHECK(opened.model.config.rope_theta == tiny().model.config.rope_theta);
+      CHECK(opened.require_tokenizer().encode("On success, zero") ==
+            tiny().require_tokenizer().encode("On success, zero"));
+      const Checkpoint memory = pack_in_memory(
+          packing.op, tiny().model.config,
+          [&](const TensorSlot& s, const Shape<2>&) { return tiny().model.weights.at(s); }, all_in(dtype));
+      const auto logits = logits_of(opened.model);
+      CHECK(logits == logits_of(memory));
+      if (dtype == DType::kBF16) CHECK(logits == logits_of(tiny().model));
+      if (dtype != DType::kBF16) CHECK(logits != logits_of(tiny().model));
+      CHECK(opened.model.weights.layers[0].experts[3].w1.dtype == dtype);
+      CHECK(opened.model.weights.layers[0].gate.dtype == DType::kBF16);
+      CHECK(opened.model.weights.embedding.dtype == DType::kBF16);
+    }
+  }
+}
+
+TEST_CASE("every kind of matrix has the format that was asked for, every model of any shape and type survives") {
+  test::TempDir dir;
+  ModelConfig config = test::small_config();
+  config.rope_pairing = RopePairing::kInterleaved;
+  config.sliding_window = 33;
+  config.bos_id = -1;
+  for (const bool tied : {false, true}) {
+    config.tied_embeddings = tied;
+    const test::RandomModel model(config);
+    Packing().write(dir / "m", model.model, options_of(DType::kP4, DType::kP8, DType::kBF16));
+    const Checkpoint loaded = load_packed(dir / "m");
+    CHECK(loaded.config.rope_pairing == RopePairing::kInterleaved);
+    CHECK(loaded.config.sliding_window == 33);
+    CHECK(loaded.config.bos_id == -1);
+    CHECK(loaded.config.tied_embeddings == tied);
+    for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>&) {
+      using enum TensorKind;
+      const DType got = loaded.weights.at(slot).dtype, stored = model.model.weights.at(slot).dtype;
+      switch (slot.kind) {
+        case kWq:
+        case kWk:
+        case kWv:
+        case kWo: CHECK(got == DType::kP8); break;
+        case kW1:
+        case kW2:
+        case kW3: CHECK(got == DType::kP4); break;
+        case kHead: CHECK(got == DType::kBF16); break;
+        default: CHECK(got == stored);  // norms, router, embedding: as they are
+      }
+    });
+    const test::PackedModel direct(model.model, DType::kP4, DType::kP8);
+    const auto& a = loaded.weights.layers[1].experts[2];
+    const auto& b = direct.model.weights.layers[1].experts[2];
+    CHECK(std::memcmp(a.w2.data, b.w2.data, static_cast<std::size_t>(a.w2.bytes())) == 0);
+    CHECK(std::memcmp(a.w1.data, b.w1.data, static_cast<std::size_t>(a.w1.storage_bytes())) == 0);
+  }
+}
+
+TEST_CASE("the container is safetensors: byte tensors in multiples of 4096, data on a page, an expert in one piece") {
+  const SmallFile small;
+  const SafetensorsFile file(small.path);
+  CHECK(file.entries().size() == 1 + 2 * (7 + 8) + 2 + 1);
+  const auto* begin = reinterpret_cast<const std::byte*>(UINTPTR_MAX);
+  for (const SafetensorsEntry& entry : file.entries()) {
+    CHECK(entry.dtype == DType::kU8);
+    CHECK(entry.data.size() % 4096 == 0);
+    CHECK(reinterpret_cast<std::uintptr_t>(entry.data.data()) % 4096 == 0);
+    begin = std::min(begin, entry.data.data());
+  }
+  CHECK(file.find("layers.1.experts.7") != nullptr);
+  CHECK(file.at("embedding").data.data() == begin);  // in the order of the forward pass
+  CHECK(load_packed(small.path).files.at(0).contents == "no tokenizer");
+}
+
+TEST_CASE("the bytes do not depend on the number of workers") {
+  const SmallFile small;
+  const std::string want = contents(small.path);
+  test::for_each_executor([&](Executor& executor) {
+    test::TempDir dir;
+    PackOptions options = options_of(DType::kP4, DType::kP8, DType::kBF16);
+    options.files = {{"tokenizer.model", "no tokenizer"}};
+    Packing(executor).write(dir / "m", small.model.model, options);
+    CHECK(contents(dir / "m") == want);
+  });
+}
+
+TEST_CASE("a flipped bit is found, by layer and expert") {
+  const SmallFile small;
+  CHECK(verify_packed(small.path).empty());
+  std::string bytes = contents(small.path);
+  const SafetensorsFile file(small.path);
+  const auto header =
+      static_cast<std::size_t>(file.at("embedding").data.data() - file.at("layers.1.experts.5").data.data());
+  const std::size_t data_begin = 8 + static_cast<std::size_t>(static_cast<unsigned char>(bytes[0])) +
+                                 256 * static_cast<std::size_t>(static_cast<unsigned char>(bytes[1])) +
+                                 65536 * static_cast<std::size_t>(static_cast<unsigned char>(bytes[2]));
+  CHECK(data_begin % 4096 == 0);
+  bytes[data_begin - header + 77] ^= 4;
+  test::write_text(small.dir / "flipped", bytes);
+  CHECK(verify_packed(small.dir / "flipped") == std::vector<std::string>{"layers.1.experts.5"});
+  logits_of(load_packed(small.dir / "flipped"));  // other numbers, no crash
+}
+
+TEST_CASE("importance reaches the quantiser, progress the caller") {
+  const SmallFile small;
+  test::TempDir dir;
+  PackOptions options = all_in(DType::kP4);
+  std::vector<float> importance(static_cast<std::size_t>(small.model.model.config.hidden_dim), 0);
+  importance[3] = 1;
+  options.importance = [&](const TensorSlot& slot) {
+    return slot.kind == TensorKind::kW2 ? std::span<const float>(importance) : std::span<const float>{};
+  };
+  Index last = 0, total = 0;
+  options.progress = [&](Index done, Index all) {
+    CHECK(done > last);
+    last = done;
+    total = all;
+  };
+  Packing().write(dir / "weighted", small.model.model, options);
+  CHECK(last == total);
+  Packing().write(dir / "plain", small.model.model, all_in(DType::kP4));
+  const Checkpoint a = load_packed(dir / "weighted"), b = load_packed(dir / "plain");
+  const auto& wa = a.weights.layers[0].experts[0];
+  const auto& wb = b.weights.layers[0].experts[0];
+  CHECK(std::memcmp(wa.w1.data, wb.w1.data, static_cast<std::size_t>(wa.w1.storage_bytes())) == 0);
+  CHECK(std::memcmp(wa.w2.data, wb.w2.data, static_cast<std::size_t>(wa.w2.bytes())) != 0);
+}
+
+TEST_CASE("what cannot be packed is refused by name, and leaves nothing") {
+  const SmallFile small;
+  test::TempDir dir;
+  const Checkpoint packed = load_packed(small.path);
+  CHECK(names(error_of([&] { Packing().write(dir / "m", packed, all_in(DType::kP4)); }), "layers.0.experts.0"));
+  CHECK(names(error_of([&] { Packing().write(dir / "m", small.model.model, all_in(DType::kF16)); }), "F16"));
+  CHECK(names(error_of([&] { Packing().write(dir / "no/m", small.model.model, all_in(DType::kP4)); }), "no/m"));
+  CHECK(std::filesystem::is_empty(dir.path()));
+}
+
+TEST_CASE("files that break the format are refused by name") {
+  const SmallFile small;
+  const SafetensorsFile file(small.path);
+  const auto refused = [&](auto change, std::string_view text) {
+    std::vector<SafetensorsEntry> entries = file.entries();
+    SafetensorsMetadata metadata = file.metadata();
+    change(entries, metadata);
+    write_safetensors(small.dir / "bad", entries, metadata);
+    const Error error = error_of([&] { load_packed(small.dir / "bad"); });
+    CHECK(names(error, text));
+    CHECK(names(error, "bad"));
+  };
+  const auto set = [](SafetensorsMetadata& metadata, std::string_view key, std::string value) {
+    for (auto& [name, text] : metadata) {
+      if (name == key) text = std::move(value);
+    }
+  };
+  const auto drop = [](auto& list, auto is) { list.erase(std::find_if(list.begin(), list.end(), is)); };
+  refused([&](auto&, auto& m) { m.clear(); }, "no packed file");
+  refused([&](auto&, auto& m) { set(m, "mixtral.format", "2"); }, "\"2\"");
+  refused([&](auto&, auto& m) { set(m, "mixtral.config", "{}"); }, "dim");
+  refused([&](auto&, auto& m) { set(m, "mixtral.config", "nonsense"); }, "mixtral.config");
+  refused([&](auto& e, auto&) { drop(e, [](const auto& x) { return x.name == "layers.1.wo"; }); }, "layers.1.wo");
+  refused([&](auto&, auto& m) { set(m, "layers.0.experts.1", "P4"); }, "layers.0.experts.1");
+  refused([&](auto&, auto& m) { set(m, "layers.0.experts.1", "P9 xxh3:0123456789abcdef"); }, "layers.0.experts.1");
+  refused([&](auto&, auto& m) { set(m, "layers.0.experts.1", "P8 xxh3:0123456789abcdef"); }, "layers.0.experts.1");
+  refused([&](auto&, auto& m) { set(m, "layers.0.gate", "P4 xxh3:0123456789abcdef"); }, "layers.0.gate");
+  refused([&](auto&, auto& m) { set(m, "tokenizer.model", "file 4097 xxh3:0123456789abcdef"); }, "tokenizer.model");
+  refused([&](auto& e, auto&) { e.push_back({"surplus", DType::kU8, {0}, {}}); }, "surplus");
+  refused(
+      [&](auto& e, auto& m) {
+        e.push_back({"surplus", DType::kU8, {0}, {}});
+        m.emplace_back("surplus", "BF16 xxh3:0123456789abcdef");
+      },
+      "place for");
+  // A configuration that claims more than the file can hold is refused before anything is made for it.
+  std::string config;
+  for (const auto& [key, value] : file.metadata()) {
+    if (key == "mixtral.config") config = value;
+  }
+  const std::size_t at = config.find("\"n_layers\":2");
+  REQUIRE(at != config.npos);
+  refused([&](auto&, auto& m) { set(m, "mixtral.config", config.replace(at, 12, "\"n_layers\":65536")); },
+          "parameters");
+}
+
+TEST_CASE("mutated files are refused or run, nothing else") {
+  const SmallFile small;
+  const std::string good = contents(small.path);
+  test::Random random(17);
+  Index refused = 0, loaded = 0;
+  const std::size_t header = 8 + good.find('\0', 8) % good.size();
+  for (int i = 0; i < 600; ++i) {
+    std::string bytes = good;
+    const int changes = 1 + static_cast<int>(random.index(0, 3));
+    for (int c = 0; c < changes; ++c) {
+      // Mostly in the header, where the meaning is.
+      const std::size_t most = random.chance(0.9) ? std::min<std::size_t>(header, 12000) : bytes.size();
+      const auto at = static_cast<std::size_t>(random.index(0, static_cast<Index>(most) - 1));
+      switch (random.index(0, 3)) {
+        case 0: bytes[at] = static_cast<char>(random.index(0, 255)); break;
+        case 1: bytes[at] = "0123456789{}[],:\""[random.index(0, 16)]; break;
+        case 2: bytes.erase(at, static_cast<std::size_t>(random.index(1, 9))); break;
+        default: bytes.insert(at, bytes.substr(at, static_cast<std::size_t>(random.index(1, 9))));
+      }
+    }
+    test::write_text(small.dir / "mutated", bytes);
+    try {
+      const Checkpoint model = load_packed(small.dir / "mutated");
+      verify_packed(small.dir / "mutated");
+      ++loaded;
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  MESSAGE(refused, " refused, ", loaded, " loaded");
+  CHECK(refused > 300);
+  CHECK(refused + loaded == 600);
+}
+
+}  // namespace mixtral
