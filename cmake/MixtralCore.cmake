@@ -1,5 +1,7 @@
 # mixtral::core: kernels per instruction set, files, tokenizer, engine.
 find_package(nlohmann_json REQUIRED)
+find_path(MIXTRAL_XXHASH_INCLUDE xxhash.h REQUIRED) # its header alone: checksums of packed files
+mark_as_advanced(MIXTRAL_XXHASH_INCLUDE)
 
 # No unique symbols: objcopy cannot make them local, and a shared library that has one is never unloaded.
 set(MIXTRAL_NO_UNIQUE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
