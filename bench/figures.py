@@ -45,7 +45,7 @@ def weights(result):
 
 
 def runs(phase):
-    return f"{phase['runs']} runs, {phase['dropped']} dropped"
+    return f"{phase['runs']} run{'' if phase['runs'] == 1 else 's'}, {phase['dropped']} dropped"
 
 
 def phase_text(phase):
@@ -63,7 +63,8 @@ def decode(result, batch):
 
 def headline(result):
     one, eight, prompt = decode(result, 1), decode(result, 8), result["prefill"]
-    return (f"{result['layers']} layers of Mixtral 8x7B's shape in {weights(result)} a weight, decode at "
+    layers = {2: "Two"}.get(result["layers"], result["layers"])
+    return (f"{layers} layers of Mixtral 8x7B's shape in {weights(result).split(',')[0]} ({weights(result).split(', ')[1]} a weight) decode at "
             f"{one['tokens_per_second']['median']:.0f} tokens/s, {one['percent_of_ceiling']['median']:.0f} % of what this "
             f"machine's memory delivers, eight sequences together at {eight['times_first']['median']:.1f} times that, and "
             f"read a prompt of {result['options']['prompt']} tokens at {prompt['tokens_per_second']['median']:.0f} "
@@ -75,8 +76,10 @@ def model_table(results):
     rows = []
     for r in results:
         one = decode(r, 1)
-        depth = f" behind {one['depth']} tokens" if one["depth"] else ""
-        rows.append([weights(r), r["isa"], phase_text(one) + depth, phase_text(r["prefill"])])
+        depth = ""
+        if one["depth"]:
+            depth = f"behind {one['depth']} tokens, {one['kv_bytes_per_step'] / 1e6:.0f} MB of them a step uncounted: "
+        rows.append([weights(r), r["isa"], depth + phase_text(one), phase_text(r["prefill"])])
     text = table(["weights", "instruction set", "decode, share of DRAM", "prompt, share of multiply-add"], rows)
     r = results[0]
     return (text + f"\n{r['layers']} layers of Mixtral 8x7B's shape, random weights in {r['weights_in']}, prompt of "
@@ -100,7 +103,7 @@ def memory_table(results):
     mib = lambda n: f"{n / 2**20:.0f} MiB"
     rows = [[weights(r), str(r["options"]["prompt"]), str(r["options"]["depth"]), mib(r["memory"]["weights_bytes"]),
              mib(r["memory"]["kv_bytes"]), mib(r["memory"]["scratch_bytes"]), mib(r["memory"]["beside_weights_bytes"])]
-            for r in results]
+            for r in results if r["isa"] == results[0]["isa"] or "BF16" in weights(r)]
     return table(["weights", "prompt", "depth", "weights", "KV cache", "scratch", "anonymous memory beside the weights"],
                  rows)
 
