@@ -64,11 +64,7 @@ void pack(const Options& o) {
     const std::filesystem::path& in = o.paths.front();
     require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
     const Checkpoint model = load_checkpoint(in);
-    if (std::filesystem::is_directory(in, ignored)) {
-      for (TokenizerFile& file : read_tokenizer_files(in)) {
-        options.files.push_back({std::move(file.name), std::move(file.contents)});
-      }
-    }
+    options.files = read_tokenizer_files(in);
     const auto source = [&](const TensorSlot& slot, const Shape<2>&) { return model.weights.at(slot); };
     pack_model(out, ctx, model.config, source, options);
   }

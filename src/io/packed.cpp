@@ -101,6 +101,8 @@ Checkpoint load_packed(const std::filesystem::path& path) {
     if (note.dtype) continue;
     require(note.file_bytes <= static_cast<Index>(entry.data.size()), ErrorCode::kBadFormat, header.where(entry.name),
             ": a file of ", note.file_bytes, " bytes in ", entry.data.size());
+    require(checksum(entry.data) == note.sum, ErrorCode::kBadFormat, header.where(entry.name),
+            ": the checksum is not that of the bytes");
     const auto* text = reinterpret_cast<const char*>(entry.data.data());
     out.files.push_back({entry.name, {text, static_cast<std::size_t>(note.file_bytes)}});
     ++used;
@@ -111,6 +113,8 @@ Checkpoint load_packed(const std::filesystem::path& path) {
   out.weights.storage = file;
   return out;
 }
+
+std::vector<EmbeddedFile> read_embedded_files(const std::filesystem::path& path) { return load_packed(path).files; }
 
 std::vector<std::string> verify_packed(const std::filesystem::path& path,
                                        const std::function<void(Index done, Index all)>& progress) {

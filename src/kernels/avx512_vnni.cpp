@@ -210,16 +210,27 @@ void expand_slab(const Slab<4>& slab, std::byte* out) noexcept {
   }
 }
 
+// The slab after the one that is multiplied, asked for line by line meanwhile.
+struct Ahead {
+  const std::byte *line, *end;
+  void ask() noexcept {
+    if (line >= end) return;
+    _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
+    line += 64;
+  }
+};
+
 // T <= kTileTokens tokens by one slab of bytes.
 template <int T>
 void tile_of(const std::byte* w, Index tiles, __m512 scale0, __m512 scale1, const std::int8_t* x, const SlabMeta* meta,
-             float* sums) noexcept {
+             Ahead& ahead, float* sums) noexcept {
   Sum dots[2][T];
   for (Index tile = 0; tile < tiles; ++tile) {
     for (Index j = 0; j < 16; ++j) {
       const std::byte* line = w + (2 * tile * 16 + j) * 64;
       const __m512i first = load(line), second = load(line + Slab<8>::kHalfTile);
       const std::int8_t* xs = x + tile * kTileCols + j * 4;
+      ahead.ask();
       unroll<T>([&](auto t) {
         const __m512i quad = broadcast(xs + t * kSlabCols);
         dots[0][t].add(first, quad);
@@ -260,9 +271,11 @@ void wide(const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, In
     w = expanded;
   }
   const __m512 scale0 = slab.scale(0), scale1 = slab.scale(1);
+  const Index bytes = PackedLayout{Bits}.slab_bytes(slab.tiles);
+  Ahead ahead{slab.data + bytes, slab.data + 2 * bytes};
   for (Index t = 0; t < tokens; t += kTileTokens) {
     with_constant<kTileTokens>(tokens - t < kTileTokens ? tokens - t : kTileTokens, [&](auto n) {
-      tile_of<n>(w, slab.tiles, scale0, scale1, x + t * kSlabCols, meta + t, sums + t * kPanelRows);
+      tile_of<n>(w, slab.tiles, scale0, scale1, x + t * kSlabCols, meta + t, ahead, sums + t * kPanelRows);
     });
   }
 }

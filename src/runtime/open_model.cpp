@@ -11,21 +11,9 @@ const Tokenizer& OpenedModel::require_tokenizer() const {
   return *tokenizer;
 }
 
-namespace {
-
-std::vector<TokenizerFile> tokenizer_files(const OpenedModel& opened) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(opened.path, ignored)) return read_tokenizer_files(opened.path);
-  std::vector<TokenizerFile> files;
-  for (const EmbeddedFile& file : opened.model.files) files.push_back({file.name, file.contents});
-  return files;
-}
-
-}  // namespace
-
 OpenedModel open_model(const std::filesystem::path& path, const LoadOptions& options) {
   OpenedModel opened{path, load_checkpoint(path, options), {}};
-  const std::vector<TokenizerFile> files = tokenizer_files(opened);
+  const std::vector<EmbeddedFile> files = read_tokenizer_files(path);
   if (files.empty()) return opened;
   opened.tokenizer = Tokenizer(parse_tokenizer_files(files, path.string()));
   const Index pieces = opened.tokenizer->vocabulary().size(), vocab_size = opened.model.config.vocab_size;

@@ -113,7 +113,7 @@ Tokenizer::Tokenizer(Vocabulary vocabulary) {
   state_ = std::make_shared<const State>(std::move(vocabulary));
 }
 
-Tokenizer Tokenizer::load(const std::filesystem::path& directory) { return Tokenizer(load_vocabulary(directory)); }
+Tokenizer Tokenizer::load(const std::filesystem::path& model) { return Tokenizer(load_vocabulary(model)); }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
   std::vector<TokenId> ids;

@@ -273,7 +273,7 @@ void apply_token(const ObjectReader& config, std::string_view key, const Vocabul
   id = found == v.pieces.end() ? -1 : static_cast<TokenId>(found - v.pieces.begin());
 }
 
-void apply_config(const TokenizerFile& file, const std::string& where, Vocabulary& v) {
+void apply_config(const EmbeddedFile& file, const std::string& where, Vocabulary& v) {
   const json::Value root = json::parse(file.contents, where);
   const ObjectReader config(root, where);
   apply_token(config, "bos_token", v, v.bos_id);
@@ -299,22 +299,24 @@ std::optional<std::filesystem::path> find_tokenizer_file(const std::filesystem::
   return {};
 }
 
-std::vector<TokenizerFile> read_tokenizer_files(const std::filesystem::path& directory) {
-  std::vector<TokenizerFile> files;
+std::vector<EmbeddedFile> read_tokenizer_files(const std::filesystem::path& model) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(model, ignored)) return read_embedded_files(model);
+  std::vector<EmbeddedFile> files;
   const auto read = [&](const std::filesystem::path& path) {
     files.push_back({path.filename().string(), read_file(path, kMaxFileBytes)});
   };
-  if (const auto file = find_tokenizer_file(directory)) {
+  if (const auto file = find_tokenizer_file(model)) {
     require(file->filename() != "tekken.json", ErrorCode::kUnsupported, file->string(),
             ": Tekken tokenizers are not supported");
     read(*file);
-    if (may_exist(directory / kConfigName)) read(directory / kConfigName);
+    if (may_exist(model / kConfigName)) read(model / kConfigName);
   }
   return files;
 }
 
-Vocabulary parse_tokenizer_files(std::span<const TokenizerFile> files, const std::string& where) {
-  const auto is_config = [](const TokenizerFile& file) { return file.name == kConfigName; };
+Vocabulary parse_tokenizer_files(std::span<const EmbeddedFile> files, const std::string& where) {
+  const auto is_config = [](const EmbeddedFile& file) { return file.name == kConfigName; };
   const auto file = std::find_if_not(files.begin(), files.end(), is_config);
   require(file != files.end(), ErrorCode::kNotFound, where, ": neither tokenizer.model nor tokenizer.json is there");
   const std::string source = (std::filesystem::path(where) / file->name).string();
@@ -325,8 +327,8 @@ Vocabulary parse_tokenizer_files(std::span<const TokenizerFile> files, const std
   return v;
 }
 
-Vocabulary load_vocabulary(const std::filesystem::path& directory) {
-  return parse_tokenizer_files(read_tokenizer_files(directory), directory.string());
+Vocabulary load_vocabulary(const std::filesystem::path& model) {
+  return parse_tokenizer_files(read_tokenizer_files(model), model.string());
 }
 
 }  // namespace mixtral

@@ -39,6 +39,7 @@ TEST_CASE("pack writes a file that every command runs, verify checks it") {
     CHECK(!text.out.empty());
   }
   CHECK(holds(run_program("inspect --model " + file).out, "P4"));
+  CHECK(run_program("tokenize --model " + file).status == 0);
   const auto compared = run_program("compare --model " + file + " --reference " + kTiny + " --text " +
                                     quoted(std::string(MIXTRAL_GOLDEN_DIR) + "/tiny/heldout/en.txt") + " --json");
   CHECK(compared.status == 0);
@@ -56,6 +57,15 @@ TEST_CASE("pack writes a file that every command runs, verify checks it") {
   const auto bad = run_program("pack --verify " + quoted(dir / "flipped"));
   CHECK(bad.status == 1);
   CHECK(holds(bad.err, "layers.2.experts.3 is"));
+}
+
+TEST_CASE("a bf16 file is a model to pack like any other, its tokenizer goes on with it") {
+  const test::TempDir dir;
+  const std::string wide = quoted(dir / "wide"), narrow = quoted(dir / "narrow"), direct = quoted(dir / "direct");
+  CHECK(run_program("pack " + kTiny + " " + wide + " --weights bf16").status == 0);
+  CHECK(run_program("pack " + wide + " " + narrow + " --weights p4").status == 0);
+  CHECK(run_program("pack " + kTiny + " " + direct + " --weights p4").status == 0);
+  CHECK(read_file(dir / "narrow", Index{1} << 30) == read_file(dir / "direct", Index{1} << 30));
 }
 
 TEST_CASE("pack refuses bad usage, bad paths and models that are packed") {

@@ -86,7 +86,7 @@ TEST_CASE("a packed file holds what was packed, in every format, and its tokeniz
   test::TempDir dir;
   for (const DType dtype : {DType::kBF16, DType::kP8, DType::kP4}) {
     PackOptions options = all_in(dtype);
-    for (const auto& file : read_tokenizer_files(MIXTRAL_TINY_DIR)) options.files.push_back({file.name, file.contents});
+    options.files = read_tokenizer_files(MIXTRAL_TINY_DIR);
     Packing packing;
     packing.write(dir / "m", tiny().model, options);
     for (const bool resident : {false, true}) {
@@ -95,6 +95,8 @@ TEST_CASE("a packed file holds what was packed, in every format, and its tokeniz
       CHECK(opened.model.config.eos_ids == tiny().model.config.eos_ids);
       CHECK(opened.model.config.rope_theta == tiny().model.config.rope_theta);
       CHECK(opened.require_tokenizer().encode("On success, zero") ==
+            tiny().require_tokenizer().encode("On success, zero"));
+      CHECK(Tokenizer::load(dir / "m").encode("On success, zero") ==
             tiny().require_tokenizer().encode("On success, zero"));
       const Checkpoint memory = pack_in_memory(
           packing.op, tiny().model.config,
@@ -256,6 +258,7 @@ TEST_CASE("files that break the format are refused by name") {
   refused([&](auto&, auto& m) { set(m, "layers.0.experts.1", "P8 xxh3:0123456789abcdef"); }, "layers.0.experts.1");
   refused([&](auto&, auto& m) { set(m, "layers.0.gate", "P4 xxh3:0123456789abcdef"); }, "layers.0.gate");
   refused([&](auto&, auto& m) { set(m, "tokenizer.model", "file 4097 xxh3:0123456789abcdef"); }, "tokenizer.model");
+  refused([&](auto&, auto& m) { set(m, "tokenizer.model", "file 12 xxh3:0123456789abcdef"); }, "checksum");
   refused([&](auto& e, auto&) { e.push_back({"surplus", DType::kU8, {0}, {}}); }, "surplus");
   refused(
       [&](auto& e, auto& m) {

@@ -7,6 +7,7 @@
 
 #include "mixtral/core/dtype.hpp"
 #include "mixtral/core/types.hpp"
+#include "mixtral/io/embedded_files.hpp"
 #include "mixtral/model/config.hpp"
 #include "mixtral/model/weights.hpp"
 
@@ -21,15 +22,10 @@ struct CheckpointTensor {
   Index bytes = 0;
 };
 
-// A file that a packed file brings along: tokenizer.model, tokenizer.json, tokenizer_config.json.
-struct EmbeddedFile {
-  std::string name, contents;
-};
-
 // A model ready to run; `weights` are views on the mapped files, which `weights.storage` keeps open.
 struct Checkpoint : Model {
   std::vector<CheckpointTensor> tensors;  // sorted by name
-  std::vector<EmbeddedFile> files;
+  std::vector<EmbeddedFile> files;        // of a packed file
 };
 
 struct LoadOptions {

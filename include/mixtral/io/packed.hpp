@@ -28,7 +28,7 @@ namespace mixtral {
 // or w1, w3, w2 row-major; each of these parts begins at a multiple of 4096.
 
 // Maps the file; no weight is copied. Throws Error(kNotFound | kIo | kBadFormat | kUnsupported) that names file, tensor
-// and numbers. Checksums are not looked at.
+// and numbers. Of the checksums only those of the embedded files are looked at.
 Checkpoint load_packed(const std::filesystem::path& path);
 
 // Compares all checksums. Returns the names of the tensors that differ, "layers.3.experts.5". `progress` gets the bytes

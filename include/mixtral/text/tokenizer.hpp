@@ -18,8 +18,8 @@ class Tokenizer {
   // Throws what Vocabulary::validate() throws.
   explicit Tokenizer(Vocabulary vocabulary);
 
-  // From the files in `directory`; throws what load_vocabulary() throws.
-  static Tokenizer load(const std::filesystem::path& directory);
+  // Of a model, a directory or a packed file; throws what load_vocabulary() throws.
+  static Tokenizer load(const std::filesystem::path& model);
 
   // No BOS is added, and "<s>" in the text is three ordinary characters. Each byte that is not UTF-8 counts as
   // U+FFFD. Throws Error(kInvalidArgument) on more than 16 MiB in which no place is certain to end a token

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "mixtral/core/vocabulary.hpp"
+#include "mixtral/io/embedded_files.hpp"
 
 namespace mixtral {
 
@@ -26,18 +27,16 @@ Vocabulary parse_tokenizer_json(std::string_view text, std::string_view source =
 // and load_vocabulary() refuses. Nothing: the model has no tokenizer.
 std::optional<std::filesystem::path> find_tokenizer_file(const std::filesystem::path& directory);
 
-// The files that a vocabulary is read from: that one and tokenizer_config.json, if they are there.
-struct TokenizerFile {
-  std::string name, contents;
-};
-std::vector<TokenizerFile> read_tokenizer_files(const std::filesystem::path& directory);
+// The files that a vocabulary is read from: that one and tokenizer_config.json, if they are there. `model` is a
+// directory or a packed file, which brings them along.
+std::vector<EmbeddedFile> read_tokenizer_files(const std::filesystem::path& model);
 
 // A vocabulary from their contents; `where` begins every message. Throws Error(kNotFound | kBadFormat | kUnsupported).
-Vocabulary parse_tokenizer_files(std::span<const TokenizerFile> files, const std::string& where);
+Vocabulary parse_tokenizer_files(std::span<const EmbeddedFile> files, const std::string& where);
 
-// Reads those files: the settings the `add_bos_token`, `bos_token` and `eos_token` of `tokenizer_config.json` are
-// applied, if there is one. A bos or eos token that is no piece counts as none. Throws Error(kNotFound | kIo |
-// kBadFormat | kUnsupported).
-Vocabulary load_vocabulary(const std::filesystem::path& directory);
+// Reads those files: the settings `add_bos_token`, `bos_token` and `eos_token` of `tokenizer_config.json` are applied,
+// if there is one. A bos or eos token that is no piece counts as none. Throws Error(kNotFound | kIo | kBadFormat |
+// kUnsupported).
+Vocabulary load_vocabulary(const std::filesystem::path& model);
 
 }  // namespace mixtral
