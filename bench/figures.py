@@ -64,7 +64,8 @@ def decode(result, batch):
 def headline(result):
     one, eight, prompt = decode(result, 1), decode(result, 8), result["prefill"]
     layers = {2: "Two"}.get(result["layers"], result["layers"])
-    return (f"{layers} layers of Mixtral 8x7B's shape in {weights(result).split(',')[0]} ({weights(result).split(', ')[1]} a weight) decode at "
+    form, bits = weights(result).split(", ")
+    return (f"{layers} layers of Mixtral 8x7B's shape in {form} ({bits} a weight) decode at "
             f"{one['tokens_per_second']['median']:.0f} tokens/s, {one['percent_of_ceiling']['median']:.0f} % of what this "
             f"machine's memory delivers, eight sequences together at {eight['times_first']['median']:.1f} times that, and "
             f"read a prompt of {result['options']['prompt']} tokens at {prompt['tokens_per_second']['median']:.0f} "
