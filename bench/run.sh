@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes all files of bench/results one after the other, in about ten minutes, then the figures of the READMEs.
+# Makes all files of bench/results one after the other, then the figures of the READMEs.
 # Takes 9 GB of memory. Needs a build with -DMIXTRAL_BUILD_BENCH=ON; argument: its folder of programs (build/bench/bin).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
