@@ -80,6 +80,7 @@ class Packer {
   std::string header() const {
     using Json = nlohmann::ordered_json;
     Json metadata = {{kFormatKey, kPackedVersion}, {kConfigKey, config_text(config_)}};
+    metadata[kHeaderKey] = note_text({std::nullopt, 0, 0}).substr(std::string_view("file 0 ").size());
     for (const Item& item : items_) metadata[item.name] = note_text(item.note);
     Json json = {{"__metadata__", std::move(metadata)}};
     Index begin = 0;
@@ -91,6 +92,8 @@ class Packer {
     text.resize(static_cast<std::size_t>(padded_bytes(static_cast<Index>(text.size()) + 8) - 8), ' ');
     require(static_cast<Index>(text.size()) <= kMaxSafetensorsHeader, "pack: header of ", text.size(),
             " bytes, expected at most ", kMaxSafetensorsHeader);
+    const HeaderSum own = header_sum(text);
+    text.replace(own.place, sum_text(own.sum).size(), sum_text(own.sum));
     std::string length(8, '\0');
     for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(std::uint64_t{text.size()} >> (8 * i));
     return length + text;
@@ -173,7 +176,9 @@ void pack_model(const std::filesystem::path& path, const OpContext& ctx, const M
                 const PackOptions& options) {
   Packer packer(ctx, config, source, options);
   AtomicFileWriter file(path);
-  file.write(bytes_of(packer.header()));
+  const std::string header = packer.header();
+  file.reserve(static_cast<Index>(header.size()) + packer.all_bytes());
+  file.write(bytes_of(header));
   const Arena buffer(packer.most_bytes());
   for (Item& item : packer.items()) {
     packer.fill(item, buffer.data());
