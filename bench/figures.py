@@ -119,6 +119,17 @@ def gemv_table(report):
             f"{report['threads']} threads.\n")
 
 
+def quality_table(report):
+    percent = lambda x: f"{100 * x:.2f} %"
+    rows = [[v["weights"], f"{v['bits_per_weight']:.2f}", f"{v['perplexity']:.3f}", f"{v['kl_mean']:.5f}",
+             f"{v['kl_p99']:.4f}", percent(v["same_top1"]), percent(v["same_experts"]), percent(v["same_first_expert"])]
+            for v in report["variants"]]
+    return (table(["weights", "bits", "perplexity", "KL, mean", "KL, 99th percentile", "same likeliest token",
+                   "same experts", "same first expert"], rows) +
+            f"\nThe embedded model on {report['variants'][0]['targets']} tokens that it was not trained on, against its "
+            f"bf16 weights (`quality_bench`).\n")
+
+
 def kernel_text(b):
     rate = next((f"{b[u]:.3f} {u}" for u in ("TOPS",) if u in b and "tokens:128" in b["name"]), "")
     if not rate and "bytes_per_second" in b:
@@ -153,6 +164,8 @@ def main():
     parts = [model_table(models), batch_table(batches), memory_table(models)]
     parts += [gemv_table(gemv)] if gemv else []
     parts += [kernel_table(kernels)] if kernels else []
+    quality = load("quality")
+    parts += [quality_table(quality)] if quality else []
     replace(BENCH.parent / "README.md", "headline", headline(models[0]))
     replace(BENCH.parent / "README.md", "table", model_table(models))
     replace(BENCH / "README.md", "results", "\n".join(parts))

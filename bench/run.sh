@@ -27,6 +27,7 @@ bench model_p4_avx2 p4 -p 512 -n 32 --batch 1,8 --isa avx2
 bench model_p8_avx2 p8 -p 512 -n 32 --batch 1,8 --isa avx2
 bench model_p4_deep p4 -p 0 -n 32 --depth 4096
 result gemv.json "$bin/gemv_bench" 9
+result quality.json "$bin/quality_bench" "$root/examples/models/tiny" "$root"/tests/golden/tiny/heldout/*.txt
 result kernels.json "$bin/kernels_bench" --benchmark_min_time=0.2 --benchmark_format=json
 if [[ -x $bin/capi_overhead ]]; then result capi_overhead.json "$bin/capi_overhead"; fi
 python3 "$root/bench/figures.py"
