@@ -65,7 +65,7 @@ void pack(const Options& o) {
     require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
     const Checkpoint model = load_checkpoint(in);
     options.files = read_tokenizer_files(in);
-    const auto source = [&](const TensorSlot& slot, const Shape<2>&) { return model.weights.at(slot); };
+    CheckpointWeights source(model);
     pack_model(out, ctx, model.config, source, options);
   }
   const double time = seconds() - begin;

@@ -153,6 +153,7 @@ Checkpoint load_packed(const std::filesystem::path& path) {
           " tensors, the model has a place for ", used);
   std::sort(out.tensors.begin(), out.tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   out.weights.storage = file;
+  out.mapped = true;
   return out;
 }
 

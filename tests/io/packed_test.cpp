@@ -178,6 +178,22 @@ TEST_CASE("the bytes do not depend on the number of workers") {
   });
 }
 
+TEST_CASE("a mapped model gives its pages back as it is packed, and is whole afterwards") {
+  test::TempDir dir;
+  Packing packing;
+  packing.write(dir / "direct", tiny().model, all_in(DType::kP8));
+  const Checkpoint mapped = load_checkpoint(MIXTRAL_TINY_DIR),
+                   owned = load_checkpoint(MIXTRAL_TINY_DIR, {.resident = true});
+  CHECK(mapped.mapped);
+  CHECK_FALSE(owned.mapped);
+  for (const Checkpoint* model : {&mapped, &owned}) {
+    CheckpointWeights source(*model);
+    pack_model(dir / "m", packing.op, model->config, source, all_in(DType::kP8));
+    CHECK(contents(dir / "m") == contents(dir / "direct"));
+    CHECK(logits_of(*model) == logits_of(tiny().model));
+  }
+}
+
 TEST_CASE("a flipped bit is found, by layer and expert") {
   const SmallFile small;
   ThreadExecutor executor(2);

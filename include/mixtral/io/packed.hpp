@@ -46,6 +46,20 @@ struct PackFormats {
 // Where weights come from. Views stay valid until the first call for another layer's or another expert's slot.
 using WeightSource = FunctionRef<MatrixView(const TensorSlot&, const Shape<2>&)>;
 
+// The weights of a model that is open. Where they are mapped, the system may take back the pages of what was packed: a
+// model larger than memory passes through it.
+class CheckpointWeights {
+ public:
+  // `checkpoint` must outlive this.
+  explicit CheckpointWeights(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  MatrixView operator()(const TensorSlot& slot, const Shape<2>& shape);
+
+ private:
+  const Checkpoint& checkpoint_;
+  TensorSlot at_{TensorKind::kEmbedding};
+  std::vector<MatrixView> last_;  // of the tensor or expert at_
+};
+
 struct PackOptions {
   PackFormats formats;
   // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp). Default: all count the same.
