@@ -6,8 +6,17 @@
 #include <nlohmann/json.hpp>
 
 namespace mixtral::cli {
+namespace {
+
+OpenedModel open(const CommonOptions& options) {
+  ThreadExecutor readers(options.threads);
+  return open_model(options.model, {.resident = options.resident, .executor = &readers});
+}
+
+}  // namespace
+
 LoadedModel::LoadedModel(const CommonOptions& options)
-    : OpenedModel(open_model(options.model, {.resident = options.resident})),
+    : OpenedModel(open(options)),
       table(make_table(options.isa.empty() ? best_isa() : isa_from_name(options.isa))),
       executor(options.threads) {}
 

@@ -65,7 +65,7 @@ void pack(const Options& o) {
     require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
     const Checkpoint model = load_checkpoint(in);
     options.files = read_tokenizer_files(in);
-    const auto source = [&](const TensorSlot& slot, const Shape<2>&) { return model.weights.at(slot); };
+    CheckpointWeights source(model);
     pack_model(out, ctx, model.config, source, options);
   }
   const double time = seconds() - begin;
@@ -77,11 +77,12 @@ void pack(const Options& o) {
                    " GB/s of 16-bit weights\n"));
 }
 
-void verify(const std::filesystem::path& path) {
+void verify(const std::filesystem::path& path, int threads) {
+  ThreadExecutor executor(threads);
   ProgressBar bar("verify", 1000);
   Index bytes = 0;
   const double begin = seconds();
-  const std::vector<std::string> bad = verify_packed(path, [&](Index done, Index all) {
+  const std::vector<std::string> bad = verify_packed(path, executor, [&](Index done, Index all) {
     bytes = all;
     bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1));
   });
@@ -125,7 +126,7 @@ void add_pack(CLI::App& program) {
   command->callback([options, weights, check] {
     if (check->count() > 0) {
       if (!options->paths.empty()) throw CLI::ExtrasError({options->paths.front().string()});
-      return verify(options->verify);
+      return verify(options->verify, options->common.threads);
     }
     if (weights->count() == 0) throw CLI::RequiredError("--weights");
     if (options->paths.size() != (options->synthetic.empty() ? 2u : 1u)) {

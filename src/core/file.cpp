@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <system_error>
 #include <utility>
 
@@ -29,36 +30,6 @@ auto retry(F call) {
   return result;
 }
 
-// An open regular file.
-class InputFile {
- public:
-  explicit InputFile(const std::filesystem::path& path)
-      // O_NONBLOCK: a pipe that somebody put in the place of a file must not block us.
-      : descriptor_(retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); })) {
-    if (descriptor_ < 0) fail_system(path, "cannot open", errno);
-    struct stat status {};
-    if (::fstat(descriptor_, &status) != 0) fail_and_close(path, "cannot examine", errno);
-    if (S_ISDIR(status.st_mode)) fail_and_close(path, "cannot read", EISDIR);
-    if (!S_ISREG(status.st_mode)) fail_and_close(path, "cannot read: not a regular file", EINVAL);
-    size_ = status.st_size;
-  }
-  ~InputFile() { ::close(descriptor_); }
-  InputFile(const InputFile&) = delete;
-  InputFile& operator=(const InputFile&) = delete;
-
-  int descriptor() const noexcept { return descriptor_; }
-  Index size() const noexcept { return size_; }
-
- private:
-  [[noreturn]] void fail_and_close(const std::filesystem::path& path, const char* action, int error) {
-    ::close(descriptor_);
-    fail_system(path, action, error);
-  }
-
-  int descriptor_;
-  Index size_ = 0;
-};
-
 void unmap(const std::byte* data, std::size_t size) noexcept {
   if (data != nullptr) ::munmap(const_cast<std::byte*>(data), size);
 }
@@ -78,6 +49,36 @@ void sync_directory(const std::filesystem::path& file) noexcept {
 bool may_exist(const std::filesystem::path& path) noexcept {
   std::error_code ignored;
   return std::filesystem::status(path, ignored).type() != std::filesystem::file_type::not_found;
+}
+
+InputFile::InputFile(const std::filesystem::path& path)
+    : path_(path),
+      // O_NONBLOCK: a pipe that somebody put in the place of a file must not block us.
+      descriptor_(retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); })) {
+  if (descriptor_ < 0) fail_system(path, "cannot open", errno);
+  const auto refuse = [&](const char* action, int error) {
+    ::close(descriptor_);
+    fail_system(path, action, error);
+  };
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) refuse("cannot examine", errno);
+  if (S_ISDIR(status.st_mode)) refuse("cannot read", EISDIR);
+  if (!S_ISREG(status.st_mode)) refuse("cannot read: not a regular file", EINVAL);
+  size_ = status.st_size;
+}
+
+InputFile::~InputFile() { ::close(descriptor_); }
+
+std::size_t InputFile::read_at(Index offset, std::span<std::byte> out) const {
+  std::size_t used = 0;
+  while (used < out.size()) {
+    const Index at = offset + static_cast<Index>(used);
+    const ssize_t n = retry([&] { return ::pread(descriptor_, out.data() + used, out.size() - used, at); });
+    if (n < 0) fail_system(path_, str("cannot read after ", at, " of ", size_, " bytes"), errno);
+    if (n == 0) break;
+    used += static_cast<std::size_t>(n);
+  }
+  return used;
 }
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
@@ -102,18 +103,19 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+void release_mapped(std::span<const std::byte> bytes) noexcept {
+  constexpr std::uintptr_t kPage = 4096;
+  const auto begin = (reinterpret_cast<std::uintptr_t>(bytes.data()) + kPage - 1) / kPage * kPage;
+  const auto end = reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size()) / kPage * kPage;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 std::string read_file(const std::filesystem::path& path, Index max_bytes) {
   const InputFile file(path);
   require(file.size() <= max_bytes, ErrorCode::kBadFormat, path.string(), ": ", file.size(),
           " bytes, expected at most ", max_bytes);
   std::string text(static_cast<std::size_t>(file.size()), '\0');
-  std::size_t used = 0;
-  while (used < text.size()) {
-    const ssize_t n = retry([&] { return ::read(file.descriptor(), text.data() + used, text.size() - used); });
-    if (n < 0) fail_system(path, str("cannot read after ", used, " of ", text.size(), " bytes"), errno);
-    if (n == 0) break;  // the file shrank meanwhile
-    used += static_cast<std::size_t>(n);
-  }
+  const std::size_t used = file.read_at(0, std::as_writable_bytes(std::span(text)));  // less if it shrank meanwhile
   text.resize(used);
   return text;
 }
@@ -140,14 +142,25 @@ AtomicFileWriter::~AtomicFileWriter() {
   ::unlink(temporary_.c_str());
 }
 
+void AtomicFileWriter::reserve(Index bytes) {
+  require(descriptor_ >= 0, path_.string(), ": reserve after commit");
+  if (bytes <= 0 || retry([&] { return ::fallocate(descriptor_, FALLOC_FL_KEEP_SIZE, 0, bytes); }) == 0) return;
+  if (errno != EOPNOTSUPP && errno != ENOSYS)
+    fail_system(path_, str("cannot take ", bytes, " bytes on the disk"), errno);
+}
+
 void AtomicFileWriter::write(std::span<const std::byte> bytes) {
   require(descriptor_ >= 0, path_.string(), ": write after commit");
+  const Index begin = written_;
   while (!bytes.empty()) {
     const ssize_t n = retry([&] { return ::write(descriptor_, bytes.data(), bytes.size()); });
     if (n < 0) fail_system(path_, str("cannot write ", bytes.size(), " bytes after ", written_), errno);
     written_ += n;
     bytes = bytes.subspan(static_cast<std::size_t>(n));
   }
+  // The disk begins at once with what is big, and works while the caller makes the next bytes.
+  constexpr Index kBig = Index{1} << 20;
+  if (written_ - begin >= kBig) ::sync_file_range(descriptor_, begin, written_ - begin, SYNC_FILE_RANGE_WRITE);
 }
 
 void AtomicFileWriter::rewrite_beginning(std::span<const std::byte> bytes) {

@@ -129,7 +129,7 @@ Checkpoint assemble(const ModelConfig& config, const std::filesystem::path& conf
   for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) { weights.at(slot) = find(slot, shape); });
   require_all_used(catalog, config_path);
   weights.storage = catalog.files;
-  return {{config, std::move(weights)}, list_tensors(catalog), {}};
+  return {{config, std::move(weights)}, list_tensors(catalog), {}, true};
 }
 
 }  // namespace mixtral

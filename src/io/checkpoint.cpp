@@ -25,9 +25,16 @@ Checkpoint load_directory(const std::filesystem::path& dir) {
   fail(ErrorCode::kNotFound, dir.string(), ": neither config.json nor params.json exists");
 }
 
+// A run of bytes on its way into memory.
+struct Piece {
+  const std::byte* from;
+  std::byte* to;
+  std::size_t bytes;
+};
+
 // Copies every matrix once; the two halves of a pair lie together.
-void make_resident(Checkpoint& checkpoint) {
-  constexpr std::size_t kAlignment = 4096;
+void make_resident(Checkpoint& checkpoint, Executor& executor) {
+  constexpr std::size_t kAlignment = 4096, kPiece = std::size_t{4} << 20;
   std::vector<MatrixView*> views;
   std::map<const std::byte*, std::size_t> places;  // where the bytes from an address on go
   std::size_t size = 0;
@@ -38,12 +45,22 @@ void make_resident(Checkpoint& checkpoint) {
     size += (static_cast<std::size_t>(view.storage_bytes()) + kAlignment - 1) / kAlignment * kAlignment;
   });
   const auto arena = std::make_shared<Arena>(static_cast<Index>(size));
+  std::vector<Piece> pieces;
   for (MatrixView* view : views) {
     std::byte* to = arena->data() + places.at(view->data);
-    if (view->part != PanelPart::kSecond) std::copy_n(view->data, view->storage_bytes(), to);
+    const auto bytes = view->part == PanelPart::kSecond ? 0 : static_cast<std::size_t>(view->storage_bytes());
+    for (std::size_t at = 0; at < bytes; at += kPiece) {
+      pieces.push_back({view->data + at, to + at, std::min(kPiece, bytes - at)});
+    }
     view->data = to;
   }
+  executor.parallel_for(static_cast<Index>(pieces.size()), [&](Index i, int) {
+    const auto& [from, to, bytes] = pieces[static_cast<std::size_t>(i)];
+    std::copy_n(from, bytes, to);
+    if (checkpoint.mapped) release_mapped({from, bytes});
+  });
   checkpoint.weights.storage = arena;
+  checkpoint.mapped = false;
 }
 
 }  // namespace
@@ -51,7 +68,8 @@ void make_resident(Checkpoint& checkpoint) {
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options) {
   std::error_code ignored;
   Checkpoint checkpoint = std::filesystem::is_regular_file(path, ignored) ? load_packed(path) : load_directory(path);
-  if (options.resident) make_resident(checkpoint);
+  SerialExecutor caller;
+  if (options.resident) make_resident(checkpoint, options.executor == nullptr ? caller : *options.executor);
   return checkpoint;
 }
 

@@ -80,6 +80,7 @@ class Packer {
   std::string header() const {
     using Json = nlohmann::ordered_json;
     Json metadata = {{kFormatKey, kPackedVersion}, {kConfigKey, config_text(config_)}};
+    metadata[kHeaderKey] = note_text({std::nullopt, 0, 0}).substr(std::string_view("file 0 ").size());
     for (const Item& item : items_) metadata[item.name] = note_text(item.note);
     Json json = {{"__metadata__", std::move(metadata)}};
     Index begin = 0;
@@ -91,6 +92,8 @@ class Packer {
     text.resize(static_cast<std::size_t>(padded_bytes(static_cast<Index>(text.size()) + 8) - 8), ' ');
     require(static_cast<Index>(text.size()) <= kMaxSafetensorsHeader, "pack: header of ", text.size(),
             " bytes, expected at most ", kMaxSafetensorsHeader);
+    const HeaderSum own = header_sum(text);
+    text.replace(own.place, sum_text(own.sum).size(), sum_text(own.sum));
     std::string length(8, '\0');
     for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(std::uint64_t{text.size()} >> (8 * i));
     return length + text;
@@ -141,17 +144,26 @@ class Packer {
       return;
     }
     const Index row_bytes = w.cols * size_of(dtype);
-    for (Index r = 0; r < w.rows; ++r) {
-      if (w.dtype == dtype) {
-        std::copy_n(w.row(r), row_bytes, out + r * row_bytes);
-      } else {  // to bf16
-        wide_.resize(static_cast<std::size_t>(w.cols));
-        ctx_.table.widen[static_cast<int>(w.dtype)](w.row(r), w.cols, wide_.data());
-        auto* to = reinterpret_cast<bf16*>(out + r * row_bytes);
-        for (Index k = 0; k < w.cols; ++k) to[k] = to_bf16(wide_[static_cast<std::size_t>(k)]);
-      }
-    }
+    const Index n = std::max<Index>(1, (Index{1} << 20) / row_bytes);  // rows of one task
+    ctx_.executor.parallel_for((w.rows + n - 1) / n, [&](Index i, int) {
+      for (Index r = i * n; r < std::min(w.rows, (i + 1) * n); ++r) write_row(w, r, dtype, out + r * row_bytes);
+    });
     zero(out + w.rows * row_bytes, end);
+  }
+
+  // As it is, or to bf16.
+  void write_row(const MatrixView& w, Index r, DType dtype, std::byte* out) const {
+    if (w.dtype == dtype) {
+      std::copy_n(w.row(r), w.cols * size_of(dtype), out);
+      return;
+    }
+    constexpr Index kPart = 256;
+    float wide[kPart];
+    for (Index k = 0; k < w.cols; k += kPart) {
+      const Index n = std::min(kPart, w.cols - k);
+      ctx_.table.widen[static_cast<int>(w.dtype)](w.row(r) + k * size_of(w.dtype), n, wide);
+      std::transform(wide, wide + n, reinterpret_cast<bf16*>(out) + k, [](float x) { return to_bf16(x); });
+    }
   }
 
   static void zero(std::byte* begin, std::byte* end) { std::fill(begin, end, std::byte{0}); }
@@ -161,7 +173,6 @@ class Packer {
   WeightSource source_;
   const PackOptions& options_;
   std::vector<Item> items_;
-  std::vector<float> wide_;
   Index all_ = 0, most_ = 0, done_ = 0;
 };
 
@@ -169,11 +180,25 @@ std::span<const std::byte> bytes_of(const std::string& text) { return std::as_by
 
 }  // namespace
 
+MatrixView CheckpointWeights::operator()(const TensorSlot& slot, const Shape<2>&) {
+  const bool same = slot.expert >= 0 && slot.layer == at_.layer && slot.expert == at_.expert;
+  if (!same) {
+    if (checkpoint_.mapped) {
+      for (const MatrixView& w : last_) release_mapped({w.data, static_cast<std::size_t>(w.storage_bytes())});
+    }
+    last_.clear();
+    at_ = slot;
+  }
+  return last_.emplace_back(checkpoint_.weights.at(slot));
+}
+
 void pack_model(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
                 const PackOptions& options) {
   Packer packer(ctx, config, source, options);
   AtomicFileWriter file(path);
-  file.write(bytes_of(packer.header()));
+  const std::string header = packer.header();
+  file.reserve(static_cast<Index>(header.size()) + packer.all_bytes());
+  file.write(bytes_of(header));
   const Arena buffer(packer.most_bytes());
   for (Item& item : packer.items()) {
     packer.fill(item, buffer.data());

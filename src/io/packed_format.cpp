@@ -108,6 +108,14 @@ std::optional<TensorNote> parse_note(std::string_view text) {
   return note.dtype ? std::optional(note) : std::nullopt;
 }
 
+HeaderSum header_sum(std::string json) {
+  const std::string begin = str('"', kHeaderKey, "\":\"", kSumPrefix), zeros(sum_text(0));
+  const std::size_t at = json.find(begin), place = at + begin.size();
+  if (at == json.npos || json.size() - place < zeros.size()) return {};
+  json.replace(place, zeros.size(), zeros);
+  return {place, checksum(std::as_bytes(std::span(json)))};
+}
+
 std::string config_text(const ModelConfig& c) {
   json::Array eos_ids;
   for (const TokenId id : c.eos_ids) eos_ids.push_back({Index{id}});

@@ -14,7 +14,8 @@ namespace mixtral {
 
 inline constexpr Index kPackedAlignment = 4096;
 inline constexpr std::string_view kPackedVersion = "1";
-inline constexpr std::string_view kFormatKey = "mixtral.format", kConfigKey = "mixtral.config";
+inline constexpr std::string_view kFormatKey = "mixtral.format", kConfigKey = "mixtral.config",
+                                  kHeaderKey = "mixtral.header";
 
 constexpr Index padded_bytes(Index bytes) noexcept {
   return (bytes + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment;
@@ -58,6 +59,13 @@ struct TensorNote {
 };
 std::string note_text(const TensorNote& note);
 std::optional<TensorNote> parse_note(std::string_view text);
+
+// The sum of the header's JSON, its own digits in it counted as zeros, and where these are; 0 if they are nowhere.
+struct HeaderSum {
+  std::size_t place = 0;
+  std::uint64_t sum = 0;
+};
+HeaderSum header_sum(std::string json);
 
 // All fields by their names. The reader throws Error(kBadFormat | kUnsupported) that begins with `where`.
 std::string config_text(const ModelConfig& config);

@@ -253,17 +253,17 @@ SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::string n
 }
 
 void SafetensorsFile::read(std::span<const std::byte> bytes) {
-  const std::string_view header = header_of(bytes, name_);
+  header_ = header_of(bytes, name_);
   std::vector<HeaderEntry> raw;
   HeaderParser parser(name_, raw, metadata_);
-  nlohmann::json::sax_parse(header.begin(), header.end(), &parser);
+  nlohmann::json::sax_parse(header_.begin(), header_.end(), &parser);
 
   require_unique(
       raw, [](const HeaderEntry& e) { return std::string_view(e.name); }, name_ + ": tensor ");
   require_unique(
       metadata_, [](const auto& m) { return std::string_view(m.first); }, name_ + ": __metadata__: key ");
 
-  const std::span<const std::byte> data = bytes.subspan(8 + header.size());
+  const std::span<const std::byte> data = bytes.subspan(8 + header_.size());
   entries_.reserve(raw.size());
   for (HeaderEntry& entry : raw) entries_.push_back(locate(std::move(entry), data, name_));
   require_cover(entries_, data, name_);

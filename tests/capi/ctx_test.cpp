@@ -4,9 +4,13 @@
 #include <thread>
 
 #include "mixtral/io/huggingface.hpp"
+#include "mixtral/io/packed.hpp"
 #include "mixtral/model/kv_cache.hpp"
 #include "mixtral/runtime/isa.hpp"
+#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/text/vocabulary_files.hpp"
 #include "support/capi.hpp"
+#include "support/temp_dir.hpp"
 
 using namespace mixtral;
 using namespace mixtral::test;
@@ -29,6 +33,30 @@ TEST_CASE("each thread has its own last error, which a success leaves as it is")
   mixtral_params p;
   ok(mixtral_params_init(&p, sizeof p));
   CHECK(std::string(mixtral_last_error()) == "path is NULL but its length is 3");
+}
+
+TEST_CASE("a packed file is a model with its tokenizer by its path alone") {
+  const TempDir dir;
+  const OpenedModel model = open_model(tiny_dir());
+  const KernelTable table = make_table(best_isa());
+  SerialExecutor executor;
+  Scratch scratch;
+  CheckpointWeights source(model.model);
+  const PackOptions options{.formats = {DType::kBF16, DType::kBF16, DType::kBF16},
+                            .importance = {},
+                            .files = read_tokenizer_files(tiny_dir()),
+                            .progress = {}};
+  pack_model(dir / "model", {table, executor, scratch}, model.model.config, source, options);
+  const Ctx ctx = open_ctx(params(), dir / "model");
+  const std::vector<std::int32_t> ids = tokenize(ctx.get(), "RETURN VALUE");
+  CHECK(ids == tokenize(tiny_ctx(), "RETURN VALUE"));
+  const CSession packed = make_session(ctx.get()), original = make_session(tiny_ctx());
+  for (mixtral_session* session : {packed.get(), original.get()}) {
+    feed(session, ids);
+    ok(mixtral_session_eval(session));
+  }
+  const std::size_t last = ids.size() - 1;
+  CHECK(logits_of(packed.get(), last) == logits_of(original.get(), last));
 }
 
 TEST_CASE("a long error text is cut between characters") {

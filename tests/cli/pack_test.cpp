@@ -100,7 +100,7 @@ TEST_CASE("a full disk is a clear error that leaves the file as it was, and no o
   test::write_text(dir / "model", "what was there");
   const auto full = run_program("pack " + kTiny + " " + quoted(dir / "model") + " --weights p8");
   CHECK(full.status == 1);
-  CHECK(holds(full.err, "cannot write"));
+  CHECK(holds(full.err, "cannot take"));
   CHECK(holds(full.err, "No space left"));
   CHECK(read_file(dir / "model", 100) == "what was there");
   CHECK(std::distance(std::filesystem::directory_iterator(dir.path()), {}) == 1);

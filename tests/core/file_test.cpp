@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <string>
 #include <type_traits>
@@ -202,6 +203,46 @@ TEST_CASE("running out of space names the path and the bytes and changes nothing
   }
   CHECK(read_file(dir / "f", 100) == "old");
   CHECK(count_files(dir) == 1);
+}
+
+TEST_CASE("reserved room does not show in the file, and no disk has room for everything") {
+  const TempDir dir;
+  {
+    AtomicFileWriter writer(dir / "f");
+    writer.reserve(1 << 20);
+    writer.write(bytes_of("text"));
+    writer.commit();
+  }
+  CHECK(read_file(dir / "f", 100) == "text");
+  AtomicFileWriter writer(dir / "g");
+  const Error error = error_of([&] { writer.reserve(Index{1} << 50); });
+  CHECK(error.code() == ErrorCode::kIo);
+  CHECK(names(error, "cannot take 1125899906842624 bytes on the disk"));
+}
+
+TEST_CASE("a file is read in pieces, by several threads or one, and ends where it ends") {
+  const TempDir dir;
+  write_text(dir / "f", "0123456789");
+  const InputFile file(dir / "f");
+  CHECK(file.size() == 10);
+  std::array<std::byte, 4> piece{};
+  CHECK(file.read_at(3, piece) == 4);
+  CHECK(std::to_integer<char>(piece[0]) == '3');
+  CHECK(file.read_at(8, piece) == 2);
+  CHECK(std::to_integer<char>(piece[1]) == '9');
+  CHECK(file.read_at(20, piece) == 0);
+}
+
+TEST_CASE("released pages of a mapped file are read again") {
+  const TempDir dir;
+  const std::string text(20000, 'x');
+  write_text(dir / "f", text);
+  const MappedFile file(dir / "f");
+  release_mapped(file.bytes());
+  CHECK(text_of(file) == text);
+  release_mapped(file.bytes().first(10));
+  release_mapped({});
+  CHECK(text_of(file) == text);
 }
 
 TEST_CASE("a place that cannot be written is refused before anything is written") {

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/thread_executor.hpp"
 #include "support/consolidated_files.hpp"
 #include "support/error_of.hpp"
 #include "support/golden.hpp"
@@ -58,4 +59,19 @@ TEST_CASE("a config.json that cannot be used is not passed over for params.json"
   Files files = together(kHuggingFace, kConsolidated);
   files["config.json"] = "{";
   CHECK(names(error_of([&] { pairing_of(files); }), "config.json: parse error"));
+}
+
+TEST_CASE("resident weights are those of the files, whoever copies them") {
+  ThreadExecutor workers(2);
+  for (const Files& files : {kHuggingFace, kConsolidated}) {
+    const test::TempDir dir;
+    test::write_dir(dir.path(), files);
+    const Checkpoint want = load_checkpoint(dir.path());
+    for (Executor* executor : {static_cast<Executor*>(nullptr), static_cast<Executor*>(&workers)}) {
+      const Checkpoint got = load_checkpoint(dir.path(), {.resident = true, .executor = executor});
+      test::check_same_values(got, want);
+      CHECK(got.tensors.size() == want.tensors.size());
+      CHECK(got.weights.embedding.data != want.weights.embedding.data);
+    }
+  }
 }

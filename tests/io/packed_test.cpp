@@ -178,9 +178,26 @@ TEST_CASE("the bytes do not depend on the number of workers") {
   });
 }
 
+TEST_CASE("a mapped model gives its pages back as it is packed, and is whole afterwards") {
+  test::TempDir dir;
+  Packing packing;
+  packing.write(dir / "direct", tiny().model, all_in(DType::kP8));
+  const Checkpoint mapped = load_checkpoint(MIXTRAL_TINY_DIR),
+                   owned = load_checkpoint(MIXTRAL_TINY_DIR, {.resident = true});
+  CHECK(mapped.mapped);
+  CHECK_FALSE(owned.mapped);
+  for (const Checkpoint* model : {&mapped, &owned}) {
+    CheckpointWeights source(*model);
+    pack_model(dir / "m", packing.op, model->config, source, all_in(DType::kP8));
+    CHECK(contents(dir / "m") == contents(dir / "direct"));
+    CHECK(logits_of(*model) == logits_of(tiny().model));
+  }
+}
+
 TEST_CASE("a flipped bit is found, by layer and expert") {
   const SmallFile small;
-  CHECK(verify_packed(small.path).empty());
+  ThreadExecutor executor(2);
+  CHECK(verify_packed(small.path, executor).empty());
   std::string bytes = contents(small.path);
   const SafetensorsFile file(small.path);
   const auto header =
@@ -191,8 +208,20 @@ TEST_CASE("a flipped bit is found, by layer and expert") {
   CHECK(data_begin % 4096 == 0);
   bytes[data_begin - header + 77] ^= 4;
   test::write_text(small.dir / "flipped", bytes);
-  CHECK(verify_packed(small.dir / "flipped") == std::vector<std::string>{"layers.1.experts.5"});
+  CHECK(verify_packed(small.dir / "flipped", executor) == std::vector<std::string>{"layers.1.experts.5"});
   logits_of(load_packed(small.dir / "flipped"));  // other numbers, no crash
+}
+
+TEST_CASE("a changed number in the header is found, though every tensor is whole") {
+  const SmallFile small;
+  SerialExecutor executor;
+  std::string bytes = contents(small.path);
+  const std::size_t at = bytes.find("\\\"rope_theta\\\":1");
+  REQUIRE(at != bytes.npos);
+  bytes[at + 15] = '2';
+  test::write_text(small.dir / "changed", bytes);
+  CHECK(load_packed(small.dir / "changed").config.rope_theta == 2 * load_packed(small.path).config.rope_theta);
+  CHECK(verify_packed(small.dir / "changed", executor) == std::vector<std::string>{"header"});
 }
 
 TEST_CASE("importance reaches the quantiser, progress the caller") {
@@ -282,6 +311,7 @@ TEST_CASE("mutated files are refused or run, nothing else") {
   const std::string good = contents(small.path);
   test::Random random(17);
   Index refused = 0, loaded = 0;
+  SerialExecutor serial;
   const std::size_t header = 8 + good.find('\0', 8) % good.size();
   for (int i = 0; i < 600; ++i) {
     std::string bytes = good;
@@ -300,7 +330,7 @@ TEST_CASE("mutated files are refused or run, nothing else") {
     test::write_text(small.dir / "mutated", bytes);
     try {
       const Checkpoint model = load_packed(small.dir / "mutated");
-      verify_packed(small.dir / "mutated");
+      verify_packed(small.dir / "mutated", serial);
       ++loaded;
     } catch (const Error&) {
       ++refused;

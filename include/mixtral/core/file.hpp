@@ -1,4 +1,4 @@
-// Read-only access to files: mapped whole, or read whole under a limit.
+// Access to files: mapped whole, read whole under a limit or in pieces, written atomically.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +32,30 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
+// An open regular file, read where the caller wants. Any number of threads may read at once.
+class InputFile {
+ public:
+  // Throws Error(kNotFound | kIo) that names the path and the system's reason.
+  explicit InputFile(const std::filesystem::path& path);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  Index size() const noexcept { return size_; }
+  int descriptor() const noexcept { return descriptor_; }
+  // At most out.size() bytes from `offset` on; fewer only where the file ends. Throws Error(kIo).
+  std::size_t read_at(Index offset, std::span<std::byte> out) const;
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_;
+  Index size_ = 0;
+};
+
+// Lets the system take back the pages of a mapped file that lie within; they are read again when touched. Memory that
+// is no mapped file would lose its contents.
+void release_mapped(std::span<const std::byte> bytes) noexcept;
+
 // The whole file. Throws Error(kNotFound | kIo), and kBadFormat if it is larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, Index max_bytes);
 
@@ -45,6 +69,8 @@ class AtomicFileWriter {
   AtomicFileWriter(const AtomicFileWriter&) = delete;
   AtomicFileWriter& operator=(const AtomicFileWriter&) = delete;
 
+  // Takes room on the disk for a file of that size, where the file system can: what will not fit fails at once.
+  void reserve(Index bytes);
   void write(std::span<const std::byte> bytes);
   // Replaces bytes that were written already, from the beginning of the file on.
   void rewrite_beginning(std::span<const std::byte> bytes);

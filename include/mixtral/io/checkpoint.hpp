@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mixtral/core/dtype.hpp"
+#include "mixtral/core/executor.hpp"
 #include "mixtral/core/types.hpp"
 #include "mixtral/io/embedded_files.hpp"
 #include "mixtral/model/config.hpp"
@@ -26,12 +27,14 @@ struct CheckpointTensor {
 struct Checkpoint : Model {
   std::vector<CheckpointTensor> tensors;  // sorted by name
   std::vector<EmbeddedFile> files;        // of a packed file
+  bool mapped = false;                    // the weights are views on mapped files, not on memory of the process
 };
 
 struct LoadOptions {
   // Copies the weights into memory of the process, huge pages where the system has them, and closes the files: reading
-  // from it is faster, opening slower.
+  // from it is faster, opening slower. Pages of the files are given back as they are copied: weights are there once.
   bool resident = false;
+  Executor* executor = nullptr;  // whose workers copy; nullptr: the caller
 };
 
 // Loads by the format that is there: a file is a packed one (io/packed.hpp); in a directory, config.json makes a

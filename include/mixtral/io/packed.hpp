@@ -20,6 +20,7 @@ namespace mixtral {
 // __metadata__ has, all strings:
 //   "mixtral.format"  "1"
 //   "mixtral.config"  ModelConfig as JSON, its fields by name
+//   "mixtral.header"  "xxh3:" and the checksum of the header's JSON, its padding included, with zeros for these digits
 //   of each tensor    its format and the XXH3 checksum (64 bits, hexadecimal) of all its bytes: "P4
 //   xxh3:0123456789abcdef";
 //                     of an embedded file its length instead of the format: "file 497 xxh3:..."
@@ -31,9 +32,10 @@ namespace mixtral {
 // and numbers. Of the checksums only those of the embedded files are looked at.
 Checkpoint load_packed(const std::filesystem::path& path);
 
-// Compares all checksums. Returns the names of the tensors that differ, "layers.3.experts.5". `progress` gets the bytes
-// that are done and all. Throws as load_packed() does.
-std::vector<std::string> verify_packed(const std::filesystem::path& path,
+// Reads the whole file and compares all checksums, all workers at once. Returns the names of the tensors that differ,
+// "layers.3.experts.5", in the file's order; "header" first if that was changed. `progress` gets the bytes that are
+// done and all, from one worker at a time. Throws as load_packed() does, and Error(kIo) if the disk cannot be read.
+std::vector<std::string> verify_packed(const std::filesystem::path& path, Executor& executor,
                                        const std::function<void(Index done, Index all)>& progress = {});
 
 // How each kind of matrix is written: kP4, kP8 or kBF16. Embedding, norms and router stay as they are.
@@ -43,6 +45,20 @@ struct PackFormats {
 
 // Where weights come from. Views stay valid until the first call for another layer's or another expert's slot.
 using WeightSource = FunctionRef<MatrixView(const TensorSlot&, const Shape<2>&)>;
+
+// The weights of a model that is open. Where they are mapped, the system may take back the pages of what was packed: a
+// model larger than memory passes through it.
+class CheckpointWeights {
+ public:
+  // `checkpoint` must outlive this.
+  explicit CheckpointWeights(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  MatrixView operator()(const TensorSlot& slot, const Shape<2>& shape);
+
+ private:
+  const Checkpoint& checkpoint_;
+  TensorSlot at_{TensorKind::kEmbedding};
+  std::vector<MatrixView> last_;  // of the tensor or expert at_
+};
 
 struct PackOptions {
   PackFormats formats;

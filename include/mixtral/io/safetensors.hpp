@@ -43,6 +43,8 @@ class SafetensorsFile {
   // Sorted by name.
   const std::vector<SafetensorsEntry>& entries() const noexcept { return entries_; }
   const SafetensorsMetadata& metadata() const noexcept { return metadata_; }
+  // Its JSON, with the spaces that pad it. Data begin right behind, eight bytes of length stand in front.
+  std::string_view header() const noexcept { return header_; }
 
   // nullptr if there is none.
   const SafetensorsEntry* find(std::string_view tensor) const noexcept;
@@ -54,6 +56,7 @@ class SafetensorsFile {
 
   std::optional<MappedFile> file_;
   std::string name_;
+  std::string_view header_;
   std::vector<SafetensorsEntry> entries_;
   SafetensorsMetadata metadata_;
 };
