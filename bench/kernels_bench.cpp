@@ -153,35 +153,82 @@ void BM_quantize(State& state, Isa isa) {
   state.SetBytesProcessed(state.iterations() * 4 * cols);
 }
 
-// One thread, one token of one key/value head's four query heads over `depth` positions; many heads in turn.
+// One key/value head's four query heads over a cache of random pages.
+struct AttentionBench {
+  static constexpr Index kGroup = 4, kHeadDim = 128;
+  KvLayout kv;
+  std::vector<float> q, work, out;
+  std::vector<simd::SoftmaxState> state;
+  std::vector<const std::byte*> pages;
+
+  AttentionBench(DType dtype, Index tokens, Index depth)
+      : kv{.n_layers = 1, .n_kv_heads = 1, .head_dim = kHeadDim, .dtype = dtype},
+        q(random_floats(tokens * kGroup * kHeadDim)),
+        work(static_cast<std::size_t>(simd::attention_work(tokens * kGroup, kHeadDim, kHeadDim))),
+        out(q.size()),
+        state(static_cast<std::size_t>(tokens * kGroup)),
+        pages(static_cast<std::size_t>((depth + KvLayout::kPositions - 1) / KvLayout::kPositions)) {
+    fill_dense();
+  }
+  // Other pages at each call.
+  void choose_pages(Index call) {
+    const Index all = static_cast<Index>(weights().size()) / kv.page_bytes(), n = static_cast<Index>(pages.size());
+    for (Index b = 0; b < n; ++b) {
+      pages[static_cast<std::size_t>(b)] = weights().data() + (call * n + b) % all * kv.page_bytes();
+    }
+  }
+  void run(const KernelTable& table, Index tokens, Index position) {
+    for (Index begin = 0; begin < position + tokens; begin += simd::kKvChunk) {
+      table.attention[kv_index(kv.dtype)]({.q = q.data(),
+                                                 .q_stride = kHeadDim,
+                                                 .q_token_stride = kGroup * kHeadDim,
+                                                 .tokens = tokens,
+                                                 .group = kGroup,
+                                                 .head_dim = kHeadDim,
+                                                 .position = position,
+                                                 .window = 0,
+                                                 .pages = pages.data(),
+                                                 .scale_offset = 0,
+                                                 .k_offset = kv.block().k_offset(),
+                                                 .v_offset = kv.block().v_offset(),
+                                                 .v_stride = kHeadDim,
+                                                 .begin = begin,
+                                                 .end = begin + simd::kKvChunk,
+                                                 .scale = 0.088f,
+                                                 .work = work.data(),
+                                                 .out = out.data(),
+                                                 .state = state.data()});
+    }
+  }
+};
+
+// One thread, one token over `depth` positions; many heads in turn.
+template <DType kType>
 void BM_attention_decode(State& state, Isa isa) {
-  const Index depth = state.range(0), group = 4;
-  const KvLayout kv{.n_layers = 1, .n_kv_heads = 1, .head_dim = 128};
+  const Index depth = state.range(0);
   const KernelTable table = make_table(isa);
-  fill_dense();
-  const auto* pool = reinterpret_cast<const float*>(weights().data());
-  const Index pages = depth / KvLayout::kPositions, all = static_cast<Index>(weights().size()) / 4 / kv.page_floats();
-  std::vector<const float*> list(static_cast<std::size_t>(pages));
-  const auto q = random_floats(group * kv.head_dim);
-  std::vector<float> out(q.size());
+  AttentionBench bench(kType, 1, depth);
   SerialExecutor one;
-  measure(state, one, isa, Resource::kDram, {.bytes = 4 * pages * kv.page_floats()}, [&](Index call) {
-    for (Index b = 0; b < pages; ++b)
-      list[static_cast<std::size_t>(b)] = pool + (call * pages + b) % all * kv.page_floats();
-    table.attention({.q = q.data(),
-                     .q_stride = kv.head_dim,
-                     .group = group,
-                     .head_dim = kv.head_dim,
-                     .pages = list.data(),
-                     .k_offset = kv.k_offset(0, 0),
-                     .v_offset = kv.v_offset(0, 0),
-                     .v_stride = kv.v_stride(),
-                     .first = 0,
-                     .end = depth,
-                     .scale = 0.088f,
-                     .out = out.data(),
-                     .out_stride = kv.head_dim});
-  });
+  measure(state, one, isa, Resource::kDram, {.bytes = static_cast<Index>(bench.pages.size()) * bench.kv.page_bytes()},
+          [&](Index call) {
+            bench.choose_pages(call);
+            bench.run(table, 1, depth - 1);
+          });
+}
+
+// One thread, sixteen tokens of a prompt behind `depth` others.
+template <DType kType>
+void BM_attention_prompt(State& state, Isa isa) {
+  constexpr Index kTokens = 16;
+  const Index depth = state.range(0);
+  const KernelTable table = make_table(isa);
+  AttentionBench bench(kType, kTokens, depth + kTokens);
+  bench.choose_pages(0);
+  SerialExecutor one;
+  const Index pairs = kTokens * depth + kTokens * (kTokens + 1) / 2;
+  measure(state, one, isa, Resource::kF32,
+          {.operations = 4 * pairs * AttentionBench::kGroup * AttentionBench::kHeadDim},
+          [&](Index) { bench.run(table, kTokens, depth); });
 }
 
 // Choice of two of eight experts for `tokens` tokens, logits given; items per second.
@@ -276,8 +323,14 @@ void add_all(Isa isa, Isa below) {
           [](const Table& t) { return t.quantize_slab; });
   add_new("pack_p4", isa, below, BM_pack<DType::kP4>, {}, {{}}, [](const Table& t) { return t.pack_slab[0]; });
   add_new("pack_p8", isa, below, BM_pack<DType::kP8>, {}, {{}}, [](const Table& t) { return t.pack_slab[1]; });
-  add_new("attention_decode", isa, below, BM_attention_decode, {"depth"}, {{512}, {4096}},
-          [](const Table& t) { return t.attention; });
+  const auto attention = [](const Table& t) { return t.attention[0]; };
+  const Shapes depths = {{512}, {4096}};
+  add_new("attention_decode_f32", isa, below, BM_attention_decode<DType::kF32>, {"depth"}, depths, attention);
+  add_new("attention_decode_bf16", isa, below, BM_attention_decode<DType::kBF16>, {"depth"}, depths, attention);
+  add_new("attention_decode_i8", isa, below, BM_attention_decode<DType::kI8>, {"depth"}, depths, attention);
+  add_new("attention_prompt_f32", isa, below, BM_attention_prompt<DType::kF32>, {"depth"}, depths, attention);
+  add_new("attention_prompt_bf16", isa, below, BM_attention_prompt<DType::kBF16>, {"depth"}, depths, attention);
+  add_new("attention_prompt_i8", isa, below, BM_attention_prompt<DType::kI8>, {"depth"}, depths, attention);
   add_new("top2_of_8", isa, below, BM_top2_of_8, {"tokens"}, {{512}}, [](const Table& t) { return t.top2_of_8; });
   add_new("rms_norm", isa, below, BM_rms_norm, {}, {{}}, [](const Table& t) { return t.rms_norm; });
   add_new("swiglu", isa, below, BM_swiglu, {}, {{}}, [](const Table& t) { return t.swiglu; });

@@ -90,7 +90,7 @@ mixtral_info describe(const Engine& engine) {
   info.n_parameters = parameters.total;
   info.n_active = parameters.active;
   info.weight_bytes = bytes_of(engine.opened.model.tensors);
-  info.kv_bytes_per_page = kv_layout(c).page_floats() * static_cast<Index>(sizeof(float));
+  info.kv_bytes_per_page = kv_layout(c, SessionOptions{}.kv_dtype).page_bytes();
   info.bos_id = c.bos_id;
   info.eos_id = c.eos_ids.empty() ? -1 : c.eos_ids.front();
   if (engine.opened.tokenizer) {

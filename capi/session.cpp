@@ -9,8 +9,23 @@
 namespace mixtral::capi {
 namespace {
 
-constexpr mixtral_session_params kDefaults{
-    .struct_size = sizeof(mixtral_session_params), .flags = 0, .max_positions = 0, .chunk = SessionOptions{}.chunk};
+constexpr mixtral_session_params kDefaults{.struct_size = sizeof(mixtral_session_params),
+                                           .flags = 0,
+                                           .max_positions = 0,
+                                           .chunk = SessionOptions{}.chunk,
+                                           .kv_type = MIXTRAL_KV_BF16,
+                                           .reserved = 0};
+// Of version 1.0.
+constexpr std::size_t kFirstParamsSize = offsetof(mixtral_session_params, kv_type);
+
+DType kv_dtype(std::int32_t type) {
+  switch (type) {
+    case MIXTRAL_KV_BF16: return DType::kBF16;
+    case MIXTRAL_KV_F32: return DType::kF32;
+    case MIXTRAL_KV_I8: return DType::kI8;
+    default: fail(ErrorCode::kInvalidArgument, "params: kv_type is ", type, ", expected MIXTRAL_KV_*");
+  }
+}
 
 constexpr mixtral_sampler_params kSamplerDefaults{.struct_size = sizeof(mixtral_sampler_params),
                                                   .top_k = 0,
@@ -86,7 +101,7 @@ using namespace mixtral;
 using namespace mixtral::capi;
 
 mixtral_status mixtral_session_params_init(mixtral_session_params* params, size_t struct_size) {
-  return guarded([&] { init_struct(params, struct_size, kDefaults, "params"); });
+  return guarded([&] { init_struct(params, struct_size, kDefaults, "params", kFirstParamsSize); });
 }
 
 mixtral_status mixtral_sampler_params_init(mixtral_sampler_params* params, size_t struct_size) {
@@ -102,9 +117,12 @@ mixtral_status mixtral_session_create(mixtral_ctx* ctx, const mixtral_session_pa
   return guarded([&] {
     Engine& engine = engine_of(ctx);
     require(session != nullptr, "the place for the session is NULL");
-    const mixtral_session_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params");
+    const mixtral_session_params p =
+        params == nullptr ? kDefaults : read_struct(params, kDefaults, "params", kFirstParamsSize);
     require_flags(p.flags, MIXTRAL_SESSION_RECORD_ROUTES, "params");
-    const SessionOptions options{.max_positions = p.max_positions, .chunk = p.chunk, .gate = &engine.gate};
+    require(p.reserved == 0, "params: reserved is ", p.reserved, ", expected 0");
+    const SessionOptions options{
+        .max_positions = p.max_positions, .chunk = p.chunk, .kv_dtype = kv_dtype(p.kv_type), .gate = &engine.gate};
     *session = new mixtral_session(ctx->engine, options, (p.flags & MIXTRAL_SESSION_RECORD_ROUTES) != 0);
   });
 }

@@ -227,7 +227,7 @@ typedef struct mixtral_info {
   int64_t n_parameters;      /**< all */
   int64_t n_active;          /**< parameters that work on one token */
   int64_t weight_bytes;      /**< of the mapped tensors */
-  int64_t kv_bytes_per_page; /**< memory of 32 positions of one session */
+  int64_t kv_bytes_per_page; /**< memory of 32 positions of one session, in MIXTRAL_KV_BF16 */
   int64_t n_pieces;          /**< of the tokenizer; 0: this model has none, and works with token ids only */
   int32_t bos_id;            /**< -1: none */
   int32_t eos_id;            /**< the first one; -1: none. mixtral_token_is_eos() knows all. */
@@ -363,14 +363,23 @@ typedef struct mixtral_session mixtral_session;
 /** Flags of mixtral_session_params. */
 enum { MIXTRAL_SESSION_RECORD_ROUTES = 1 /**< keep every token's experts for mixtral_session_routes() */ };
 
+/** What a session keeps keys and values in. */
+enum {
+  MIXTRAL_KV_BF16 = 0,
+  MIXTRAL_KV_F32 = 1, /**< twice the memory */
+  MIXTRAL_KV_I8 = 2   /**< half the memory: bytes, with a scale for each position and head */
+};
+
 /** Options of a session. */
 typedef struct mixtral_session_params {
   uint32_t struct_size;  /**< sizeof(mixtral_session_params) */
   uint32_t flags;        /**< default 0 */
   int64_t max_positions; /**< room for this many tokens; default 0: mixtral_info::max_positions. Memory is taken when it
                               is needed, mixtral_info::kv_bytes_per_page at a time. */
-  int64_t chunk;         /**< tokens per pass of a long prompt: bounds working memory, changes no result; default 256.
+  int64_t chunk;         /**< tokens per pass of a long prompt: bounds working memory, changes no result; default 512.
                               A cancel is seen within a layer of one pass. */
+  int32_t kv_type;       /**< MIXTRAL_KV_*, default MIXTRAL_KV_BF16 */
+  int32_t reserved;      /**< 0 */
 } mixtral_session_params;
 
 /**

@@ -17,7 +17,7 @@ int main() {
   const Matrix<float> k = example::made_up(n, n_kv_heads * head_dim, 2),
                       v = example::made_up(n, n_kv_heads * head_dim, 3);
 
-  const KvLayout layout{.n_layers = 1, .n_kv_heads = n_kv_heads, .head_dim = head_dim};
+  const KvLayout layout{.n_layers = 1, .n_kv_heads = n_kv_heads, .head_dim = head_dim, .dtype = DType::kF32};
   KvCache cache(layout, /*max_slots=*/1, /*max_pages=*/2);
   const SlotId slot = cache.open();
   Matrix<float> out(q.shape()), want(q.shape());

@@ -55,14 +55,16 @@ void run(const Options& o) {
   ThreadExecutor executor(o.common.threads);
   const BenchModel subject = open(o, table, executor);
   const Ceiling ceiling(executor, std::min(wanted, best_isa()));
-  const Measured measured = measure(subject.model, table, executor, ceiling, o.plan);
+  Plan plan = o.plan;
+  plan.kv_dtype = kv_type(o.common.kv);
+  const Measured measured = measure(subject.model, table, executor, ceiling, plan);
   const auto result = bench_json({.model = subject.model,
                                   .name = subject.name,
                                   .memory = subject.memory,
                                   .anonymous_weights = subject.anonymous_bytes,
                                   .isa = name_of(std::min(wanted, best_isa())),
                                   .threads = o.common.threads},
-                                 o.plan, measured, ceiling.bytes());
+                                 plan, measured, ceiling.bytes());
   write_stdout(o.common.json ? result.dump(2) + "\n" : bench_text(result));
 }
 
@@ -89,6 +91,7 @@ void add_bench(CLI::App& program) {
   CLI::App* command = program.add_subcommand("bench", "Tokens a second and the share of what this machine can do");
   command->footer("Example: mixtral bench --synthetic mixtral-8x7b --layers 2 --weights p4 -p 512 -n 64 --json");
   add_common_options(*command, options->common);
+  add_kv_option(*command, options->common);
   auto* synthetic = command->add_option("--synthetic", options->synthetic, "Random weights in this model's shape")
                         ->check(CLI::IsMember({"mixtral-8x7b"}))
                         ->excludes("--model");

@@ -173,11 +173,8 @@ json times_first(const Phase& first, const Phase& phase) {
 }
 
 json options_json(const Plan& plan) {
-  return {{"prompt", plan.prompt},
-          {"decode", plan.decode},
-          {"batch", plan.batch},
-          {"depth", plan.depth},
-          {"repeat", plan.repeat}};
+  return {{"prompt", plan.prompt}, {"decode", plan.decode},        {"batch", plan.batch},
+          {"depth", plan.depth},   {"kv", name_of(plan.kv_dtype)}, {"repeat", plan.repeat}};
 }
 
 std::string median_text(const json& values, int digits) {

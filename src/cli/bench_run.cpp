@@ -34,8 +34,8 @@ Index weights_of(const MatrixView& w) noexcept { return w.rows * w.cols; }
 
 }  // namespace
 
-WorkCounter::WorkCounter(const Model& model)
-    : model_(model), chosen_(static_cast<std::size_t>(model.config.n_experts)) {
+WorkCounter::WorkCounter(const Model& model, const KvLayout& kv)
+    : model_(model), kv_(kv), chosen_(static_cast<std::size_t>(model.config.n_experts)) {
   work_.experts.resize(static_cast<std::size_t>(model.config.n_layers));
 }
 
@@ -68,7 +68,7 @@ void WorkCounter::end_step(std::span<const Index> positions, Index n_logits) {
       work_.operations += 2 * n * weights_of(*matrix);
     }
   }
-  const Index kv_row = 2 * c.n_layers * c.n_kv_heads * c.head_dim * static_cast<Index>(sizeof(float));
+  const Index kv_row = kv_.page_bytes() / KvLayout::kPositions;
   for (const Index p : positions) work_.kv_bytes += kv_row * (c.sliding_window > 0 ? std::min(p, c.sliding_window) : p);
   if (n_logits == 0) return;
   const MatrixView& head = c.tied_embeddings ? w.embedding : w.head;
@@ -76,10 +76,10 @@ void WorkCounter::end_step(std::span<const Index> positions, Index n_logits) {
   work_.operations += 2 * n_logits * weights_of(head);
 }
 
-Sequences::Sequences(const Model& model, const OpContext& context, Index count, Index positions)
+Sequences::Sequences(const Model& model, const OpContext& context, DType kv_dtype, Index count, Index positions)
     : model_(model),
       context_(context),
-      cache_(kv_layout(model.config), count, count * pages_for(std::max<Index>(positions, 1))) {
+      cache_(kv_layout(model.config, kv_dtype), count, count * pages_for(std::max<Index>(positions, 1))) {
   require(positions <= model.config.max_positions, "bench: ", positions, " tokens in a sequence, the model has ",
           model.config.max_positions, " positions");
   for (Index i = 0; i < count; ++i) cache_.open();
@@ -154,8 +154,7 @@ namespace {
 
 // Runs `work` between two probes; a warm-up is not kept.
 template <class F>
-void repeat_phase(Phase& phase, const Model& model, const Ceiling& ceiling, bool keep, F&& work) {
-  WorkCounter counter(model);
+void repeat_phase(Phase& phase, WorkCounter counter, const Ceiling& ceiling, bool keep, F&& work) {
   Repetition r;
   r.before = ceiling.probe(phase.resource);
   const double begin = seconds();
@@ -185,20 +184,21 @@ Measured measure(const Model& model, const KernelTable& table, Executor& executo
     out.decode.push_back({.batch = batch, .depth = plan.depth});
     most = std::max(most, batch);
   }
+  const WorkCounter counter(model, kv_layout(model.config, plan.kv_dtype));
   Scratch scratch;
   const OpContext context{table, executor, scratch};
-  Sequences prompt(model, context, 1, plan.prompt);
-  Sequences batch(model, context, std::max<Index>(most, 1), most > 0 ? plan.depth + plan.decode : 0);
+  Sequences prompt(model, context, plan.kv_dtype, 1, plan.prompt);
+  Sequences batch(model, context, plan.kv_dtype, std::max<Index>(most, 1), most > 0 ? plan.depth + plan.decode : 0);
   for (Index i = 0; i < most; ++i) batch.extend(i, plan.depth, false);
   for (int r = 0; r <= plan.repeat; ++r) {
     if (out.prefill) {
-      repeat_phase(*out.prefill, model, ceiling, r > 0,
-                   [&](WorkCounter& counter) { prompt.extend(0, plan.prompt, true, &counter); });
+      repeat_phase(*out.prefill, counter, ceiling, r > 0,
+                   [&](WorkCounter& count) { prompt.extend(0, plan.prompt, true, &count); });
       prompt.truncate(1, 0);
     }
     for (Phase& phase : out.decode) {
-      repeat_phase(phase, model, ceiling, r > 0, [&](WorkCounter& counter) {
-        for (Index i = 0; i < plan.decode; ++i) batch.step(phase.batch, &counter);
+      repeat_phase(phase, counter, ceiling, r > 0, [&](WorkCounter& count) {
+        for (Index i = 0; i < plan.decode; ++i) batch.step(phase.batch, &count);
       });
       batch.truncate(phase.batch, plan.depth);
     }

@@ -6,10 +6,10 @@
 #include <span>
 #include <vector>
 
+#include "mixtral/core/arena.hpp"
 #include "mixtral/core/executor.hpp"
 #include "mixtral/model/transformer.hpp"
 #include "mixtral/runtime/isa.hpp"
-#include "mixtral/core/arena.hpp"
 
 namespace mixtral::cli {
 
@@ -25,7 +25,7 @@ struct Work {
 // Follows the routing of steps.
 class WorkCounter final : public ForwardObserver {
  public:
-  explicit WorkCounter(const Model& model);
+  WorkCounter(const Model& model, const KvLayout& kv);
   void on_routing(Index layer, const RouterOutput& routing) override;
   // After each step: its tokens' positions and how many logits it computed.
   void end_step(std::span<const Index> positions, Index n_logits);
@@ -33,6 +33,7 @@ class WorkCounter final : public ForwardObserver {
 
  private:
   const Model& model_;
+  KvLayout kv_;
   Work work_;
   std::vector<std::uint8_t> chosen_;  // [n_experts]
 };
@@ -41,7 +42,7 @@ class WorkCounter final : public ForwardObserver {
 class Sequences {
  public:
   // `count` sequences of at most `positions` tokens. Throws Error(kInvalidArgument) if the model has fewer positions.
-  Sequences(const Model& model, const OpContext& context, Index count, Index positions);
+  Sequences(const Model& model, const OpContext& context, DType kv_dtype, Index count, Index positions);
 
   // Sequence i goes on by n random tokens, in chunks as a Session's; the last one's logits are computed if wanted.
   void extend(Index i, Index n, bool logits, WorkCounter* counter = nullptr);
@@ -90,7 +91,7 @@ struct Repetition {
   Work work;
 
   double tokens_per_second() const noexcept { return static_cast<double>(work.tokens) / seconds; }
-  double bytes_per_second() const noexcept { return static_cast<double>(work.weight_bytes) / seconds; }
+  double bytes_per_second() const noexcept { return static_cast<double>(work.weight_bytes + work.kv_bytes) / seconds; }
   double operations_per_second() const noexcept { return static_cast<double>(work.operations) / seconds; }
   double ceiling() const noexcept { return 0.5 * (before + after); }
   // Whether the machine was equally fast before and after.
@@ -107,6 +108,7 @@ struct Phase {
 struct Plan {
   Index prompt = 512, decode = 64, depth = 0;
   std::vector<Index> batch = {1};
+  DType kv_dtype = DType::kBF16;
   int repeat = 5;
 };
 

@@ -56,6 +56,7 @@ class Chat {
     return {.system = options.system,
             .style = style,
             .max_tokens = options.n > 0 ? options.n : default_n(loaded_.model.config),
+            .kv_dtype = kv_type(options.common.kv),
             .show_progress = terminal_.interactive(),
             .wants_stop = Terminal::interrupted};
   }
@@ -142,6 +143,7 @@ void add_chat(CLI::App& program) {
   CLI::App* command = program.add_subcommand("chat", "Talk to an Instruct model; each line of a pipe is one message");
   command->footer("Example: mixtral chat --model DIR --system \"Answer briefly.\"");
   add_model_options(*command, options->common);
+  add_kv_option(*command, options->common);
   command->add_option("--system", options->system, "Instructions that stand before the conversation");
   command
       ->add_option("--template", options->style,

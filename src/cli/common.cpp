@@ -45,6 +45,12 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
   command.add_flag("--json", options.json, "Answer in JSON");
 }
 
+void add_kv_option(CLI::App& command, CommonOptions& options) {
+  command.add_option("--kv", options.kv, "What keys and values are kept in")
+      ->check(CLI::IsMember(kKvTypeNames))
+      ->capture_default_str();
+}
+
 CLI::Option* add_ids_option(CLI::App& command, std::vector<TokenId>& ids, const std::string& description) {
   // The command-line library would read an empty argument as 0.
   const auto not_empty = [](const std::string& id) { return std::string(id.empty() ? "an id is empty" : ""); };
@@ -73,6 +79,12 @@ const std::vector<std::string> kWeightsFormats = {"p4", "p8", "bf16"};
 
 DType weights_format(const std::string& name) {
   return name == "p4" ? DType::kP4 : name == "p8" ? DType::kP8 : DType::kBF16;
+}
+
+const std::vector<std::string> kKvTypeNames = {"f32", "bf16", "i8"};
+
+DType kv_type(const std::string& name) {
+  return name == "f32" ? DType::kF32 : name == "i8" ? DType::kI8 : DType::kBF16;
 }
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }

@@ -22,6 +22,7 @@ struct CommonOptions {
   int threads = 1;              // --threads; default: the CPUs that this process may use
   std::string isa;              // --isa; empty: the best instruction set of this CPU
   bool resident = false;        // --resident
+  std::string kv = "bf16";      // --kv
   bool json = false;            // --json
 };
 
@@ -29,6 +30,8 @@ struct CommonOptions {
 void add_machine_options(CLI::App& command, CommonOptions& options);
 // These, --model and --resident.
 void add_model_options(CLI::App& command, CommonOptions& options);
+// --kv, which add_model_options() does not add.
+void add_kv_option(CLI::App& command, CommonOptions& options);
 // These and --json.
 void add_common_options(CLI::App& command, CommonOptions& options);
 
@@ -42,6 +45,9 @@ CLI::Option* add_ids_option(CLI::App& command, std::vector<TokenId>& ids, const 
 // "p4", "p8" or "bf16".
 DType weights_format(const std::string& name);
 extern const std::vector<std::string> kWeightsFormats;
+// "f32", "bf16" or "i8".
+DType kv_type(const std::string& name);
+extern const std::vector<std::string> kKvTypeNames;
 
 // Of a clock that never goes back.
 double seconds();

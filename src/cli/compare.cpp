@@ -22,6 +22,7 @@ struct Options {
   CommonOptions common;
   std::filesystem::path reference, report;
   std::vector<std::string> texts;
+  std::string reference_kv = "bf16";
   Index max_tokens = 0;
 };
 
@@ -181,7 +182,8 @@ std::vector<ComparedText> compare_texts(const Options& options, const Tokenizer&
 void run(const Options& options) {
   const LoadedModel model(options.common);
   const OpenedModel reference = open_model(options.reference);
-  Comparison comparison({reference.model, model.table}, {model.model, model.table}, model.executor);
+  Comparison comparison({reference.model, model.table, kv_type(options.reference_kv)},
+                        {model.model, model.table, kv_type(options.common.kv)}, model.executor);
   const Tokenizer& tokenizer = tokenizer_of(model, reference);
   // Says at once, not after an hour, if the place of the report cannot be written.
   if (!options.report.empty()) AtomicFileWriter(options.report);
@@ -216,9 +218,13 @@ void add_compare(CLI::App& program) {
       "compare", "How far a model is from a reference: perplexity, KL divergence, stability of the routing");
   command->footer("Example: mixtral compare --model DIR --reference DIR --text FILE --report out.html");
   add_common_options(*command, options->common);
+  add_kv_option(*command, options->common);
   command->add_option("--reference", options->reference, "Directory of the model to compare with")
       ->type_name("PATH")
       ->required();
+  command->add_option("--reference-kv", options->reference_kv, "What keys and values of the reference are kept in")
+      ->check(CLI::IsMember(kKvTypeNames))
+      ->capture_default_str();
   command->add_option("--text", options->texts, "Text files; each is cut into pieces of the shorter context length")
       ->type_name("FILE")
       ->required();

@@ -53,7 +53,7 @@ Conversation::Conversation(const LoadedModel& loaded, const SamplerOptions& samp
       options_(std::move(options)),
       template_(loaded.require_tokenizer(),
                 options_.style.value_or(ChatTemplate::detect(loaded.require_tokenizer().vocabulary()))),
-      session_(loaded.model, loaded.table, loaded.executor),
+      session_(loaded.model, loaded.table, loaded.executor, {.kv_dtype = options_.kv_dtype}),
       sampler_(sampler),
       stop_ids_(loaded.model.config.eos_ids),
       routing_(loaded.model.config) {

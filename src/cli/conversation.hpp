@@ -15,9 +15,10 @@
 namespace mixtral::cli {
 
 struct ConversationOptions {
-  std::string system;                // empty: none
-  std::optional<ChatStyle> style;    // default: what the vocabulary looks like
-  Index max_tokens = 0;              // per answer
+  std::string system;              // empty: none
+  std::optional<ChatStyle> style;  // default: what the vocabulary looks like
+  Index max_tokens = 0;            // per answer
+  DType kv_dtype = SessionOptions{}.kv_dtype;
   bool show_progress = false;        // a bar while a long prompt is read
   std::function<bool()> wants_stop;  // asked in each layer of a step; true ends the answer
 };

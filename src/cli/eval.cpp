@@ -87,7 +87,7 @@ void run(const Options& options) {
   Index inputs = 0;
   for (const Piece& piece : pieces) inputs += static_cast<Index>(piece.inputs.size());
 
-  Evaluator evaluator(loaded.model, loaded.table, loaded.executor);
+  Evaluator evaluator(loaded.model, loaded.table, loaded.executor, kv_type(options.common.kv));
   SequenceTrace trace;
   ProgressBar bar("eval", inputs);
   Index done = 0;
@@ -109,6 +109,7 @@ void add_eval(CLI::App& program) {
   CLI::App* command = program.add_subcommand("eval", "Cross-entropy, perplexity and expert usage of ids or a text");
   command->footer("Example: mixtral eval --ids 1,17,23,42 --out trace.safetensors --json");
   add_common_options(*command, options->common);
+  add_kv_option(*command, options->common);
   auto* source = command->add_option_group("source", "What to read");
   add_ids_option(*source, options->ids, "Token ids, as they are: 1,2,3");
   source->add_option("--text", options->text_file, "A text file; cut into pieces of the model's context length");

@@ -47,7 +47,7 @@ GenerateOptions library_options(const Options& options, const ModelConfig& confi
 
 void run(const Options& options) {
   const LoadedModel loaded(options.common);
-  Session session(loaded.model, loaded.table, loaded.executor);
+  Session session(loaded.model, loaded.table, loaded.executor, {.kv_dtype = kv_type(options.common.kv)});
   session.feed(options.ids.empty() ? prompt_ids(loaded, options.prompt) : options.ids);
   const auto prompt_tokens = static_cast<Index>(session.tokens().size());
   Observer observer(loaded.model.config, prompt_tokens);
@@ -91,6 +91,7 @@ void add_generate(CLI::App& program) {
   CLI::App* command = program.add_subcommand("generate", "Continue a prompt");
   command->footer("Example: mixtral generate --prompt \"RETURN VALUE\" --n 64 --greedy --routes");
   add_common_options(*command, options->common);
+  add_kv_option(*command, options->common);
   auto* prompt =
       command->add_option("--prompt", options->prompt, "Text to continue; begins with BOS where the model wants it");
   add_ids_option(*command, options->ids, "Token ids to continue, as they are: 1,2,3")->excludes(prompt);

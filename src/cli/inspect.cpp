@@ -81,22 +81,23 @@ json config_json(const ModelConfig& c) {
           {"eos_ids", c.eos_ids}};
 }
 
-json memory_json(const Checkpoint& checkpoint) {
+json memory_json(const Checkpoint& checkpoint, DType kv_dtype) {
   constexpr Index kTokens = 1024;
-  const KvLayout kv = kv_layout(checkpoint.config);
+  const KvLayout kv = kv_layout(checkpoint.config, kv_dtype);
   const auto cache_bytes = [&](Index tokens) {
     const Index pages = (tokens + KvLayout::kPositions - 1) / KvLayout::kPositions;
-    return pages * kv.page_floats() * static_cast<Index>(sizeof(float));
+    return pages * kv.page_bytes();
   };
   Index weights = 0;
   for (const CheckpointTensor& tensor : checkpoint.tensors) weights += tensor.bytes;
   return {{"weights_bytes", weights},
+          {"kv_cache_type", name_of(kv_dtype)},
           {"kv_cache_bytes_per_1024_tokens", cache_bytes(kTokens)},
           {"kv_cache_bytes_at_max_positions", cache_bytes(checkpoint.config.max_positions)},
           {"working_bytes", working_bytes(checkpoint.config, SessionOptions{}.chunk)}};
 }
 
-json report(const Checkpoint& checkpoint) {
+json report(const Checkpoint& checkpoint, DType kv_dtype) {
   const ParameterCount parameters = count_parameters(checkpoint.config);
   json tensors = json::array();
   for (const Group& g : group(checkpoint.tensors)) {
@@ -107,7 +108,7 @@ json report(const Checkpoint& checkpoint) {
           {"tensors", std::move(tensors)},
           {"n_tensors", checkpoint.tensors.size()},
           {"parameters", {{"total", parameters.total}, {"active_per_token", parameters.active}}},
-          {"memory", memory_json(checkpoint)}};
+          {"memory", memory_json(checkpoint, kv_dtype)}};
 }
 
 // 46702792704 -> "46.70 B".
@@ -150,13 +151,14 @@ std::string report_text(const json& r) {
   out += str("memory\n  weights             ", bytes_text(memory["weights_bytes"]), " in ", r["n_tensors"].get<Index>(),
              " tensors, mapped from the files\n  KV cache            ",
              bytes_text(memory["kv_cache_bytes_per_1024_tokens"]), " per 1024 tokens, ",
-             bytes_text(memory["kv_cache_bytes_at_max_positions"]), " at the full context\n  working memory      ",
+             bytes_text(memory["kv_cache_bytes_at_max_positions"]), " at the full context, in ",
+             memory["kv_cache_type"].get<std::string>(), "\n  working memory      ",
              bytes_text(memory["working_bytes"]), " while a prompt is read\n");
   return out;
 }
 
 void run(const CommonOptions& options) {
-  const json result = report(load_checkpoint(options.model));
+  const json result = report(load_checkpoint(options.model), kv_type(options.kv));
   write_stdout(options.json ? result.dump() + "\n" : report_text(result));
 }
 
@@ -168,6 +170,7 @@ void add_inspect(CLI::App& program) {
       program.add_subcommand("inspect", "Config, tensors, parameters and memory needs of a model; reads no weights");
   command->footer("Example: mixtral inspect --model DIR --json");
   add_common_options(*command, *options);
+  add_kv_option(*command, *options);
   command->callback([options] { run(*options); });
 }
 

@@ -227,9 +227,11 @@ void Comparison::truncate(std::size_t n_positions, std::size_t n_inputs) noexcep
 void Comparison::run(std::span<const TokenId> inputs, std::span<const TokenId> targets, const Progress& progress) {
   require_sequence(inputs, targets);
   const std::size_t n_positions = positions_.size(), n_inputs = choices_[0].size();
-  const SessionOptions options{.max_positions = max_positions(), .chunk = chunk_};
-  Session reference(reference_.model, reference_.table, executor_, options);
-  Session model(model_.model, model_.table, executor_, options);
+  const auto options = [&](const ComparedModel& m) {
+    return SessionOptions{.max_positions = max_positions(), .chunk = chunk_, .kv_dtype = m.kv_dtype};
+  };
+  Session reference(reference_.model, reference_.table, executor_, options(reference_));
+  Session model(model_.model, model_.table, executor_, options(model_));
   Chunk chunk(*this, targets);
   Chunk::Reference reference_routes(chunk);
   Chunk::Compared model_routes(chunk);

@@ -64,8 +64,13 @@ class Evaluator::Recorder final : public ForwardObserver {
   SequenceTrace* trace_;
 };
 
-Evaluator::Evaluator(const Model& model, const KernelTable& table, Executor& executor)
-    : model_(model), table_(table), executor_(executor), routing_(model.config), balance_(model.config.n_experts) {}
+Evaluator::Evaluator(const Model& model, const KernelTable& table, Executor& executor, DType kv_dtype)
+    : model_(model),
+      table_(table),
+      executor_(executor),
+      kv_dtype_(kv_dtype),
+      routing_(model.config),
+      balance_(model.config.n_experts) {}
 
 void Evaluator::run(std::span<const TokenId> inputs, std::span<const TokenId> targets, SequenceTrace* trace,
                     const Progress& progress) {
@@ -74,7 +79,7 @@ void Evaluator::run(std::span<const TokenId> inputs, std::span<const TokenId> ta
     require(id >= 0 && id < model_.config.vocab_size, "evaluate: target ", id, " is outside the vocabulary of ",
             model_.config.vocab_size);
   }
-  Session session(model_, table_, executor_);
+  Session session(model_, table_, executor_, {.kv_dtype = kv_dtype_});
   session.feed(inputs);
   Recorder recorder(*this, trace);
   session.eval(&recorder, [&](Index first, TensorView<const float, 2> logits) {

@@ -16,8 +16,8 @@ Index room(const Model& model, const SessionOptions& options) {
   return wanted;
 }
 
-KvCache make_cache(const Model& model, Index max_positions) {
-  return {kv_layout(model.config), 1, (max_positions + KvLayout::kPositions - 1) / KvLayout::kPositions};
+KvCache make_cache(const KvLayout& layout, Index max_positions) {
+  return {layout, 1, (max_positions + KvLayout::kPositions - 1) / KvLayout::kPositions};
 }
 
 }  // namespace
@@ -29,7 +29,7 @@ Session::Session(const Model& model, const KernelTable& table, Executor& executo
       max_positions_(room(model, options)),
       chunk_(options.chunk),
       gate_(options.gate),
-      cache_(make_cache(model, max_positions_)),
+      cache_(make_cache(kv_layout(model.config, options.kv_dtype), max_positions_)),
       slot_(cache_.open()) {}
 
 Session::Session(const Session& other)
@@ -39,7 +39,7 @@ Session::Session(const Session& other)
       max_positions_(other.max_positions_),
       chunk_(other.chunk_),
       gate_(other.gate_),
-      cache_(make_cache(model_, max_positions_)),
+      cache_(make_cache(other.cache_.layout(), max_positions_)),
       slot_(cache_.open()),
       tokens_(other.tokens_),
       keep_(other.keep_),

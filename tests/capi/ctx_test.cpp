@@ -88,7 +88,7 @@ TEST_CASE("a ctx describes its model") {
   CHECK(info.n_parameters == count_parameters(model.config).total);
   CHECK(info.n_active == count_parameters(model.config).active);
   CHECK(info.weight_bytes == std::int64_t{2} * info.n_parameters);
-  CHECK(info.kv_bytes_per_page == KvCache(kv_layout(model.config), 1, 1).page_bytes());
+  CHECK(info.kv_bytes_per_page == KvCache(kv_layout(model.config, DType::kBF16), 1, 1).page_bytes());
   CHECK(info.bos_id == 1);
   CHECK(info.eos_id == model.config.eos_ids.front());
   CHECK(info.add_bos == 1);

@@ -345,6 +345,42 @@ TEST_CASE("a cancel from another thread ends a long prompt") {
   }
 }
 
+TEST_CASE("keys and values may be kept in three types, and a program of the first version gets the default") {
+  mixtral_session_params p = session_params();
+  CHECK(p.kv_type == MIXTRAL_KV_BF16);
+  std::int64_t bytes[3];
+  std::vector<float> logits[3];
+  for (const std::int32_t type : {MIXTRAL_KV_BF16, MIXTRAL_KV_F32, MIXTRAL_KV_I8}) {
+    p.kv_type = type;
+    const CSession session = make_session(tiny_ctx(), p);
+    feed(session.get(), prompt());
+    ok(mixtral_session_eval(session.get()));
+    bytes[type] = state_of(session.get()).kv_bytes;
+    logits[type] = logits_of(session.get(), prompt().size() - 1);
+  }
+  mixtral_info info{};
+  info.struct_size = sizeof info;
+  ok(mixtral_ctx_info(tiny_ctx(), &info));
+  CHECK(bytes[MIXTRAL_KV_BF16] == info.kv_bytes_per_page);
+  CHECK(bytes[MIXTRAL_KV_F32] == 2 * bytes[MIXTRAL_KV_BF16]);
+  CHECK(bytes[MIXTRAL_KV_I8] < bytes[MIXTRAL_KV_BF16]);
+  CHECK(logits[MIXTRAL_KV_F32] != logits[MIXTRAL_KV_BF16]);
+  CHECK(logits[MIXTRAL_KV_I8] != logits[MIXTRAL_KV_BF16]);
+
+  mixtral_session* session = nullptr;
+  for (const std::int32_t bad : {-1, 3}) {
+    p.kv_type = bad;
+    CHECK(refused(mixtral_session_create(tiny_ctx(), &p, &session), MIXTRAL_INVALID_ARGUMENT) ==
+          str("params: kv_type is ", bad, ", expected MIXTRAL_KV_*"));
+  }
+  p.struct_size = offsetof(mixtral_session_params, kv_type);  // what stands behind is not read
+  ok(mixtral_session_create(tiny_ctx(), &p, &session));
+  const CSession first_version(session);
+  feed(first_version.get(), prompt());
+  ok(mixtral_session_eval(first_version.get()));
+  CHECK(logits_of(first_version.get(), prompt().size() - 1) == logits[MIXTRAL_KV_BF16]);
+}
+
 TEST_CASE("a callback may use other sessions and cancel or destroy its own; the rest is busy") {
   const CSession other = make_session(tiny_ctx());
   mixtral_session* session = make_session(tiny_ctx()).release();

@@ -155,7 +155,7 @@ Outcome play(mixtral_ctx* ctx, std::size_t n_threads, bool cancelling) {
     while (cancelling && !done) {
       const mixtral_status status = mixtral_session_cancel(sessions[random() % kSessions].get());
       if (status != MIXTRAL_OK) fault.note(status, "cancel");
-      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
   });
   for (std::thread& thread : threads) thread.join();
@@ -189,12 +189,17 @@ TEST_CASE("four threads with eight sessions of one ctx get what one thread gets,
 
 TEST_CASE("cancels from another thread cost calls, but change no session's tokens or logits") {
   const Outcome want = play(1, 1, false);
-  const Outcome got = play(2, kThreads, true);
-  MESSAGE(got.cancelled, " calls cancelled");
-  CHECK(got.cancelled > 0);
-  CHECK(got.tokens == want.tokens);
-  CHECK(got.logits == want.logits);
-  CHECK(got.choices == want.choices);
+  int cancelled = 0, plays = 0;
+  // On a fast or busy machine all cancels of one play may come between calls.
+  for (; plays < 100 && cancelled == 0; ++plays) {
+    const Outcome got = play(2, kThreads, true);
+    cancelled += got.cancelled;
+    CHECK(got.tokens == want.tokens);
+    CHECK(got.logits == want.logits);
+    CHECK(got.choices == want.choices);
+  }
+  MESSAGE(cancelled, " calls cancelled in ", plays, " plays");
+  CHECK(cancelled > 0);
 }
 
 TEST_CASE("a session destroyed while another thread generates on it ends that call") {

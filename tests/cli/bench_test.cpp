@@ -108,7 +108,7 @@ TEST_CASE("bench counts the weights that a step touches, its operations and the 
                                of("experts", "parameters") * chosen / experts)));
     // Two steps, at 40 and 41 positions.
     const json config = json::parse(run_program("inspect --json").out).at("config");
-    const double row = 2 * 4 * layers * config.at("n_kv_heads").get<double>() * config.at("head_dim").get<double>();
+    const double row = 2 * 2 * layers * config.at("n_kv_heads").get<double>() * config.at("head_dim").get<double>();
     CHECK(phase.at("kv_bytes_per_step").get<double>() == doctest::Approx(40.5 * row * batch));
   }
 }

@@ -47,7 +47,7 @@ TEST_CASE("eval --ids prints the golden figures and writes the golden tensors") 
     CAPTURE(want.name());
     const test::TempDir dir;
     const Answer answer = run_program(
-        "eval --json --model " + quoted(test::golden_dir() / entry.at("model").get<std::string>()) + " --ids " +
+        "eval --json --kv f32 --model " + quoted(test::golden_dir() / entry.at("model").get<std::string>()) + " --ids " +
         list_of(test::elements<std::int32_t>(want, "ids")) + " --out " + quoted(dir / "out.safetensors"));
     CHECK(answer.status == 0);
     CHECK(answer.err.empty());
@@ -74,7 +74,7 @@ TEST_CASE("eval --ids prints the golden figures and writes the golden tensors") 
 TEST_CASE("eval --text gives the reference's cross-entropy and expert usage on a held-out text") {
   const auto want = test::read_json(test::golden_dir() / "tiny/reference.json").at("heldout").at("en");
   const auto file = test::golden_dir() / "tiny" / want.at("file").get<std::string>();
-  const Answer answer = run_program("eval --json --text " + quoted(file));
+  const Answer answer = run_program("eval --json --kv f32 --text " + quoted(file));
   CHECK(answer.status == 0);
   const json got = json::parse(answer.out);
   CHECK(got.at("targets") == want.at("tokens"));

@@ -26,7 +26,7 @@ TEST_CASE("generate --print-ids ends with the golden greedy ids") {
     if (entry.at("kind") != "model") continue;
     const SafetensorsFile want(test::golden_dir() / entry.at("file").get<std::string>());
     CAPTURE(want.name());
-    const Answer answer = run_program("generate --greedy --ignore-eos --n 24 --print-ids --model " +
+    const Answer answer = run_program("generate --greedy --ignore-eos --kv f32 --n 24 --print-ids --model " +
                                       quoted(test::golden_dir() / entry.at("model").get<std::string>()) + " --ids " +
                                       list_of(test::elements<std::int32_t>(want, "ids")));
     CHECK(answer.status == 0);

@@ -19,7 +19,8 @@ inline constexpr std::int64_t kLargest = std::numeric_limits<std::int64_t>::max(
 inline constexpr std::uint32_t kFlags[] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, ~std::uint32_t{0}};
 
 // An option struct in more memory than any struct_size that the library may believe. `init` fills in the defaults.
-template <class T>
+// kFirst: its size in the version that brought it.
+template <class T, std::uint32_t kFirst = sizeof(T)>
 class Struct {
  public:
   template <class Init>
@@ -36,9 +37,10 @@ class Struct {
         valid_ = false;
         break;
       case 3:
-        size = bytes.pick(std::array<std::uint32_t, 6>{0, 1, 4, sizeof(T) - 4, kMost + 1, ~std::uint32_t{0}});
+        size = bytes.pick(std::array<std::uint32_t, 6>{0, 1, 4, kFirst - 4, kMost + 1, ~std::uint32_t{0}});
         valid_ = false;
         break;
+      case 4: size = kFirst; break;
       default: break;
     }
     get()->struct_size = size;

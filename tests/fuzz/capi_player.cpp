@@ -91,7 +91,8 @@ void Player::finish(Live& live) {
   std::size_t n = 0;
   expect(mixtral_session_logits(live.handle, live.tokens.size() - 1, logits.data(), logits.size(), &n) == MIXTRAL_OK,
          "the last token has logits after an eval");
-  expect(logits == world_.reference(live.tokens), "the logits are those of an untouched session, to the bit");
+  expect(logits == world_.reference(live.tokens, live.kv_type),
+         "the logits are those of an untouched session, to the bit");
 }
 
 // ---- handles ---------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ struct Live {
   mixtral_session* handle;
   bool tokenizer, records;
   std::int64_t max_positions;
+  std::int32_t kv_type = MIXTRAL_KV_BF16;
   std::vector<std::int32_t> tokens = {};
   std::size_t n_computed = 0;
   enum class Cancel { kNo, kYes, kMaybe } cancel = Cancel::kNo;  // waits for the next call that computes

@@ -47,14 +47,19 @@ void Player::choose_failing_allocation() { fail_at_ = bytes_.below(4) == 0 ? byt
 
 void Player::session_create() {
   const CtxArgument c = any_ctx();
-  Struct<mixtral_session_params> params(bytes_, mixtral_session_params_init);
+  Struct<mixtral_session_params, offsetof(mixtral_session_params, kv_type)> params(bytes_, mixtral_session_params_init);
   params->flags = bytes_.pick(kFlags);
   params->max_positions =
       bytes_.pick(std::array<std::int64_t, 16>{0, 0, 0, 0, 0, 40, 40, 40, 1, 2, 20, 32, 33, 41, -1, kLargest});
   params->chunk = bytes_.pick(std::array<std::int64_t, 12>{256, 256, 1, 2, 3, 5, 31, 32, 33, kLargest, 0, -1});
+  // A struct of the first version ends before these.
+  const bool first_version = params->struct_size == offsetof(mixtral_session_params, kv_type);
+  params->kv_type = bytes_.pick(std::array<std::int32_t, 8>{0, 0, 0, 1, 2, 2, 3, -1});
+  params->reserved = bytes_.chance(32) ? 1 : 0;
+  const bool good_kv = first_version || (params->kv_type >= 0 && params->kv_type <= 2 && params->reserved == 0);
   const bool defaults = bytes_.chance(8), no_place = bytes_.chance(24);
-  const bool good = params.valid() && params->flags <= 1 && params->max_positions >= 0 && params->max_positions <= 40 &&
-                    params->chunk > 0;
+  const bool good = params.valid() && good_kv && params->flags <= 1 && params->max_positions >= 0 &&
+                    params->max_positions <= 40 && params->chunk > 0;
   if (live_sessions().size() >= 6) return;
   mixtral_session* made = nullptr;
   const mixtral_status status = call(
@@ -67,7 +72,8 @@ void Player::session_create() {
                            .handle = made,
                            .tokenizer = c.ctx->tokenizer,
                            .records = !defaults && params->flags == 1,
-                           .max_positions = room}));
+                           .max_positions = room,
+                           .kv_type = defaults || first_version ? MIXTRAL_KV_BF16 : params->kv_type}));
 }
 
 void Player::destroy(Live& live) {
@@ -188,7 +194,7 @@ void Player::session_logits() {
   });
   out.check(status);
   if (status != MIXTRAL_OK) return;
-  const std::vector<float> want = world_.reference(std::span(s.live->tokens).first(position + 1));
+  const std::vector<float> want = world_.reference(std::span(s.live->tokens).first(position + 1), s.live->kv_type);
   expect(std::equal(want.begin(), want.end(), out.items().begin(), out.items().end()),
          "the logits of a position are those of an untouched session");
 }

@@ -57,9 +57,10 @@ World::~World() {
   for (mixtral_ctx* ctx : ctxs_) mixtral_ctx_destroy(ctx);
 }
 
-std::vector<float> World::reference(std::span<const std::int32_t> tokens) const {
+std::vector<float> World::reference(std::span<const std::int32_t> tokens, std::int32_t kv_type) const {
   SerialExecutor serial;
-  Session session(opened_.model, table_, serial);
+  const DType kv_dtype = kv_type == MIXTRAL_KV_F32 ? DType::kF32 : kv_type == MIXTRAL_KV_I8 ? DType::kI8 : DType::kBF16;
+  Session session(opened_.model, table_, serial, {.kv_dtype = kv_dtype});
   session.feed(tokens);
   session.eval();
   const auto logits = session.logits();

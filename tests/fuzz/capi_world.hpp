@@ -33,7 +33,7 @@ class World {
   const std::vector<Place>& places() const noexcept { return places_; }
 
   // Logits of the last of these tokens, computed at once by a session that nothing else has happened to.
-  std::vector<float> reference(std::span<const std::int32_t> tokens) const;
+  std::vector<float> reference(std::span<const std::int32_t> tokens, std::int32_t kv_type) const;
   std::size_t vocab_size() const noexcept { return static_cast<std::size_t>(opened_.model.config.vocab_size); }
 
  private:

@@ -38,7 +38,7 @@ SequenceTrace trace_of(const Model& model, std::span<const TokenId> ids) {
   const KernelTable table = make_table(best_isa());
   SerialExecutor executor;
   SequenceTrace trace;
-  Evaluator(model, table, executor).run(ids, {}, &trace);
+  Evaluator(model, table, executor, DType::kF32).run(ids, {}, &trace);
   return trace;
 }
 

@@ -17,7 +17,7 @@ constexpr KvLayout kLayout{1, 1, 2};
 
 // One float of each position, which tells where it was written.
 float& mark(const KvCache& cache, SlotId slot, Index position) {
-  return cache.pages(slot)[position / KvLayout::kPositions][position % KvLayout::kPositions];
+  return reinterpret_cast<float*>(cache.pages(slot)[position / KvLayout::kPositions])[position % KvLayout::kPositions];
 }
 
 }  // namespace

@@ -312,7 +312,7 @@ TEST_CASE("a step may have no tokens, or want no logits, or want some in any ord
   const std::vector<TokenId> tokens = {4, 9, 7};
   const auto want = run_reference(m.model, tokens);
   test::SerialContext c(test::reference_table());
-  KvCache cache(kv_layout(m.model.config), 1, 4);
+  KvCache cache(kv_layout(m.model.config, DType::kF32), 1, 4);
   const SlotId s = cache.open();
   const std::vector<Index> positions = {0, 1, 2}, order = {2, 0, 2};
   const std::vector<SlotId> slots = {s, s, s};
@@ -330,7 +330,7 @@ TEST_CASE("a step may have no tokens, or want no logits, or want some in any ord
 TEST_CASE("a step that does not fit is refused with the row and the numbers, and the cache is unchanged") {
   const test::RandomModel m(test::small_config());
   const test::SerialContext c;
-  KvCache cache(kv_layout(m.model.config), 2, 4);
+  KvCache cache(kv_layout(m.model.config, DType::kF32), 2, 4);
   const SlotId s = cache.open();
   cache.reserve(s, 2);
   cache.commit(s, 2);

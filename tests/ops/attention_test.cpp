@@ -101,20 +101,20 @@ TEST_CASE("attention gives the same bits for any number of workers and on every 
 
 TEST_CASE("a layout writes each position's keys and values where the kernel reads them") {
   const KvLayout kv{2, 3, 5};
-  CHECK(kv.v_stride() == 16);
-  CHECK(kv.page_floats() == 2 * 3 * 32 * (5 + 16));
+  CHECK(kv.page_bytes() == 2 * 3 * 32 * (5 + 16) * 4);
   test::Random random(54);
-  std::vector<float> page(static_cast<std::size_t>(kv.page_floats()), -1.0f);
+  std::vector<float> page(static_cast<std::size_t>(kv.page_bytes() / 4), -1.0f);
   const auto k = random.values<float>(15), v = random.values<float>(15);
-  kv.write(page.data(), 1, 32 + 7, k.data(), v.data());
+  kv.write(reinterpret_cast<std::byte*>(page.data()), 1, 32 + 7, k.data(), v.data());
   Index written = 0;
   for (const float x : page) written += x != -1.0f;
   CHECK(written == 30);
   for (Index head = 0; head < 3; ++head) {
     for (Index d = 0; d < 5; ++d) {
       const auto i = static_cast<std::size_t>(head * 5 + d);
-      CHECK(page[static_cast<std::size_t>(kv.k_offset(1, head) + d * 32 + 7)] == k[i]);
-      CHECK(page[static_cast<std::size_t>(kv.v_offset(1, head) + 7 * 16 + d)] == v[i]);
+      const Index block = kv.block_offset(1, head) / 4, values = kv.block().v_offset() / 4;
+      CHECK(page[static_cast<std::size_t>(block + d * 32 + 7)] == k[i]);
+      CHECK(page[static_cast<std::size_t>(block + values + 7 * 16 + d)] == v[i]);
     }
   }
 }
@@ -132,8 +132,8 @@ TEST_CASE("attention refuses shapes that do not fit and layers that do not exist
   refuse(longer, longer, 8, q);
   refuse(k, k, 8, k);
 
-  const std::vector<float> page(4096);
-  const float* pages[] = {page.data()};
+  const std::vector<std::byte> page(1 << 14);
+  const std::byte* pages[] = {page.data()};
   const std::vector<ops::AttentionRow> rows = {{pages, 0}, {pages, 1}};
   for (const Index layer : {-1, 1}) {
     CHECK(test::names(test::error_of([&] {

@@ -36,7 +36,7 @@ void on_every_machine(Body body) {
 
 SequenceTrace trace_of(const Model& model, const KernelTable& table, Executor& executor, std::span<const TokenId> ids) {
   SequenceTrace trace;
-  Evaluator(model, table, executor).run(ids, ids.subspan(1), &trace);
+  Evaluator(model, table, executor, DType::kF32).run(ids, ids.subspan(1), &trace);
   return trace;
 }
 
@@ -57,7 +57,7 @@ void check_layers(const SequenceTrace& trace, const SafetensorsFile& want, const
 
 std::vector<TokenId> greedy(const Model& model, const KernelTable& table, Executor& executor,
                             std::span<const TokenId> prompt, Index n) {
-  Session session(model, table, executor);
+  Session session(model, table, executor, {.kv_dtype = DType::kF32});
   session.feed(prompt);
   GenerateOptions options;
   options.max_tokens = n;
@@ -78,7 +78,7 @@ TEST_CASE("evaluator: every golden model case is met on every table") {
     const SafetensorsFile want(test::golden_dir() / entry.at("file").get<std::string>());
     const auto ids = test::elements<std::int32_t>(want, "ids");
     on_every_machine([&](const KernelTable& table, Executor& executor) {
-      Evaluator evaluator(model, table, executor);
+      Evaluator evaluator(model, table, executor, DType::kF32);
       SequenceTrace trace;
       evaluator.run(ids, std::span(ids).subspan(1), &trace);
       const auto close = [&](std::span<const float> got, const char* tensor, const char* budget) {
@@ -112,7 +112,7 @@ TEST_CASE("evaluator: greedy step logits agree with the golden ones") {
   const auto logits = test::elements<float>(want, "greedy_step_logits");
   const auto vocab_size = static_cast<std::size_t>(model.config.vocab_size);
   on_every_machine([&](const KernelTable& table, Executor& executor) {
-    Session session(model, table, executor);
+    Session session(model, table, executor, {.kv_dtype = DType::kF32});
     session.feed(ids);
     for (std::size_t j = 0; j < drawn.size(); ++j) {
       session.eval();
@@ -185,7 +185,7 @@ TEST_CASE("evaluator: the tiny model's cross-entropy and expert use on held-out 
     const std::string text = read_file(test::golden_dir() / "tiny" / entry.at("file").get<std::string>(), 1 << 20);
     const std::vector<TokenId> ids = tokenizer.encode(text);
     CHECK(ids.size() == entry.at("tokens").get<std::size_t>());
-    Evaluator evaluator(model, table, executor);
+    Evaluator evaluator(model, table, executor, DType::kF32);
     for (std::size_t begin = 0; begin < ids.size(); begin += 512) {  // the reference's windows
       const auto targets = std::span<const TokenId>(ids).subspan(begin, std::min<std::size_t>(512, ids.size() - begin));
       std::vector<TokenId> inputs = {model.config.bos_id};

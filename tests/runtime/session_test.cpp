@@ -31,8 +31,9 @@ std::vector<TokenId> some_ids(Index n) {
   return ids;
 }
 
-std::vector<float> logits_after(Executor& executor, std::span<const TokenId> ids, Index chunk, Index evals) {
-  Session session(model_b(), table(), executor, {.chunk = chunk});
+std::vector<float> logits_after(Executor& executor, std::span<const TokenId> ids, Index chunk, Index evals,
+                                DType kv_dtype = SessionOptions{}.kv_dtype) {
+  Session session(model_b(), table(), executor, {.chunk = chunk, .kv_dtype = kv_dtype});
   const Index n = static_cast<Index>(ids.size());
   for (Index i = 0; i < evals; ++i) {
     const Index begin = n * i / evals, end = n * (i + 1) / evals;
@@ -55,9 +56,12 @@ struct Throw : ForwardObserver {
 TEST_CASE("session: chunks, splits, executors and worker counts change no bit") {
   const auto ids = some_ids(100);
   SerialExecutor serial;
+  for (const DType kv_dtype : kKvTypes) {
+    const auto same = logits_after(serial, ids, 256, 1, kv_dtype);
+    for (const Index chunk : {1, 7, 32, 33}) CHECK(logits_after(serial, ids, chunk, 1, kv_dtype) == same);
+    for (const Index evals : {2, 5, 100}) CHECK(logits_after(serial, ids, 256, evals, kv_dtype) == same);
+  }
   const auto want = logits_after(serial, ids, 256, 1);
-  for (const Index chunk : {1, 7, 32, 33}) CHECK(logits_after(serial, ids, chunk, 1) == want);
-  for (const Index evals : {2, 5, 100}) CHECK(logits_after(serial, ids, 256, evals) == want);
   CHECK(logits_after(serial, ids, std::numeric_limits<Index>::max(), 3) == want);
   for (const int workers : {2, 3}) {
     OpenMpExecutor openmp(workers);

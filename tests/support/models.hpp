@@ -142,8 +142,8 @@ struct Piece {
 // Runs sequences in steps of any composition and keeps the logits of every position.
 class Host {
  public:
-  Host(const Model& model, const KernelTable& table, Executor& executor)
-      : model_(model), table_(table), executor_(executor), cache_(kv_layout(model.config), 8, 64) {}
+  Host(const Model& model, const KernelTable& table, Executor& executor, DType kv_dtype = DType::kF32)
+      : model_(model), table_(table), executor_(executor), cache_(kv_layout(model.config, kv_dtype), 8, 64) {}
 
   std::size_t add(std::vector<TokenId> tokens) {
     const Shape<2> shape{{static_cast<Index>(tokens.size()), model_.config.vocab_size}};

@@ -14,8 +14,9 @@
 
 namespace mixtral {
 
-inline KvLayout kv_layout(const ModelConfig& config) noexcept {
-  return {config.n_layers, config.n_kv_heads, config.head_dim};
+// dtype: F32, BF16 or I8.
+inline KvLayout kv_layout(const ModelConfig& config, DType dtype) noexcept {
+  return {config.n_layers, config.n_kv_heads, config.head_dim, dtype};
 }
 
 // Sequences ("slots") share a pool of pages of 32 positions. Pages are allocated when first needed and reused
@@ -28,6 +29,8 @@ class KvCache {
     require(layout.n_layers > 0 && layout.n_kv_heads > 0 && layout.head_dim > 0 && max_slots > 0 && max_pages > 0,
             "KvCache: ", layout.n_layers, " layers, ", layout.n_kv_heads, " heads of ", layout.head_dim, ", ",
             max_slots, " slots, ", max_pages, " pages: all must be positive");
+    require(kv_index(layout.dtype) >= 0, "KvCache: keys and values in ", name_of(layout.dtype),
+            ", expected F32, BF16 or I8");
     require(std::max({layout.n_layers, layout.n_kv_heads, layout.head_dim}) <= kMaxDimension &&
                 max_pages <= std::numeric_limits<Index>::max() / page_bytes(),
             "KvCache: ", layout.n_layers, " layers, ", layout.n_kv_heads, " heads of ", layout.head_dim, ", ",
@@ -38,7 +41,7 @@ class KvCache {
   // Memory held now, and at most.
   Index allocated_bytes() const noexcept { return static_cast<Index>(pages_.size()) * page_bytes(); }
   Index max_bytes() const noexcept { return max_pages_ * page_bytes(); }
-  Index page_bytes() const noexcept { return layout_.page_floats() * static_cast<Index>(sizeof(float)); }
+  Index page_bytes() const noexcept { return layout_.page_bytes(); }
 
   // A new, empty sequence. Throws Error(kContextFull); then nothing has changed.
   SlotId open() {
@@ -71,7 +74,7 @@ class KvCache {
   // Positions that may be written: committed and reserved ones.
   Index capacity(SlotId slot) const { return at(slot).length + at(slot).reserved; }
   // Page b holds positions [32 b, 32 b + 32). Valid until the next call that changes the slot.
-  float* const* pages(SlotId slot) const { return at(slot).pages.data(); }
+  std::byte* const* pages(SlotId slot) const { return at(slot).pages.data(); }
 
   // Makes room for n more positions after the committed ones; they count only once committed. Throws
   // Error(kContextFull) or std::bad_alloc; then the slot is unchanged.
@@ -114,8 +117,7 @@ class KvCache {
     truncate(slot, 0);
     const Index length = other.length(from);
     reserve(slot, length);
-    const auto floats = static_cast<std::size_t>(layout_.page_floats());
-    for (Index b = 0; b < pages_for(length); ++b) std::copy_n(other.pages(from)[b], floats, pages(slot)[b]);
+    for (Index b = 0; b < pages_for(length); ++b) std::copy_n(other.pages(from)[b], page_bytes(), pages(slot)[b]);
     commit(slot, length);
   }
 
@@ -132,10 +134,10 @@ class KvCache {
   struct Slot {
     bool open = false;
     Index length = 0, reserved = 0;
-    std::vector<float*> pages;
+    std::vector<std::byte*> pages;
   };
   struct Free {
-    void operator()(float* p) const noexcept { ::operator delete[](p, std::align_val_t{kTensorAlignment}); }
+    void operator()(std::byte* p) const noexcept { ::operator delete[](p, std::align_val_t{kTensorAlignment}); }
   };
 
   static constexpr Index kMaxDimension = Index{1} << 16;  // as in ModelConfig::validate
@@ -152,8 +154,8 @@ class KvCache {
     // Room in both lists first, so that nothing can fail once the page exists.
     pages_.reserve(pages_.size() + 1);
     free_.reserve(pages_.capacity());
-    const auto count = static_cast<std::size_t>(layout_.page_floats());
-    pages_.emplace_back(new (std::align_val_t{kTensorAlignment}) float[count]());
+    const auto count = static_cast<std::size_t>(page_bytes());
+    pages_.emplace_back(new (std::align_val_t{kTensorAlignment}) std::byte[count]());
     free_.push_back(pages_.back().get());
   }
   // `free_` has room for every page that exists: this cannot fail.
@@ -167,8 +169,8 @@ class KvCache {
   KvLayout layout_;
   Index max_slots_, max_pages_;
   std::vector<Slot> slots_;
-  std::vector<std::unique_ptr<float[], Free>> pages_;  // all that were ever allocated
-  std::vector<float*> free_;
+  std::vector<std::unique_ptr<std::byte[], Free>> pages_;  // all that were ever allocated
+  std::vector<std::byte*> free_;
 };
 
 }  // namespace mixtral

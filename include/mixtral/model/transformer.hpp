@@ -30,7 +30,8 @@ namespace detail {
 
 inline void require_step(const Model& model, const StepInput& in, const KvCache& cache, TensorView<float, 2> logits) {
   const std::size_t n = in.tokens.size();
-  require(cache.layout() == kv_layout(model.config), "step: the cache was made for another model");
+  require(cache.layout() == kv_layout(model.config, cache.layout().dtype),
+          "step: the cache was made for another model");
   require(static_cast<Index>(model.weights.layers.size()) == model.config.n_layers, "step: weights of ",
           model.weights.layers.size(), " layers, expected ", model.config.n_layers);
   require(in.positions.size() == n && in.slots.size() == n, "step: ", n, " tokens, ", in.positions.size(),
@@ -74,6 +75,21 @@ struct StepBuffers {
         rows(scratch.take<ops::AttentionRow>(n), static_cast<std::size_t>(n)) {}
 };
 
+// Puts the new keys and values into the cache.
+inline void write_kv(const OpContext& ctx, Index layer, const StepInput& in, const KvCache& cache,
+                     const StepBuffers& b) {
+  const KvLayout& kv = cache.layout();
+  constexpr Index kRows = 64;  // of a task
+  const Index n = b.k.dim(0);
+  ctx.executor.parallel_for((n + kRows - 1) / kRows, [&](Index task, int) {
+    for (Index row = task * kRows; row < std::min(n, (task + 1) * kRows); ++row) {
+      const auto t = static_cast<std::size_t>(row);
+      std::byte* page = cache.pages(in.slots[t])[in.positions[t] / KvLayout::kPositions];
+      kv.write(page, layer, in.positions[t], b.k.row(row), b.v.row(row));
+    }
+  });
+}
+
 // x += wo attention(rope(wq h), rope(wk h), wv h), h = norm(x); writes the new keys and values.
 inline void attention_block(const OpContext& ctx, const Model& model, Index layer, const StepInput& in, KvCache& cache,
                             const StepBuffers& b, ForwardObserver* observer) {
@@ -84,15 +100,13 @@ inline void attention_block(const OpContext& ctx, const Model& model, Index laye
   ops::linear(ctx, jobs, b.h);
   ops::rope(ctx, b.q, b.angles, c.rope_pairing);
   ops::rope(ctx, b.k, b.angles, c.rope_pairing);
-  for (std::size_t t = 0; t < in.tokens.size(); ++t) {
-    const auto row = static_cast<Index>(t);
-    float* page = cache.pages(in.slots[t])[in.positions[t] / KvLayout::kPositions];
-    cache.layout().write(page, layer, in.positions[t], b.k.row(row), b.v.row(row));
-  }
+  write_kv(ctx, layer, in, cache, b);
   ops::attention(ctx, b.q, b.rows, cache.layout(), layer, c.sliding_window, b.attended);
   ops::linear(ctx, w.wo, b.attended, b.h);
   if (observer != nullptr) observer->on_attention(layer, b.h);
-  for (Index t = 0; t < b.x.dim(0); ++t) ctx.table.axpy(1.0f, b.h.row(t), c.dim, b.x.row(t));
+  ctx.executor.parallel_for(b.x.dim(0), [&](Index t, int) {
+    ctx.table.axpy(1.0f, b.h.row(t), c.dim, b.x.row(t));
+  });
 }
 
 // x += the chosen experts' outputs on h, h = norm(x).

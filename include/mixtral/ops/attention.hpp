@@ -2,47 +2,164 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <span>
 
+#include "mixtral/ops/kv_layout.hpp"
 #include "mixtral/ops/rows.hpp"
 
 namespace mixtral {
-
-// How keys and values lie in memory. A page holds kPositions positions of one sequence for all layers and
-// key/value heads; per layer and head first the keys, transposed [head_dim][32], so that one register holds
-// the scores of 16 positions, then the values [32][v_stride]. Results do not depend on how a sequence was
-// split into steps, since pages begin at multiples of 32 positions.
-struct KvLayout {
-  static constexpr Index kPositions = simd::kKvBlock;
-
-  Index n_layers = 0, n_kv_heads = 0, head_dim = 0;
-
-  Index v_stride() const noexcept { return (head_dim + simd::kLanes - 1) / simd::kLanes * simd::kLanes; }
-  bool operator==(const KvLayout&) const = default;
-  Index head_floats() const noexcept { return kPositions * (head_dim + v_stride()); }
-  Index page_floats() const noexcept { return n_layers * n_kv_heads * head_floats(); }
-  Index k_offset(Index layer, Index head) const noexcept { return (layer * n_kv_heads + head) * head_floats(); }
-  Index v_offset(Index layer, Index head) const noexcept { return k_offset(layer, head) + kPositions * head_dim; }
-
-  // Writes one position's keys and values of one layer.  k, v [n_kv_heads * head_dim]
-  void write(float* page, Index layer, Index position, const float* k, const float* v) const noexcept {
-    const Index t = position % kPositions;
-    for (Index head = 0; head < n_kv_heads; ++head) {
-      float* keys = page + k_offset(layer, head) + t;
-      for (Index d = 0; d < head_dim; ++d) keys[d * kPositions] = k[head * head_dim + d];
-      std::copy_n(v + head * head_dim, head_dim, page + v_offset(layer, head) + t * v_stride());
-    }
-  }
-};
 
 namespace ops {
 
 // Where one row of a batch reads its keys and values: its own position is the last that it sees.
 struct AttentionRow {
-  const float* const* pages;  // page b of the row's sequence holds positions from 32 b
+  const std::byte* const* pages;  // page b of the row's sequence holds positions from 32 b
   Index position;
 };
+
+namespace detail {
+
+// Neighbouring rows that are neighbouring tokens of one sequence.
+struct AttentionTile {
+  Index row, tokens;
+  Index position;       // of the first token
+  Index chunk, chunks;  // that the tile sees: the first one and how many
+};
+
+struct AttentionPlan {
+  std::span<const AttentionTile> tiles;
+  Index most_tokens = 0, most_chunks = 0;  // of a tile
+};
+
+inline AttentionPlan plan_attention(Scratch& scratch, std::span<const AttentionRow> rows, Index group, Index window) {
+  constexpr Index kRows = 64;  // whose queries and sums stay in the L1 and L2 caches
+  const Index most = std::max<Index>(kRows / group, 1);
+  auto* tiles = scratch.take<AttentionTile>(static_cast<Index>(rows.size()));
+  std::size_t n = 0;
+  for (std::size_t t = 0; t < rows.size(); ++t) {
+    const AttentionTile* before = n == 0 ? nullptr : &tiles[n - 1];
+    if (before != nullptr && rows[t - 1].pages == rows[t].pages && rows[t].position == rows[t - 1].position + 1 &&
+        before->tokens < most) {
+      ++tiles[n - 1].tokens;
+    } else {
+      tiles[n++] = {static_cast<Index>(t), 1, rows[t].position, 0, 0};
+    }
+  }
+  AttentionPlan plan{{tiles, n}};
+  for (AttentionTile& tile : std::span(tiles, n)) {
+    const Index first = window > 0 ? std::max<Index>(0, tile.position - window + 1) : 0;
+    tile.chunk = first / simd::kKvChunk;
+    tile.chunks = (tile.position + tile.tokens - 1) / simd::kKvChunk + 1 - tile.chunk;
+    plan.most_tokens = std::max(plan.most_tokens, tile.tokens);
+    plan.most_chunks = std::max(plan.most_chunks, tile.chunks);
+  }
+  return plan;
+}
+
+// One attention over a cache, cut into tasks.
+struct Attention {
+  const OpContext& ctx;
+  TensorView<const float, 2> q;
+  std::span<const AttentionRow> rows;
+  const KvLayout& kv;
+  Index layer, window, group;
+  TensorView<float, 2> out;
+
+  // The chunks' results for one tile and head.
+  struct Part {
+    float* sums;                // [chunks][rows, v_stride]
+    simd::SoftmaxState* state;  // [chunks][rows]
+  };
+
+  Index stride() const noexcept { return simd::kv_stride(kv.head_dim); }
+  Index chunk_floats(Index tokens) const noexcept { return tokens * group * stride(); }
+
+  void run_chunk(const AttentionTile& tile, Index head, Index chunk, const Part& part, float* work) const noexcept {
+    const KvBlockLayout block = kv.block();
+    const Index offset = kv.block_offset(layer, head), begin = (tile.chunk + chunk) * simd::kKvChunk;
+    ctx.table.attention[kv_index(kv.dtype)]({.q = q.row(tile.row) + head * group * kv.head_dim,
+                                             .q_stride = kv.head_dim,
+                                             .q_token_stride = q.row_stride(),
+                                             .tokens = tile.tokens,
+                                             .group = group,
+                                             .head_dim = kv.head_dim,
+                                             .position = tile.position,
+                                             .window = window,
+                                             .pages = rows[static_cast<std::size_t>(tile.row)].pages,
+                                             .scale_offset = offset,
+                                             .k_offset = offset + block.k_offset(),
+                                             .v_offset = offset + block.v_offset(),
+                                             .v_stride = stride(),
+                                             .begin = begin,
+                                             .end = begin + simd::kKvChunk,
+                                             .scale = 1.0f / std::sqrt(static_cast<float>(kv.head_dim)),
+                                             .work = work,
+                                             .out = part.sums + chunk * chunk_floats(tile.tokens),
+                                             .state = part.state + chunk * tile.tokens * group});
+  }
+  void combine(const AttentionTile& tile, Index head, const Part& part) const noexcept {
+    ctx.table.combine_attention({.sums = part.sums,
+                                 .state = part.state,
+                                 .chunks = tile.chunks,
+                                 .rows = tile.tokens * group,
+                                 .v_stride = stride(),
+                                 .group = group,
+                                 .head_dim = kv.head_dim,
+                                 .out = out.row(tile.row) + head * group * kv.head_dim,
+                                 .out_token_stride = out.row_stride()});
+  }
+
+  // Room for the results of n tiles or workers.
+  struct Parts {
+    TensorView<float, 2> sums;
+    TensorView<simd::SoftmaxState, 2> state;
+    Part operator[](Index i) const noexcept { return {sums.row(i), state.row(i)}; }
+  };
+  Parts take_parts(const AttentionPlan& plan, Index n) const {
+    return {ctx.scratch.matrix<float>(n, plan.most_chunks * chunk_floats(plan.most_tokens)),
+            ctx.scratch.matrix<simd::SoftmaxState>(n, plan.most_chunks * plan.most_tokens * group)};
+  }
+
+  // A task is one tile of one head: of all its chunks, or of one if there is too little to do otherwise.
+  void run(const AttentionPlan& plan) const {
+    constexpr Index kFewTasks = 16, kMostFloats = Index{1} << 23;
+    const ScratchScope scope(ctx.scratch);
+    const Index tasks = static_cast<Index>(plan.tiles.size()) * kv.n_kv_heads, workers = ctx.executor.n_workers();
+    const auto work =
+        ctx.scratch.matrix<float>(workers, simd::attention_work(plan.most_tokens * group, kv.head_dim, stride()));
+    const auto tile_of = [&](Index task) -> const AttentionTile& {
+      return plan.tiles[static_cast<std::size_t>(task / kv.n_kv_heads)];
+    };
+    if (plan.most_chunks == 1 || tasks >= kFewTasks * workers ||
+        tasks * plan.most_chunks * chunk_floats(plan.most_tokens) > kMostFloats) {
+      const Parts parts = take_parts(plan, workers);
+      ctx.executor.parallel_for(tasks, [&](Index task, int worker) {
+        const AttentionTile& tile = tile_of(task);
+        const Index head = task % kv.n_kv_heads;
+        for (Index c = 0; c < tile.chunks; ++c) run_chunk(tile, head, c, parts[worker], work.row(worker));
+        combine(tile, head, parts[worker]);
+      });
+      return;
+    }
+    const Parts parts = take_parts(plan, tasks);
+    auto* done = ctx.scratch.take<Index>(tasks);
+    std::fill_n(done, tasks, Index{0});
+    ctx.executor.parallel_for(tasks * plan.most_chunks, [&](Index i, int worker) {
+      const Index task = i / plan.most_chunks, c = i % plan.most_chunks, head = task % kv.n_kv_heads;
+      const AttentionTile& tile = tile_of(task);
+      if (c >= tile.chunks) return;
+      run_chunk(tile, head, c, parts[task], work.row(worker));
+      // Whoever completes a tile combines its chunks.
+      if (std::atomic_ref(done[task]).fetch_add(1, std::memory_order_acq_rel) + 1 == tile.chunks) {
+        combine(tile, head, parts[task]);
+      }
+    });
+  }
+};
+
+}  // namespace detail
 
 // out = softmax(q k^T / sqrt(head_dim)) v for every row; rows may belong to different sequences. A row sees
 // positions <= its own, and with window W > 0 only the last W of these; all of them must have been written.
@@ -56,32 +173,11 @@ inline void attention(const OpContext& ctx, TensorView<const float, 2> q, std::s
           "attention: q is ", shape_text(q.shape()), " for ", rows.size(), " rows, ", kv.n_kv_heads,
           " key/value heads of ", kv.head_dim);
   require(layer >= 0 && layer < kv.n_layers, "attention: layer ", layer, " of ", kv.n_layers);
-  const Index padded = kv.v_stride(), n_heads = group * kv.n_kv_heads;
+  require(kv_index(kv.dtype) >= 0, "attention: keys and values in ", name_of(kv.dtype), ", expected F32, BF16 or I8");
+  if (rows.empty()) return;
   const ScratchScope scope(ctx.scratch);
-  // The kernel writes whole registers: heads of other sizes go through a padded copy.
-  const auto wide = padded == kv.head_dim ? out : ctx.scratch.matrix<float>(q.dim(0), n_heads * padded);
-  ctx.executor.parallel_for(q.dim(0) * kv.n_kv_heads, [&](Index task, int) {
-    const Index t = task / kv.n_kv_heads, head = task % kv.n_kv_heads,
-                position = rows[static_cast<std::size_t>(t)].position;
-    ctx.table.attention({.q = q.row(t) + head * group * kv.head_dim,
-                         .q_stride = kv.head_dim,
-                         .group = group,
-                         .head_dim = kv.head_dim,
-                         .pages = rows[static_cast<std::size_t>(t)].pages,
-                         .k_offset = kv.k_offset(layer, head),
-                         .v_offset = kv.v_offset(layer, head),
-                         .v_stride = padded,
-                         .first = window > 0 ? std::max<Index>(0, position - window + 1) : 0,
-                         .end = position + 1,
-                         .scale = 1.0f / std::sqrt(static_cast<float>(kv.head_dim)),
-                         .out = wide.row(t) + head * group * padded,
-                         .out_stride = padded});
-  });
-  if (padded == kv.head_dim) return;
-  for (Index t = 0; t < q.dim(0); ++t) {
-    for (Index h = 0; h < n_heads; ++h)
-      std::copy_n(wide.row(t) + h * padded, kv.head_dim, out.row(t) + h * kv.head_dim);
-  }
+  detail::Attention{ctx, q, rows, kv, layer, window, group, out}.run(
+      detail::plan_attention(ctx.scratch, rows, group, window));
 }
 
 // One whole sequence without a cache: row t is position t.  q, out [n, n_heads * head_dim],
@@ -99,10 +195,10 @@ void attention(const OpContext& ctx, TensorView<const T, 2> q, TensorView<const 
     const ScratchScope scope(ctx.scratch);
     const Index n = q.dim(0), n_pages = (n + KvLayout::kPositions - 1) / KvLayout::kPositions;
     const KvLayout kv{1, k.dim(1) / head_dim, head_dim};
-    float** pages = ctx.scratch.take<float*>(n_pages);
+    std::byte** pages = ctx.scratch.take<std::byte*>(n_pages);
     for (Index b = 0; b < n_pages; ++b) {
-      pages[b] = ctx.scratch.take<float>(kv.page_floats());
-      std::fill_n(pages[b], kv.page_floats(), 0.0f);
+      pages[b] = ctx.scratch.take<std::byte>(kv.page_bytes());
+      std::fill_n(pages[b], kv.page_bytes(), std::byte{0});
     }
     auto* rows = ctx.scratch.take<AttentionRow>(n);
     const auto line = ctx.scratch.matrix<float>(2, k.dim(1));

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "mixtral/core/types.hpp"
+#include "mixtral/ops/kv_layout.hpp"
 #include "mixtral/simd/attention_rows.hpp"
 #include "mixtral/simd/linear_rows.hpp"
 #include "mixtral/simd/pack_rows.hpp"
@@ -28,7 +29,8 @@ struct KernelTable {
   void (*axpy)(float a, const float* x, Index n, float* y) noexcept;
   void (*rope_half_split)(float* x, const float* cos, const float* sin, Index head_dim) noexcept;
   void (*rope_interleaved)(float* x, const float* cos, const float* sin, Index head_dim) noexcept;
-  void (*attention)(const simd::AttentionArgs&) noexcept;
+  void (*attention[kNumKvTypes])(const simd::AttentionArgs&) noexcept;  // by kv_index()
+  void (*combine_attention)(const simd::CombineArgs&) noexcept;
   bool (*top2_of_8)(const float* logits, std::int32_t* ids, float* weights) noexcept;
   void (*quantize_slab)(const float* x, Index n, std::int8_t* q, simd::SlabMeta* meta) noexcept;
   void (*packed_linear[kPackedTypes])(const simd::PackedLinearArgs&) noexcept;

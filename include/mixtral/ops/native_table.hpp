@@ -28,7 +28,10 @@ void fill_rows(KernelTable& t) noexcept {
   t.axpy = simd::axpy<Arch>;
   t.rope_half_split = simd::rope_half_split<Arch>;
   t.rope_interleaved = simd::rope_interleaved<Arch>;
-  t.attention = simd::attention<Arch>;
+  t.attention[0] = simd::attention<Arch, float>;
+  t.attention[1] = simd::attention<Arch, bf16>;
+  t.attention[2] = simd::attention<Arch, std::int8_t>;
+  t.combine_attention = simd::combine_attention<Arch>;
   t.top2_of_8 = simd::top2_of_8<Arch>;
   t.quantize_slab = simd::quantize_slab<Arch>;
   t.pack_slab[0] = simd::pack_slab_p4<Arch>;

@@ -9,6 +9,7 @@
 #include "mixtral/core/executor.hpp"
 #include "mixtral/model/weights.hpp"
 #include "mixtral/ops/kernel_table.hpp"
+#include "mixtral/runtime/session.hpp"
 
 namespace mixtral {
 
@@ -83,10 +84,11 @@ struct PositionBucket {
 // At most `n_buckets` of the same width, up to the last position that occurs.
 std::vector<PositionBucket> kl_by_position(std::span<const ComparedPosition> positions, Index n_buckets);
 
-// A model and the kernels that it runs on.
+// A model, the kernels that it runs on and what its keys and values are kept in.
 struct ComparedModel {
   const Model& model;
   const KernelTable& table;
+  DType kv_dtype = SessionOptions{}.kv_dtype;
 };
 
 // Adds up over sequences. Both models read them side by side, `chunk` tokens at a time, so that no more than one

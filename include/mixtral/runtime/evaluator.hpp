@@ -32,7 +32,9 @@ class Evaluator {
   // Reports the tokens of the running sequence that are done.
   using Progress = std::function<void(Index done)>;
 
-  Evaluator(const Model& model, const KernelTable& table, Executor& executor);
+  // kv_dtype as in SessionOptions.
+  Evaluator(const Model& model, const KernelTable& table, Executor& executor,
+            DType kv_dtype = SessionOptions{}.kv_dtype);
 
   // One sequence from position 0: targets[i] is what should follow inputs[0..i]; at most as many targets as
   // inputs. Throws what Session::feed and Session::eval throw; the totals are then unspecified.
@@ -51,6 +53,7 @@ class Evaluator {
   const Model& model_;
   const KernelTable& table_;
   Executor& executor_;
+  DType kv_dtype_;
   RoutingStats routing_;
   moe::LoadBalancingLoss balance_;
   Index n_targets_ = 0;

@@ -13,8 +13,11 @@
 namespace mixtral {
 
 struct SessionOptions {
-  Index max_positions = 0;   // room for this many tokens; 0: the model's max_positions
-  Index chunk = 512;         // tokens per pass of a long prompt: bounds scratch memory, changes no result
+  Index max_positions = 0;  // room for this many tokens; 0: the model's max_positions
+  Index chunk = 512;        // tokens per pass of a long prompt: bounds scratch memory, changes no result
+  // What keys and values are kept in: BF16; F32, twice the memory; I8, half of it, with a scale for each position and
+  // head.
+  DType kv_dtype = DType::kBF16;
   TurnLock* gate = nullptr;  // held during each pass: sessions of several threads then share one executor
 };
 

@@ -60,9 +60,18 @@ struct Part {
     return xsimd::fma(a, b, c);
   }
 
+  // The lower or upper half of every 32 bits, as a bfloat16.
+  using Int = xsimd::batch<std::int32_t, Arch>;
+  static Int load_words(const bf16* p) noexcept {
+    return xsimd::bitwise_cast<Int>(load(reinterpret_cast<const float*>(p)));
+  }
+  static type low_halves(const bf16* p) noexcept { return xsimd::bitwise_cast<type>(load_words(p) << 16); }
+  static type high_halves(const bf16* p) noexcept {
+    return xsimd::bitwise_cast<type>(load_words(p) & Int(static_cast<std::int32_t>(0xffff0000)));
+  }
+
   // Adds 2^n to the exponent, n being in the low bits of `magic` (see exp).
   static type scale_by_power(type x, type magic) noexcept {
-    using Int = xsimd::batch<std::int32_t, Arch>;
     return xsimd::bitwise_cast<type>(xsimd::bitwise_cast<Int>(x) + (xsimd::bitwise_cast<Int>(magic) << 23));
   }
 };
@@ -81,6 +90,13 @@ struct Part<Scalar> {
   static float max(float a, float b) noexcept { return a > b ? a : b; }
   static float min(float a, float b) noexcept { return a < b ? a : b; }
   static float fma(float a, float b, float c) noexcept { return std::fma(a, b, c); }
+  static float low_halves(const bf16* p) noexcept { return word(p, 0); }
+  static float high_halves(const bf16* p) noexcept { return word(p, 1); }
+  static float word(const bf16* p, int half) noexcept {
+    std::uint16_t bits;
+    std::memcpy(&bits, p + half, sizeof bits);
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
   static float scale_by_power(float x, float magic) noexcept {
     return std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) + (std::bit_cast<std::uint32_t>(magic) << 23));
   }
@@ -104,6 +120,37 @@ struct Lanes {
   }
   [[gnu::always_inline]] static Lanes load(const bf16* p) noexcept { return load_16bit(p); }
   [[gnu::always_inline]] static Lanes load(const f16* p) noexcept { return load_16bit(p); }
+  [[gnu::always_inline]] static Lanes load(const std::int8_t* p) noexcept {
+#if XSIMD_WITH_AVX512F
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+      Lanes out;
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+      out.part[0] = Register(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)));
+      return out;
+    }
+#endif
+#if XSIMD_WITH_AVX2
+    if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
+      Lanes out;
+      unroll<kParts>([&](auto i) {
+        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + i * Part::size));
+        out.part[i] = Register(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+      });
+      return out;
+    }
+#endif
+    float wide[kLanes];
+    for (int l = 0; l < kLanes; ++l) wide[l] = static_cast<float>(p[l]);
+    return load(wide);
+  }
+  // Sixteen pairs: out[0] has the first of each, out[1] the second.
+  [[gnu::always_inline]] static void load_pairs(const bf16* p, Lanes (&out)[2]) noexcept {
+    unroll<kParts>([&](auto i) {
+      const bf16* from = p + 2 * i * Part::size;
+      out[0].part[i] = Part::low_halves(from);
+      out[1].part[i] = Part::high_halves(from);
+    });
+  }
 
   // The first n < 16 elements; the other lanes are zero.
   template <class T>
