@@ -64,7 +64,7 @@ void pack(const Options& o) {
     const std::filesystem::path& in = o.paths.front();
     require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
     const Checkpoint model = load_checkpoint(in);
-    options.files = read_tokenizer_files(in);
+    options.files = model.files.empty() ? read_tokenizer_files(in) : model.files;
     CheckpointWeights source(model);
     pack_model(out, ctx, model.config, source, options);
   }
