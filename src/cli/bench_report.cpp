@@ -5,6 +5,7 @@
 
 #include "cli/loaded_model.hpp"
 #include "probes/probes.hpp"
+#include "probes/statistics.hpp"
 
 namespace mixtral::cli {
 namespace {
@@ -51,22 +52,14 @@ Index total_bytes(const json& groups) {
   return sum;
 }
 
-// Median and range, null of nothing.
-json spread(std::vector<double> values) {
-  if (values.empty()) return nullptr;
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return {{"median", 0.5 * (values[(n - 1) / 2] + values[n / 2])}, {"min", values.front()}, {"max", values.back()}};
-}
-
 // Of the repetitions that count.
 template <class F>
-json spread_of(const std::vector<Repetition>& repetitions, F&& value) {
+probes::Spread spread_of(const std::vector<Repetition>& repetitions, F&& value) {
   std::vector<double> values;
   for (const Repetition& r : repetitions) {
     if (r.steady()) values.push_back(value(r));
   }
-  return spread(std::move(values));
+  return probes::spread(std::move(values));
 }
 
 double per(Index amount, Index count) { return static_cast<double>(amount) / static_cast<double>(count); }
@@ -152,8 +145,8 @@ json phase_json(const Phase& phase) {
           {"TOPS", spread_of(all, [](const Repetition& r) { return 1e-12 * r.operations_per_second(); })},
           {"ceiling_of", unit.resource},
           {"ceiling_unit", unit.rate},
-          {"ceiling", has_ceiling ? spread_of(all, ceiling) : json()},
-          {"percent_of_ceiling", has_ceiling ? spread_of(all, share) : json()},
+          {"ceiling", has_ceiling ? json(spread_of(all, ceiling)) : json()},
+          {"percent_of_ceiling", has_ceiling ? json(spread_of(all, share)) : json()},
           {"weight_bytes_per_token", per(sum.weight_bytes, sum.tokens)},
           {"weight_bytes_per_step", per(sum.weight_bytes, sum.steps)},
           {"kv_bytes_per_step", per(sum.kv_bytes, sum.steps)},
@@ -163,13 +156,13 @@ json phase_json(const Phase& phase) {
 }
 
 // Tokens a second over those of the first batch, in the same repetition; of both, probes that agreed.
-json times_first(const Phase& first, const Phase& phase) {
+probes::Spread times_first(const Phase& first, const Phase& phase) {
   std::vector<double> ratios;
   for (std::size_t i = 0; i < phase.repetitions.size(); ++i) {
     const Repetition &a = first.repetitions[i], &b = phase.repetitions[i];
     if (a.steady() && b.steady()) ratios.push_back(b.tokens_per_second() / a.tokens_per_second());
   }
-  return spread(std::move(ratios));
+  return probes::spread(std::move(ratios));
 }
 
 json options_json(const Plan& plan) {
