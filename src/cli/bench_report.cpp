@@ -46,12 +46,6 @@ json weights_json(const Model& model) {
   return groups;
 }
 
-Index total_bytes(const json& groups) {
-  Index sum = 0;
-  for (const auto& [name, group] : groups.items()) sum += group["bytes"].get<Index>();
-  return sum;
-}
-
 // Of the repetitions that count.
 template <class F>
 probes::Spread spread_of(const std::vector<Repetition>& repetitions, F&& value) {
@@ -216,7 +210,7 @@ json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& m
               {"weights", groups},
               {"options", options_json(plan)},
               {"memory",
-               {{"weights_bytes", total_bytes(groups)},
+               {{"weights_bytes", weight_bytes(subject.model)},
                 {"kv_bytes", measured.kv_bytes},
                 {"scratch_bytes", measured.scratch_bytes},
                 {"beside_weights_bytes", std::max<Index>(measured.anonymous_bytes - own, 0)}}},

@@ -45,9 +45,9 @@ const char* kind_name(TensorKind kind) {
 ComparedFiles files_of(const OpenedModel& opened) {
   ComparedFiles out;
   out.path = opened.path.string();
+  out.bytes = weight_bytes(opened.model);
   for_each_tensor(opened.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
     const MatrixView& view = opened.model.weights.at(slot);
-    out.bytes += view.bytes();
     const std::string kind = kind_name(slot.kind), format(name_of(view.dtype));
     const auto known =
         std::find_if(out.formats.begin(), out.formats.end(), [&](const auto& f) { return f.first == kind; });

@@ -113,8 +113,7 @@ void add_pack(CLI::App& program) {
       command->add_option("--weights", options->weights, "Format of experts, attention and head")->check(formats);
   command->add_option("--attention", options->attention, "Another format of the attention")->check(formats);
   command->add_option("--head", options->head, "Another format of the head")->check(formats);
-  auto* synthetic = command->add_option("--synthetic", options->synthetic, "Random weights in this model's shape")
-                        ->check(CLI::IsMember({"mixtral-8x7b"}));
+  auto* synthetic = add_synthetic_option(*command, options->synthetic);
   command->add_option("--layers", options->layers, "Layers of the synthetic model (default: all)")
       ->check(CLI::Range(Index{1}, Index{1024}))
       ->needs(synthetic);

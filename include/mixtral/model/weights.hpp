@@ -129,6 +129,14 @@ struct Model {
   Weights weights;
 };
 
+// Bytes of all weights, each matrix its own share of what it is stored in.
+inline Index weight_bytes(const Model& model) {
+  Index sum = 0;
+  for_each_tensor(model.config,
+                  [&](const TensorSlot& slot, const Shape<2>&) { sum += model.weights.at(slot).bytes(); });
+  return sum;
+}
+
 // Checks every view against the shape that the configuration asks for. Throws Error(kBadFormat) that names
 // the tensor and both shapes.
 inline void validate(const Weights& weights, const ModelConfig& config) {
