@@ -32,8 +32,7 @@ struct Variant {
 template <class F>
 void for_each_linear(const ModelConfig& config, F&& f) {
   for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    const bool stays = is_vector(slot.kind) || slot.kind == TensorKind::kGate || slot.kind == TensorKind::kEmbedding;
-    if (!stays) f(slot, shape);
+    if (may_be_packed(group_of(slot.kind))) f(slot, shape);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/loaded_model.hpp"
+#include "cli/weight_groups.hpp"
 #include "probes/probes.hpp"
 #include "probes/statistics.hpp"
 
@@ -12,37 +13,11 @@ namespace {
 
 using json = nlohmann::ordered_json;  // fields in the order written here
 
-// Tensors in groups that share a format.
-const char* group_of(TensorKind kind) noexcept {
-  using enum TensorKind;
-  switch (kind) {
-    case kEmbedding: return "embedding";
-    case kWq:
-    case kWk:
-    case kWv:
-    case kWo: return "attention";
-    case kGate: return "gate";
-    case kW1:
-    case kW2:
-    case kW3: return "experts";
-    case kHead: return "head";
-    default: return "norms";
-  }
-}
-
-// Of each group: its formats ("P4", or "P4, P8" where they differ), parameters and bytes.
 json weights_json(const Model& model) {
   json groups = json::object();
-  for_each_tensor(model.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    const MatrixView& w = model.weights.at(slot);
-    json& group = groups[group_of(slot.kind)];
-    if (group.is_null()) group = {{"format", ""}, {"parameters", 0}, {"bytes", 0}};
-    auto& format = group["format"].get_ref<std::string&>();
-    const std::string name(name_of(w.dtype));
-    if (format.find(name) == std::string::npos) format += (format.empty() ? "" : ", ") + name;
-    group["parameters"] = group["parameters"].get<Index>() + shape.count();
-    group["bytes"] = group["bytes"].get<Index>() + w.bytes();
-  });
+  for (const WeightGroup& g : weight_groups(model)) {
+    groups[std::string(name_of(g.group))] = {{"format", g.formats}, {"parameters", g.parameters}, {"bytes", g.bytes}};
+  }
   return groups;
 }
 
@@ -199,7 +174,6 @@ std::string line_of(const std::string& name, const json& phase) {
 }  // namespace
 
 json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& measured, Index probe_bytes) {
-  const json groups = weights_json(subject.model);
   const Index own = subject.anonymous_weights + probe_bytes;
   json out = {{"machine", probes::machine_name()},
               {"isa", subject.isa},
@@ -207,7 +181,7 @@ json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& m
               {"model", subject.name},
               {"layers", subject.model.config.n_layers},
               {"weights_in", subject.memory},
-              {"weights", groups},
+              {"weights", weights_json(subject.model)},
               {"options", options_json(plan)},
               {"memory",
                {{"weights_bytes", weight_bytes(subject.model)},

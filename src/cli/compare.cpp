@@ -25,39 +25,8 @@ struct Options {
   Index max_tokens = 0;
 };
 
-// Parts of a model whose tensors usually have the same format.
-const char* kind_name(TensorKind kind) {
-  using enum TensorKind;
-  switch (kind) {
-    case kEmbedding: return "embedding";
-    case kAttentionNorm:
-    case kFfnNorm:
-    case kFinalNorm: return "norms";
-    case kGate: return "router";
-    case kW1:
-    case kW2:
-    case kW3: return "experts";
-    case kHead: return "head";
-    default: return "attention";
-  }
-}
-
 ComparedFiles files_of(const OpenedModel& opened) {
-  ComparedFiles out;
-  out.path = opened.path.string();
-  out.bytes = weight_bytes(opened.model);
-  for_each_tensor(opened.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
-    const MatrixView& view = opened.model.weights.at(slot);
-    const std::string kind = kind_name(slot.kind), format(name_of(view.dtype));
-    const auto known =
-        std::find_if(out.formats.begin(), out.formats.end(), [&](const auto& f) { return f.first == kind; });
-    if (known == out.formats.end()) {
-      out.formats.emplace_back(kind, format);
-    } else if ((", " + known->second + ",").find(" " + format + ",") == std::string::npos) {
-      known->second += ", " + format;
-    }
-  });
-  return out;
+  return {opened.path.string(), weight_bytes(opened.model), weight_groups(opened.model)};
 }
 
 // The reference's, or the model's if it has none. Throws Error(kInvalidArgument) if they differ.
@@ -92,7 +61,7 @@ json gating_json(const GatingStability& g) {
 
 json files_json(const ComparedFiles& files) {
   json formats = json::object();
-  for (const auto& [kind, format] : files.formats) formats[kind] = format;
+  for (const WeightGroup& group : files.groups) formats[std::string(name_of(group.group))] = group.formats;
   return {{"path", files.path}, {"weights_bytes", files.bytes}, {"formats", std::move(formats)}};
 }
 

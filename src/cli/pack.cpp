@@ -4,6 +4,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
+#include "cli/weight_groups.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/io/synthetic.hpp"
@@ -34,12 +35,11 @@ struct Sizes {
 
 Sizes sizes_of(const Checkpoint& packed) {
   Sizes out;
-  for_each_tensor(packed.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    const MatrixView& w = packed.weights.at(slot);
-    if (is_vector(slot.kind) || slot.kind == TensorKind::kGate || slot.kind == TensorKind::kEmbedding) return;
-    out.weights += shape.count();
-    out.bytes += w.bytes();
-  });
+  for (const WeightGroup& group : weight_groups(packed)) {
+    if (!may_be_packed(group.group)) continue;
+    out.weights += group.parameters;
+    out.bytes += group.bytes;
+  }
   return out;
 }
 

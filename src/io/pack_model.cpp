@@ -24,15 +24,11 @@ struct Item {
   Index bytes = 0;
 };
 
-DType format_of(TensorKind kind, const PackFormats& formats, DType stored) noexcept {
-  using enum TensorKind;
-  switch (kind) {
-    case kWq:
-    case kWk:
-    case kWv:
-    case kWo: return formats.attention;
-    case kW1: return formats.experts;
-    case kHead: return formats.head;
+DType format_of(TensorGroup group, const PackFormats& formats, DType stored) noexcept {
+  switch (group) {
+    case TensorGroup::kAttention: return formats.attention;
+    case TensorGroup::kExperts: return formats.experts;
+    case TensorGroup::kHead: return formats.head;
     default: return stored;
   }
 }
@@ -47,7 +43,7 @@ class Packer {
     config.validate();
     for_each_unit(config, [&](const PackedUnit& unit) {
       // What stays as it is may have any type: its size shows only in the source.
-      const DType stored = format_of(unit.slot.kind, options.formats, DType::kF64);
+      const DType stored = format_of(group_of(unit.slot.kind), options.formats, DType::kF64);
       const DType dtype = stored == DType::kF64 ? read(unit.slot, unit.shape).dtype : stored;
       items_.push_back({unit.name(), unit, {dtype, 0, 0}, nullptr, layout_of(unit, dtype).bytes});
     });

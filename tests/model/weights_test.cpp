@@ -26,6 +26,29 @@ TEST_CASE("the list names every tensor once and reaches a view of its own for ea
   CHECK(names.count("final_norm") == 1);
 }
 
+TEST_CASE("every kind of tensor is in one group, of which those of large matrices may be packed") {
+  using enum TensorKind;
+  const std::pair<TensorKind, std::string_view> want[] = {{kEmbedding, "embedding"},
+                                                          {kAttentionNorm, "norms"},
+                                                          {kFfnNorm, "norms"},
+                                                          {kFinalNorm, "norms"},
+                                                          {kWq, "attention"},
+                                                          {kWk, "attention"},
+                                                          {kWv, "attention"},
+                                                          {kWo, "attention"},
+                                                          {kGate, "gate"},
+                                                          {kW1, "experts"},
+                                                          {kW2, "experts"},
+                                                          {kW3, "experts"},
+                                                          {kHead, "head"}};
+  for (const auto& [kind, name] : want) {
+    CAPTURE(name);
+    CHECK(name_of(group_of(kind)) == name);
+    CHECK(is_vector(kind) == (name == "norms"));
+    CHECK(may_be_packed(group_of(kind)) == (name == "attention" || name == "experts" || name == "head"));
+  }
+}
+
 TEST_CASE("a model with tied embeddings has no head") {
   ModelConfig c = test::small_config();
   c.tied_embeddings = true;
