@@ -24,12 +24,7 @@ namespace mixtral {
 namespace {
 
 using test::error_of;
-
-bool names(const Error& error, std::string_view text) {
-  const bool found = std::string_view(error.what()).find(text) != std::string_view::npos;
-  if (!found) MESSAGE(error.what());
-  return found;
-}
+using test::names;
 
 struct Packing {
   explicit Packing(Executor& workers) : executor(workers) {}
@@ -269,7 +264,7 @@ TEST_CASE("what cannot be packed is refused by name, and leaves nothing") {
 TEST_CASE("files that break the format are refused by name") {
   const SmallFile small;
   const SafetensorsFile file(small.path);
-  const auto refused = [&](auto change, std::string_view text) {
+  const auto refused = [&](auto change, const std::string& text) {
     std::vector<SafetensorsEntry> entries = file.entries();
     SafetensorsMetadata metadata = file.metadata();
     change(entries, metadata);

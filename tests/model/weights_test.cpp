@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "mixtral/io/synthetic.hpp"
 #include "support/error_of.hpp"
 #include "support/models.hpp"
 
@@ -72,18 +73,7 @@ TEST_CASE("validation names the tensor that is missing or has another shape") {
 }
 
 TEST_CASE("Mixtral 8x7B has 46.7 billion parameters, of which 12.9 work on one token") {
-  ModelConfig c;
-  c.dim = 4096;
-  c.hidden_dim = 14336;
-  c.n_layers = 32;
-  c.n_heads = 32;
-  c.n_kv_heads = 8;
-  c.head_dim = 128;
-  c.n_experts = 8;
-  c.n_experts_per_tok = 2;
-  c.vocab_size = 32000;
-  c.max_positions = 32768;
-  c.validate();
+  const ModelConfig c = synthetic_config("mixtral-8x7b");
   CHECK(count_parameters(c).total == 46702792704);
   CHECK(count_parameters(c).active == 12879925248);
 }
