@@ -149,7 +149,8 @@ std::vector<ComparedText> compare_texts(const Options& options, const Tokenizer&
 
 void run(const Options& options) {
   const LoadedModel model(options.common);
-  const OpenedModel reference = open_model(options.reference);
+  const OpenedModel reference =
+      open_model(options.reference, {.resident = options.common.resident, .executor = &model.executor});
   Comparison comparison({reference.model, model.table}, {model.model, model.table}, model.executor);
   const Tokenizer& tokenizer = tokenizer_of(model, reference);
   // Says at once, not after an hour, if the place of the report cannot be written.
@@ -185,7 +186,7 @@ void add_compare(CLI::App& program) {
       "compare", "How far a model is from a reference: perplexity, KL divergence, stability of the routing");
   command->footer("Example: mixtral compare --model DIR --reference DIR --text FILE --report out.html");
   add_common_options(*command, options->common);
-  command->add_option("--reference", options->reference, "Directory of the model to compare with")
+  command->add_option("--reference", options->reference, "Directory or packed file of the model to compare with")
       ->type_name("PATH")
       ->required();
   command->add_option("--text", options->texts, "Text files; each is cut into pieces of the shorter context length")
