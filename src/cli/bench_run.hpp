@@ -6,10 +6,10 @@
 #include <span>
 #include <vector>
 
+#include "mixtral/core/arena.hpp"
 #include "mixtral/core/executor.hpp"
 #include "mixtral/model/transformer.hpp"
 #include "mixtral/runtime/isa.hpp"
-#include "mixtral/core/arena.hpp"
 #include "probes/statistics.hpp"
 
 namespace mixtral::cli {
