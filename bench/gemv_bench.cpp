@@ -12,6 +12,7 @@
 #include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/isa.hpp"
 #include "probes/probes.hpp"
+#include "probes/statistics.hpp"
 #include "support/packed.hpp"
 
 namespace {
@@ -24,22 +25,10 @@ constexpr std::size_t kCounts = std::size(kTokens);
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return 0.5 * (values[(n - 1) / 2] + values[n / 2]);
-}
-
-json spread(const std::vector<double>& values) {
-  if (values.empty()) return nullptr;
-  const auto [least, most] = std::minmax_element(values.begin(), values.end());
-  return {{"median", median(values)}, {"min", *least}, {"max", *most}};
-}
-
 // One pass over all weights; probes of before and after.
 struct Sample {
   double seconds = 0, before = 0, after = 0;
-  bool steady() const { return std::max(before, after) <= 1.1 * std::min(before, after); }
+  bool steady() const { return probes::steady(before, after); }
 };
 
 struct Bench {
@@ -101,9 +90,9 @@ json tokens_json(const std::vector<std::vector<Sample>>& rounds, std::size_t i, 
   return {{"tokens", kTokens[i]},
           {"runs", shares.size()},
           {"dropped", rounds.size() - shares.size()},
-          {"GB/s", spread(rates)},
-          {"percent_of_ceiling", spread(shares)},
-          {"times_one_token", spread(time_ratios(rounds, i))},
+          {"GB/s", probes::spread(rates)},
+          {"percent_of_ceiling", probes::spread(shares)},
+          {"times_one_token", probes::spread(time_ratios(rounds, i))},
           {"rounds", std::move(raw)}};
 }
 

@@ -14,6 +14,7 @@
 #include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/isa.hpp"
 #include "probes/probes.hpp"
+#include "probes/statistics.hpp"
 #include "support/packed.hpp"
 
 namespace {
@@ -81,7 +82,7 @@ void measure(State& state, Executor& executor, Isa isa, Resource resource, Work 
   const auto rate = [&](Index amount) { return static_cast<double>(amount * calls) / time; };
   const double ceiling = 0.5 * (before + after);
   state.counters["%ceiling"] = 100 * rate(resource == Resource::kDram ? work.bytes : work.operations) / ceiling;
-  state.counters["steady"] = std::max(before, after) <= 1.1 * std::min(before, after);
+  state.counters["steady"] = probes::steady(before, after);
   state.SetBytesProcessed(work.bytes * calls);
   if (work.operations > 0) state.counters["TOPS"] = 1e-12 * rate(work.operations);
 }

@@ -2,14 +2,14 @@
 // 4-bit format with a scale for every 32 weights. Prints one JSON object.
 #include <array>
 #include <cmath>
-#include <deque>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
 
-#include "mixtral/core/file.hpp"
+#include "cli/text_pieces.hpp"
 #include "mixtral/core/thread_executor.hpp"
-#include "mixtral/ops/pack.hpp"
+#include "mixtral/io/packed.hpp"
 #include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/comparison.hpp"
 #include "mixtral/runtime/isa.hpp"
@@ -20,47 +20,33 @@ namespace {
 using namespace mixtral;
 using Json = nlohmann::ordered_json;
 
-// A copy of a model some of whose matrices were replaced by others, which it owns.
+// A model some of whose matrices were replaced by others.
 struct Variant {
   std::string name;
   double bits = 16;  // of a replaced weight
   KernelTable table;
   Model model;
-  std::deque<Tensor<float, 1>> memory;
-
-  std::byte* take(Index bytes) {
-    memory.emplace_back(Shape<1>{{(bytes + 3) / 4}});
-    return reinterpret_cast<std::byte*>(memory.back().data());
-  }
 };
 
-// Calls f(matrix) for attention and head, f(expert) for every expert: what formats apply to.
-template <class Matrix, class Expert>
-void for_each_linear(Model& model, Matrix&& matrix, Expert&& expert) {
-  for (LayerWeights& layer : model.weights.layers) {
-    for (MatrixView* w : {&layer.wq, &layer.wk, &layer.wv, &layer.wo}) matrix(*w);
-    for (ExpertWeights& e : layer.experts) expert(e);
-  }
-  matrix(model.weights.head);
+// Calls f(slot, shape) for what formats apply to: attention, experts and head.
+template <class F>
+void for_each_linear(const ModelConfig& config, F&& f) {
+  for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    if (may_be_packed(group_of(slot.kind))) f(slot, shape);
+  });
 }
 
-void pack_variant(Variant& v, const OpContext& op, DType dtype) {
+Variant packed_variant(const OpContext& op, const Checkpoint& dense, DType dtype) {
+  CheckpointWeights source(dense);
+  Model model = pack_in_memory(op, dense.config, source,
+                               {.formats = {dtype, dtype, dtype}, .importance = {}, .files = {}, .progress = {}});
   Index bytes = 0, weights = 0;
-  const auto count = [&](const MatrixView& w) { bytes += w.bytes(), weights += w.rows * w.cols; };
-  for_each_linear(
-      v.model,
-      [&](MatrixView& w) {
-        w = ops::pack(op, w, dtype, {}, v.take(ops::packed_bytes(dtype, w.rows, w.cols)));
-        count(w);
-      },
-      [&](ExpertWeights& e) {
-        const auto pair =
-            ops::pack_pair(op, e.w1, e.w3, dtype, {}, v.take(ops::packed_pair_bytes(dtype, e.w1.rows, e.w1.cols)));
-        e = {pair.first, ops::pack(op, e.w2, dtype, {}, v.take(ops::packed_bytes(dtype, e.w2.rows, e.w2.cols))),
-             pair.second};
-        for (const MatrixView* w : {&e.w1, &e.w2, &e.w3}) count(*w);
-      });
-  v.bits = 8 * static_cast<double>(bytes) / static_cast<double>(weights);
+  for_each_linear(model.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    bytes += model.weights.at(slot).bytes();
+    weights += shape.count();
+  });
+  const double bits = 8 * static_cast<double>(bytes) / static_cast<double>(weights);
+  return {std::string(name_of(dtype)), bits, op.table, std::move(model)};
 }
 
 // Q4_0: a float16 scale d for 32 weights, w = d * (q - 8), q 4 bits; 4.5 bits a weight. d is searched: of 64 that bring
@@ -86,18 +72,23 @@ void round_to_q4_0(float* w) {
   std::copy(best.begin(), best.end(), w);
 }
 
-// Its numbers as float32 weights.
-void q4_0_variant(Variant& v, const OpContext& op) {
-  const auto replace = [&](MatrixView& w) {
-    auto* out = reinterpret_cast<float*>(v.take(w.rows * w.cols * 4));
-    for (Index r = 0; r < w.rows; ++r) {
-      op.table.widen[static_cast<int>(w.dtype)](w.row(r), w.cols, out + r * w.cols);
-      for (Index k = 0; k < w.cols; k += 32) round_to_q4_0(out + r * w.cols + k);
+// Its numbers as float32 weights; what stays is `dense`'s, which must outlive the result.
+Model q4_0_model(const OpContext& op, const Model& dense) {
+  Model model = dense;
+  Index all = 0;
+  for_each_linear(dense.config, [&](const TensorSlot&, const Shape<2>& shape) { all += shape.count(); });
+  const auto memory = std::make_shared<std::vector<float>>(static_cast<std::size_t>(all));
+  float* out = memory->data();
+  for_each_linear(dense.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    const MatrixView& w = dense.weights.at(slot);
+    model.weights.at(slot) = MatrixView(DType::kF32, shape[0], shape[1], reinterpret_cast<const std::byte*>(out));
+    for (Index r = 0; r < shape[0]; ++r, out += shape[1]) {
+      op.table.widen[static_cast<int>(w.dtype)](w.row(r), shape[1], out);
+      for (Index k = 0; k < shape[1]; k += 32) round_to_q4_0(out + k);
     }
-    w = MatrixView(DType::kF32, w.rows, w.cols, reinterpret_cast<const std::byte*>(out));
-  };
-  for_each_linear(v.model, replace, [&](ExpertWeights& e) { replace(e.w1), replace(e.w2), replace(e.w3); });
-  v.bits = 4.5;
+  });
+  model.weights.storage = memory;
+  return model;
 }
 
 // The same activations as packed weights get: bytes, a scale for each 512. In the variant only the replaced matrices
@@ -144,27 +135,17 @@ Json run(const std::filesystem::path& dir, const std::vector<std::string>& texts
   const OpContext op{g_plain, executor, scratch};
   const Tokenizer& tokenizer = opened.require_tokenizer();
 
-  std::deque<Variant> variants;
-  for (const char* name : {"bf16", "P8", "P4", "Q4_0, searched scales, activations as for P4"}) {
-    variants.push_back({name, 16, g_plain, opened.model, {}});
-  }
-  pack_variant(variants[1], op, DType::kP8);
-  pack_variant(variants[2], op, DType::kP4);
-  q4_0_variant(variants[3], op);
-  variants[3].table.linear[0] = linear_of_bytes;
+  std::vector<Variant> variants = {{"bf16", 16, g_plain, opened.model}};
+  for (const DType dtype : {DType::kP8, DType::kP4}) variants.push_back(packed_variant(op, opened.model, dtype));
+  variants.push_back({"Q4_0, searched scales, activations as for P4", 4.5, g_plain, q4_0_model(op, opened.model)});
+  variants.back().table.linear[0] = linear_of_bytes;
 
   Json out = Json::array();
   for (const Variant& v : variants) {
     Comparison comparison({opened.model, g_plain}, {v.model, v.table}, executor);
     for (const std::string& path : texts) {
-      std::vector<TokenId> all = tokenizer.encode(read_file(path, 1 << 24));
-      for (std::size_t begin = 0; begin < all.size();) {
-        const std::size_t n = std::min(all.size() - begin, static_cast<std::size_t>(comparison.max_positions()));
-        std::vector<TokenId> inputs{tokenizer.vocabulary().bos_id};
-        const std::span<const TokenId> targets = std::span(all).subspan(begin, n);
-        inputs.insert(inputs.end(), targets.begin(), targets.end() - 1);
-        comparison.run(inputs, targets);
-        begin += n;
+      for (const cli::Piece& piece : cli::text_pieces(path, tokenizer, comparison.max_positions())) {
+        comparison.run(piece.inputs, piece.targets);
       }
     }
     out.push_back(figures(v, comparison));

@@ -187,7 +187,8 @@ MIXTRAL_API mixtral_status mixtral_params_init(mixtral_params* params, size_t st
  * Opens a model: maps its files and checks them. No weight is copied; the files must not be changed or cut while the
  * ctx or a session of it exists.
  *
- * @param path       the directory: a Hugging Face checkpoint, or a Mistral one (params.json).
+ * @param path       the directory: a Hugging Face checkpoint, or a Mistral one (params.json); or a packed file, which
+ *   brings its tokenizer along.
  * @param path_size  its bytes.
  * @param params     NULL: the defaults.
  * @param ctx        receives the handle; free it with mixtral_ctx_destroy().

@@ -32,20 +32,14 @@ BenchModel synthetic_model(const Options& o, const KernelTable& table, Executor&
   const DType dtype = weights_format(o.weights);
   Checkpoint model = pack_in_memory({table, executor, scratch}, synthetic_config(o.synthetic, o.layers), source,
                                     {.formats = {dtype, dtype, dtype}, .importance = {}, .files = {}, .progress = {}});
-  Index bytes = 0;
-  for_each_tensor(model.config,
-                  [&](const TensorSlot& slot, const Shape<2>&) { bytes += model.weights.at(slot).bytes(); });
+  const Index bytes = weight_bytes(model);
   return {std::move(model), o.synthetic, "huge pages", bytes};
 }
 
 BenchModel open(const Options& o, const KernelTable& table, Executor& executor) {
   if (!o.synthetic.empty()) return synthetic_model(o, table, executor);
   Checkpoint model = load_checkpoint(o.common.model, {.resident = o.common.resident});
-  Index bytes = 0;
-  if (o.common.resident) {
-    for_each_tensor(model.config,
-                    [&](const TensorSlot& slot, const Shape<2>&) { bytes += model.weights.at(slot).bytes(); });
-  }
+  const Index bytes = o.common.resident ? weight_bytes(model) : 0;
   return {std::move(model), o.common.model.string(), o.common.resident ? "huge pages" : "mapped file", bytes};
 }
 
@@ -62,7 +56,7 @@ void run(const Options& o) {
                                   .name = subject.name,
                                   .memory = subject.memory,
                                   .anonymous_weights = subject.anonymous_bytes,
-                                  .isa = name_of(std::min(wanted, best_isa())),
+                                  .isa = table.name,
                                   .threads = o.common.threads},
                                  plan, measured, ceiling.bytes());
   write_stdout(o.common.json ? result.dump(2) + "\n" : bench_text(result));
@@ -92,15 +86,13 @@ void add_bench(CLI::App& program) {
   command->footer("Example: mixtral bench --synthetic mixtral-8x7b --layers 2 --weights p4 -p 512 -n 64 --json");
   add_common_options(*command, options->common);
   add_kv_option(*command, options->common);
-  auto* synthetic = command->add_option("--synthetic", options->synthetic, "Random weights in this model's shape")
-                        ->check(CLI::IsMember({"mixtral-8x7b"}))
-                        ->excludes("--model");
+  auto* synthetic = add_synthetic_option(*command, options->synthetic)->excludes("--model");
   command->add_option("--layers", options->layers, "Layers of the synthetic model")
       ->check(CLI::Range(Index{1}, Index{1024}))
       ->needs(synthetic)
       ->capture_default_str();
   command->add_option("--weights", options->weights, "What the synthetic weights are in")
-      ->check(CLI::IsMember({"p4", "p8", "bf16"}))
+      ->check(CLI::IsMember(kWeightsFormats))
       ->needs(synthetic)
       ->capture_default_str();
   add_plan_options(*command, options->plan);

@@ -4,69 +4,31 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/loaded_model.hpp"
+#include "cli/weight_groups.hpp"
 #include "probes/probes.hpp"
+#include "probes/statistics.hpp"
 
 namespace mixtral::cli {
 namespace {
 
 using json = nlohmann::ordered_json;  // fields in the order written here
 
-// Tensors in groups that share a format.
-const char* group_of(TensorKind kind) noexcept {
-  using enum TensorKind;
-  switch (kind) {
-    case kEmbedding: return "embedding";
-    case kWq:
-    case kWk:
-    case kWv:
-    case kWo: return "attention";
-    case kGate: return "gate";
-    case kW1:
-    case kW2:
-    case kW3: return "experts";
-    case kHead: return "head";
-    default: return "norms";
-  }
-}
-
-// Of each group: its formats ("P4", or "P4, P8" where they differ), parameters and bytes.
 json weights_json(const Model& model) {
   json groups = json::object();
-  for_each_tensor(model.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    const MatrixView& w = model.weights.at(slot);
-    json& group = groups[group_of(slot.kind)];
-    if (group.is_null()) group = {{"format", ""}, {"parameters", 0}, {"bytes", 0}};
-    auto& format = group["format"].get_ref<std::string&>();
-    const std::string name(name_of(w.dtype));
-    if (format.find(name) == std::string::npos) format += (format.empty() ? "" : ", ") + name;
-    group["parameters"] = group["parameters"].get<Index>() + shape.count();
-    group["bytes"] = group["bytes"].get<Index>() + w.bytes();
-  });
+  for (const WeightGroup& g : weight_groups(model)) {
+    groups[std::string(name_of(g.group))] = {{"format", g.formats}, {"parameters", g.parameters}, {"bytes", g.bytes}};
+  }
   return groups;
-}
-
-Index total_bytes(const json& groups) {
-  Index sum = 0;
-  for (const auto& [name, group] : groups.items()) sum += group["bytes"].get<Index>();
-  return sum;
-}
-
-// Median and range, null of nothing.
-json spread(std::vector<double> values) {
-  if (values.empty()) return nullptr;
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return {{"median", 0.5 * (values[(n - 1) / 2] + values[n / 2])}, {"min", values.front()}, {"max", values.back()}};
 }
 
 // Of the repetitions that count.
 template <class F>
-json spread_of(const std::vector<Repetition>& repetitions, F&& value) {
+probes::Spread spread_of(const std::vector<Repetition>& repetitions, F&& value) {
   std::vector<double> values;
   for (const Repetition& r : repetitions) {
     if (r.steady()) values.push_back(value(r));
   }
-  return spread(std::move(values));
+  return probes::spread(std::move(values));
 }
 
 double per(Index amount, Index count) { return static_cast<double>(amount) / static_cast<double>(count); }
@@ -152,8 +114,8 @@ json phase_json(const Phase& phase) {
           {"TOPS", spread_of(all, [](const Repetition& r) { return 1e-12 * r.operations_per_second(); })},
           {"ceiling_of", unit.resource},
           {"ceiling_unit", unit.rate},
-          {"ceiling", has_ceiling ? spread_of(all, ceiling) : json()},
-          {"percent_of_ceiling", has_ceiling ? spread_of(all, share) : json()},
+          {"ceiling", has_ceiling ? json(spread_of(all, ceiling)) : json()},
+          {"percent_of_ceiling", has_ceiling ? json(spread_of(all, share)) : json()},
           {"weight_bytes_per_token", per(sum.weight_bytes, sum.tokens)},
           {"weight_bytes_per_step", per(sum.weight_bytes, sum.steps)},
           {"kv_bytes_per_step", per(sum.kv_bytes, sum.steps)},
@@ -163,13 +125,13 @@ json phase_json(const Phase& phase) {
 }
 
 // Tokens a second over those of the first batch, in the same repetition; of both, probes that agreed.
-json times_first(const Phase& first, const Phase& phase) {
+probes::Spread times_first(const Phase& first, const Phase& phase) {
   std::vector<double> ratios;
   for (std::size_t i = 0; i < phase.repetitions.size(); ++i) {
     const Repetition &a = first.repetitions[i], &b = phase.repetitions[i];
     if (a.steady() && b.steady()) ratios.push_back(b.tokens_per_second() / a.tokens_per_second());
   }
-  return spread(std::move(ratios));
+  return probes::spread(std::move(ratios));
 }
 
 json options_json(const Plan& plan) {
@@ -209,7 +171,6 @@ std::string line_of(const std::string& name, const json& phase) {
 }  // namespace
 
 json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& measured, Index probe_bytes) {
-  const json groups = weights_json(subject.model);
   const Index own = subject.anonymous_weights + probe_bytes;
   json out = {{"machine", probes::machine_name()},
               {"isa", subject.isa},
@@ -217,10 +178,10 @@ json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& m
               {"model", subject.name},
               {"layers", subject.model.config.n_layers},
               {"weights_in", subject.memory},
-              {"weights", groups},
+              {"weights", weights_json(subject.model)},
               {"options", options_json(plan)},
               {"memory",
-               {{"weights_bytes", total_bytes(groups)},
+               {{"weights_bytes", weight_bytes(subject.model)},
                 {"kv_bytes", measured.kv_bytes},
                 {"scratch_bytes", measured.scratch_bytes},
                 {"beside_weights_bytes", std::max<Index>(measured.anonymous_bytes - own, 0)}}},

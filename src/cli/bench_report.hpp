@@ -11,7 +11,7 @@ namespace mixtral::cli {
 // What was measured on what.
 struct BenchSubject {
   const Model& model;
-  std::string name;             // "mixtral-8x7b" or the model's directory
+  std::string name;             // of the synthetic shape, or the model's path
   std::string memory;           // where its weights are
   Index anonymous_weights = 0;  // bytes of them in memory of the process's own
   std::string_view isa;

@@ -148,8 +148,6 @@ double Ceiling::probe(Resource resource) const {
   }
 }
 
-bool Repetition::steady() const noexcept { return std::max(before, after) <= 1.1 * std::min(before, after); }
-
 namespace {
 
 // Runs `work` between two probes; a warm-up is not kept.

@@ -10,6 +10,7 @@
 #include "mixtral/core/executor.hpp"
 #include "mixtral/model/transformer.hpp"
 #include "mixtral/runtime/isa.hpp"
+#include "probes/statistics.hpp"
 
 namespace mixtral::cli {
 
@@ -95,7 +96,7 @@ struct Repetition {
   double operations_per_second() const noexcept { return static_cast<double>(work.operations) / seconds; }
   double ceiling() const noexcept { return 0.5 * (before + after); }
   // Whether the machine was equally fast before and after.
-  bool steady() const noexcept;
+  bool steady() const noexcept { return probes::steady(before, after); }
 };
 
 struct Phase {

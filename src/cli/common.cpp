@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "mixtral/core/error.hpp"
+#include "mixtral/io/synthetic.hpp"
 #include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/isa.hpp"
 
@@ -73,6 +74,11 @@ void add_sampling_options(CLI::App& command, SamplerOptions& options) {
   command.add_option("--repetition-penalty", options.repetition_penalty, "Above 1: seen tokens become rarer")
       ->capture_default_str();
   command.add_option("--seed", options.seed, "The same seed draws the same text")->capture_default_str();
+}
+
+CLI::Option* add_synthetic_option(CLI::App& command, std::string& name) {
+  return command.add_option("--synthetic", name, "Random weights in this model's shape")
+      ->check(CLI::IsMember({kSyntheticModel}));
 }
 
 const std::vector<std::string> kWeightsFormats = {"p4", "p8", "bf16"};

@@ -42,6 +42,9 @@ void add_sampling_options(CLI::App& command, SamplerOptions& options);
 // Adds --ids, a list "1,2,3" of at least one id. `ids` must outlive the parsing.
 CLI::Option* add_ids_option(CLI::App& command, std::vector<TokenId>& ids, const std::string& description);
 
+// Adds --synthetic, the name of a shape. `name` must outlive the parsing.
+CLI::Option* add_synthetic_option(CLI::App& command, std::string& name);
+
 // "p4", "p8" or "bf16".
 DType weights_format(const std::string& name);
 extern const std::vector<std::string> kWeightsFormats;

@@ -26,39 +26,8 @@ struct Options {
   Index max_tokens = 0;
 };
 
-// Parts of a model whose tensors usually have the same format.
-const char* kind_name(TensorKind kind) {
-  using enum TensorKind;
-  switch (kind) {
-    case kEmbedding: return "embedding";
-    case kAttentionNorm:
-    case kFfnNorm:
-    case kFinalNorm: return "norms";
-    case kGate: return "router";
-    case kW1:
-    case kW2:
-    case kW3: return "experts";
-    case kHead: return "head";
-    default: return "attention";
-  }
-}
-
 ComparedFiles files_of(const OpenedModel& opened) {
-  ComparedFiles out;
-  out.path = opened.path.string();
-  for_each_tensor(opened.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
-    const MatrixView& view = opened.model.weights.at(slot);
-    out.bytes += view.bytes();
-    const std::string kind = kind_name(slot.kind), format(name_of(view.dtype));
-    const auto known =
-        std::find_if(out.formats.begin(), out.formats.end(), [&](const auto& f) { return f.first == kind; });
-    if (known == out.formats.end()) {
-      out.formats.emplace_back(kind, format);
-    } else if ((", " + known->second + ",").find(" " + format + ",") == std::string::npos) {
-      known->second += ", " + format;
-    }
-  });
-  return out;
+  return {opened.path.string(), weight_bytes(opened.model), weight_groups(opened.model)};
 }
 
 // The reference's, or the model's if it has none. Throws Error(kInvalidArgument) if they differ.
@@ -93,7 +62,7 @@ json gating_json(const GatingStability& g) {
 
 json files_json(const ComparedFiles& files) {
   json formats = json::object();
-  for (const auto& [kind, format] : files.formats) formats[kind] = format;
+  for (const WeightGroup& group : files.groups) formats[std::string(name_of(group.group))] = group.formats;
   return {{"path", files.path}, {"weights_bytes", files.bytes}, {"formats", std::move(formats)}};
 }
 
@@ -181,7 +150,8 @@ std::vector<ComparedText> compare_texts(const Options& options, const Tokenizer&
 
 void run(const Options& options) {
   const LoadedModel model(options.common);
-  const OpenedModel reference = open_model(options.reference);
+  const OpenedModel reference =
+      open_model(options.reference, {.resident = options.common.resident, .executor = &model.executor});
   Comparison comparison({reference.model, model.table, kv_type(options.reference_kv)},
                         {model.model, model.table, kv_type(options.common.kv)}, model.executor);
   const Tokenizer& tokenizer = tokenizer_of(model, reference);
@@ -219,7 +189,7 @@ void add_compare(CLI::App& program) {
   command->footer("Example: mixtral compare --model DIR --reference DIR --text FILE --report out.html");
   add_common_options(*command, options->common);
   add_kv_option(*command, options->common);
-  command->add_option("--reference", options->reference, "Directory of the model to compare with")
+  command->add_option("--reference", options->reference, "Directory or packed file of the model to compare with")
       ->type_name("PATH")
       ->required();
   command->add_option("--reference-kv", options->reference_kv, "What keys and values of the reference are kept in")

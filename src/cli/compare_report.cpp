@@ -204,9 +204,9 @@ std::string facts_row(const std::string& name, const std::string& both) {
   return str("<tr><th scope=\"row\">", name, "</th><td colspan=\"2\">", both, "</td></tr>\n");
 }
 
-std::string format_of(const ComparedFiles& files, const std::string& kind) {
-  for (const auto& [name, format] : files.formats) {
-    if (name == kind) return format;
+std::string formats_of(const ComparedFiles& files, TensorGroup kind) {
+  for (const WeightGroup& group : files.groups) {
+    if (group.group == kind) return group.formats;
   }
   return "\u2013";
 }
@@ -218,8 +218,8 @@ std::string facts_table(const ComparisonSetup& setup, const ComparisonResult& r)
   out += facts_row("Directory", setup.model.path, setup.reference.path);
   const auto bytes = [](Index n) { return str(mebibytes(n), " (", thousands(n), " bytes)"); };
   out += facts_row("Weights", bytes(setup.model.bytes), bytes(setup.reference.bytes));
-  for (const auto& [kind, format] : setup.reference.formats) {
-    out += facts_row(str("\u2003", kind), format_of(setup.model, kind), format);
+  for (const WeightGroup& group : setup.reference.groups) {
+    out += facts_row(str("\u2003", name_of(group.group)), formats_of(setup.model, group.group), group.formats);
   }
   std::string texts;
   for (const ComparedText& text : setup.texts) {

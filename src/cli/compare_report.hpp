@@ -2,9 +2,9 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "cli/weight_groups.hpp"
 #include "mixtral/runtime/comparison.hpp"
 
 namespace mixtral::cli {
@@ -12,8 +12,7 @@ namespace mixtral::cli {
 struct ComparedFiles {
   std::string path;
   Index bytes = 0;  // of all weights
-  // "experts" -> "BF16"; in the order of the forward pass.
-  std::vector<std::pair<std::string, std::string>> formats;
+  std::vector<WeightGroup> groups;
 };
 
 struct ComparedText {

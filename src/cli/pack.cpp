@@ -4,6 +4,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
+#include "cli/weight_groups.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/io/synthetic.hpp"
@@ -34,12 +35,11 @@ struct Sizes {
 
 Sizes sizes_of(const Checkpoint& packed) {
   Sizes out;
-  for_each_tensor(packed.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    const MatrixView& w = packed.weights.at(slot);
-    if (is_vector(slot.kind) || slot.kind == TensorKind::kGate || slot.kind == TensorKind::kEmbedding) return;
-    out.weights += shape.count();
-    out.bytes += w.bytes();
-  });
+  for (const WeightGroup& group : weight_groups(packed)) {
+    if (!may_be_packed(group.group)) continue;
+    out.weights += group.parameters;
+    out.bytes += group.bytes;
+  }
   return out;
 }
 
@@ -64,7 +64,7 @@ void pack(const Options& o) {
     const std::filesystem::path& in = o.paths.front();
     require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
     const Checkpoint model = load_checkpoint(in);
-    options.files = read_tokenizer_files(in);
+    options.files = model.files.empty() ? read_tokenizer_files(in) : model.files;
     CheckpointWeights source(model);
     pack_model(out, ctx, model.config, source, options);
   }
@@ -113,8 +113,7 @@ void add_pack(CLI::App& program) {
       command->add_option("--weights", options->weights, "Format of experts, attention and head")->check(formats);
   command->add_option("--attention", options->attention, "Another format of the attention")->check(formats);
   command->add_option("--head", options->head, "Another format of the head")->check(formats);
-  auto* synthetic = command->add_option("--synthetic", options->synthetic, "Random weights in this model's shape")
-                        ->check(CLI::IsMember({"mixtral-8x7b"}));
+  auto* synthetic = add_synthetic_option(*command, options->synthetic);
   command->add_option("--layers", options->layers, "Layers of the synthetic model (default: all)")
       ->check(CLI::Range(Index{1}, Index{1024}))
       ->needs(synthetic);

@@ -1,9 +1,7 @@
 // Writes packed files, and the same image into memory.
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "io/checksum.hpp"
 #include "io/packed_format.hpp"
@@ -26,15 +24,11 @@ struct Item {
   Index bytes = 0;
 };
 
-DType format_of(TensorKind kind, const PackFormats& formats, DType stored) noexcept {
-  using enum TensorKind;
-  switch (kind) {
-    case kWq:
-    case kWk:
-    case kWv:
-    case kWo: return formats.attention;
-    case kW1: return formats.experts;
-    case kHead: return formats.head;
+DType format_of(TensorGroup group, const PackFormats& formats, DType stored) noexcept {
+  switch (group) {
+    case TensorGroup::kAttention: return formats.attention;
+    case TensorGroup::kExperts: return formats.experts;
+    case TensorGroup::kHead: return formats.head;
     default: return stored;
   }
 }
@@ -49,7 +43,7 @@ class Packer {
     config.validate();
     for_each_unit(config, [&](const PackedUnit& unit) {
       // What stays as it is may have any type: its size shows only in the source.
-      const DType stored = format_of(unit.slot.kind, options.formats, DType::kF64);
+      const DType stored = format_of(group_of(unit.slot.kind), options.formats, DType::kF64);
       const DType dtype = stored == DType::kF64 ? read(unit.slot, unit.shape).dtype : stored;
       items_.push_back({unit.name(), unit, {dtype, 0, 0}, nullptr, layout_of(unit, dtype).bytes});
     });
@@ -78,25 +72,17 @@ class Packer {
 
   // Length, JSON and spaces: a multiple of kPackedAlignment. Sums that are not known yet take the same room.
   std::string header() const {
-    using Json = nlohmann::ordered_json;
-    Json metadata = {{kFormatKey, kPackedVersion}, {kConfigKey, config_text(config_)}};
-    metadata[kHeaderKey] = note_text({std::nullopt, 0, 0}).substr(std::string_view("file 0 ").size());
-    for (const Item& item : items_) metadata[item.name] = note_text(item.note);
-    Json json = {{"__metadata__", std::move(metadata)}};
-    Index begin = 0;
+    SafetensorsMetadata metadata = {{std::string(kFormatKey), std::string(kPackedVersion)},
+                                    {std::string(kConfigKey), config_text(config_)},
+                                    {std::string(kHeaderKey), str(kSumPrefix, sum_text(0))}};
+    std::vector<HeaderTensor> tensors;
     for (const Item& item : items_) {
-      json[item.name] = {{"dtype", "U8"}, {"shape", {item.bytes}}, {"data_offsets", {begin, begin + item.bytes}}};
-      begin += item.bytes;
+      metadata.emplace_back(item.name, note_text(item.note));
+      tensors.push_back({item.name, DType::kU8, {&item.bytes, 1}, item.bytes});
     }
-    std::string text = json.dump();
-    text.resize(static_cast<std::size_t>(padded_bytes(static_cast<Index>(text.size()) + 8) - 8), ' ');
-    require(static_cast<Index>(text.size()) <= kMaxSafetensorsHeader, "pack: header of ", text.size(),
-            " bytes, expected at most ", kMaxSafetensorsHeader);
-    const HeaderSum own = header_sum(text);
-    text.replace(own.place, sum_text(own.sum).size(), sum_text(own.sum));
-    std::string length(8, '\0');
-    for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(std::uint64_t{text.size()} >> (8 * i));
-    return length + text;
+    std::string header = safetensors_header(tensors, metadata, kPackedAlignment, "pack");
+    const HeaderSum own = header_sum(header.substr(8));
+    return header.replace(8 + own.place, sum_text(own.sum).size(), sum_text(own.sum));
   }
 
  private:

@@ -65,12 +65,6 @@ class Header {
   std::map<std::string_view, std::string_view> values_;
 };
 
-// Only kinds of weights whose kernels read every type may be packed.
-bool may_be_packed(TensorKind kind) noexcept {
-  using enum TensorKind;
-  return kind == kWq || kind == kWk || kind == kWv || kind == kWo || kind == kW1 || kind == kHead;
-}
-
 // Sums parts of a file, which it reads: a broken disk is an Error then, in mapped memory it would be a signal.
 class FileSummer {
  public:
@@ -128,7 +122,7 @@ Checkpoint load_packed(const std::filesystem::path& path) {
     const SafetensorsEntry* entry = file->find(name);
     require(entry != nullptr, ErrorCode::kBadFormat, header.where(name), " is missing");
     const TensorNote note = header.note(name);
-    require(note.dtype && (!is_packed(*note.dtype) || may_be_packed(unit.slot.kind)), ErrorCode::kBadFormat,
+    require(note.dtype && (!is_packed(*note.dtype) || may_be_packed(group_of(unit.slot.kind))), ErrorCode::kBadFormat,
             header.where(name), ": format ", note.dtype ? name_of(*note.dtype) : "file");
     const Index bytes = layout_of(unit, *note.dtype).bytes;
     require(entry->dtype == DType::kU8 && static_cast<Index>(entry->data.size()) == bytes, ErrorCode::kBadFormat,

@@ -15,7 +15,6 @@ namespace {
 using json::ObjectReader;
 
 constexpr std::string_view kHalfSplit = "half_split", kInterleaved = "interleaved";
-constexpr std::string_view kSumPrefix = "xxh3:";
 constexpr std::string_view kFields[] = {
     "dim",        "hidden_dim",        "n_layers",   "n_heads",       "n_kv_heads",     "head_dim",
     "n_experts",  "n_experts_per_tok", "vocab_size", "max_positions", "sliding_window", "norm_eps",

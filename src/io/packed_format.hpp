@@ -15,7 +15,7 @@ namespace mixtral {
 inline constexpr Index kPackedAlignment = 4096;
 inline constexpr std::string_view kPackedVersion = "1";
 inline constexpr std::string_view kFormatKey = "mixtral.format", kConfigKey = "mixtral.config",
-                                  kHeaderKey = "mixtral.header";
+                                  kHeaderKey = "mixtral.header", kSumPrefix = "xxh3:";
 
 constexpr Index padded_bytes(Index bytes) noexcept {
   return (bytes + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment;

@@ -1,6 +1,5 @@
 // Writes safetensors files.
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 
@@ -14,16 +13,38 @@ namespace mixtral {
 namespace {
 
 // The text as a JSON string.
-std::string json_text(const std::string& text) {
+std::string json_text(std::string_view text, std::string_view writer) {
   try {
     return nlohmann::json(text).dump();
   } catch (const nlohmann::json::exception&) {
-    fail(ErrorCode::kInvalidArgument, "write_safetensors: ", json::quote(text), " is not UTF-8");
+    fail(ErrorCode::kInvalidArgument, writer, ": ", json::quote(text), " is not UTF-8");
   }
 }
 
+void require_distinct(std::vector<std::string_view> names, std::string_view writer) {
+  const std::optional<std::string_view> twice = json::first_duplicate(std::move(names));
+  require(!twice.has_value(), writer, ": ", twice.value_or(""), " is given twice");
+}
+
+std::string metadata_text(const SafetensorsMetadata& metadata, std::string_view writer) {
+  std::vector<std::string_view> keys;
+  std::string text;
+  for (const auto& [key, value] : metadata) {
+    keys.emplace_back(key);
+    text += str(text.empty() ? "" : ",", json_text(key, writer), ':', json_text(value, writer));
+  }
+  require_distinct(std::move(keys), writer);
+  return str("\"__metadata__\":{", text, "},");
+}
+
+// Eight bytes, the lowest first.
+std::string length_text(std::size_t length) {
+  std::string bytes(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>(std::uint64_t{length} >> (8 * i));
+  return bytes;
+}
+
 void check(const SafetensorsEntry& tensor) {
-  require(tensor.name != "__metadata__", "write_safetensors: a tensor cannot be named __metadata__");
   const std::optional<Index> bytes = byte_count(tensor.dtype, tensor.shape);
   require(bytes.has_value() && static_cast<std::size_t>(*bytes) == tensor.data.size(),
           "write_safetensors: ", tensor.name, ": ", tensor.data.size(), " bytes for ", name_of(tensor.dtype), " ",
@@ -35,14 +56,10 @@ using Order = std::vector<const SafetensorsEntry*>;
 // Wide elements first: then every tensor is aligned to its element, as the data begins at a multiple of 8.
 Order file_order(std::span<const SafetensorsEntry> tensors) {
   Order order;
-  std::vector<std::string_view> names;
   for (const SafetensorsEntry& tensor : tensors) {
     check(tensor);
     order.push_back(&tensor);
-    names.emplace_back(tensor.name);
   }
-  const std::optional<std::string_view> twice = json::first_duplicate(std::move(names));
-  require(!twice.has_value(), "write_safetensors: ", twice.value_or(""), " is given twice");
   // Ties keep the caller's order, that of the addresses. (clang 19 rejects libstdc++ 12's stable_sort.)
   std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
     const Index x = size_of(a->dtype), y = size_of(b->dtype);
@@ -51,40 +68,42 @@ Order file_order(std::span<const SafetensorsEntry> tensors) {
   return order;
 }
 
-std::string header_text(const Order& order, const SafetensorsMetadata& metadata) {
+}  // namespace
+
+std::string safetensors_header(std::span<const HeaderTensor> tensors, const SafetensorsMetadata& metadata,
+                               Index alignment, std::string_view writer) {
   std::string text = "{";
-  if (!metadata.empty()) {
-    text += "\"__metadata__\":{";
-    for (const auto& [key, value] : metadata) text += str(json_text(key), ':', json_text(value), ',');
-    text.back() = '}';
-    text += ',';
-  }
-  std::size_t begin = 0;
-  for (const SafetensorsEntry* tensor : order) {
-    const std::size_t end = begin + tensor->data.size();
-    text += str(json_text(tensor->name), ":{\"dtype\":\"", name_of(tensor->dtype),
-                "\",\"shape\":", shape_text(tensor->shape), ",\"data_offsets\":[", begin, ",", end, "]},");
+  if (!metadata.empty()) text += metadata_text(metadata, writer);
+  std::vector<std::string_view> names;
+  Index begin = 0;
+  for (const HeaderTensor& tensor : tensors) {
+    require(tensor.name != "__metadata__", writer, ": a tensor cannot be named __metadata__");
+    names.push_back(tensor.name);
+    const Index end = begin + tensor.bytes;
+    text += str(json_text(tensor.name, writer), ":{\"dtype\":\"", name_of(tensor.dtype),
+                "\",\"shape\":", shape_text(tensor.shape), ",\"data_offsets\":[", begin, ",", end, "]},");
     begin = end;
   }
+  require_distinct(std::move(names), writer);
   if (text.back() == ',') text.pop_back();
   text += '}';
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  return text;
+  const auto unit = static_cast<std::size_t>(alignment);
+  text.resize((text.size() + 8 + unit - 1) / unit * unit - 8, ' ');
+  require(text.size() <= static_cast<std::size_t>(kMaxSafetensorsHeader), writer, ": header of ", text.size(),
+          " bytes, expected at most ", kMaxSafetensorsHeader);
+  return length_text(text.size()) + text;
 }
-
-}  // namespace
 
 void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsEntry> tensors,
                        const SafetensorsMetadata& metadata) {
   const Order order = file_order(tensors);
-  const std::string header = header_text(order, metadata);
-  require(header.size() <= static_cast<std::size_t>(kMaxSafetensorsHeader), "write_safetensors: header of ",
-          header.size(), " bytes, expected at most ", kMaxSafetensorsHeader);
-  std::array<std::byte, 8> length;
-  for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<std::byte>(std::uint64_t{header.size()} >> (8 * i));
+  std::vector<HeaderTensor> listed;
+  for (const SafetensorsEntry* tensor : order) {
+    listed.push_back({tensor->name, tensor->dtype, tensor->shape, static_cast<Index>(tensor->data.size())});
+  }
+  const std::string header = safetensors_header(listed, metadata, 8, "write_safetensors");
 
   AtomicFileWriter file(path);
-  file.write(length);
   file.write(std::as_bytes(std::span(header)));
   for (const SafetensorsEntry* tensor : order) file.write(tensor->data);
   file.commit();

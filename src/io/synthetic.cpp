@@ -29,7 +29,7 @@ void fill_row(std::uint64_t seed, Index n, bf16* out) noexcept {
 }  // namespace
 
 ModelConfig synthetic_config(std::string_view name, Index n_layers) {
-  require(name == "mixtral-8x7b", "synthetic model '", name, "', expected mixtral-8x7b");
+  require(name == kSyntheticModel, "synthetic model '", name, "', expected ", kSyntheticModel);
   ModelConfig c;
   c.dim = 4096;
   c.hidden_dim = 14336;

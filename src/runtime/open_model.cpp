@@ -13,7 +13,9 @@ const Tokenizer& OpenedModel::require_tokenizer() const {
 
 OpenedModel open_model(const std::filesystem::path& path, const LoadOptions& options) {
   OpenedModel opened{path, load_checkpoint(path, options), {}};
-  const std::vector<EmbeddedFile> files = read_tokenizer_files(path);
+  // A packed file has brought its own along.
+  const std::vector<EmbeddedFile>& own = opened.model.files;
+  const std::vector<EmbeddedFile> files = own.empty() ? read_tokenizer_files(path) : own;
   if (files.empty()) return opened;
   opened.tokenizer = Tokenizer(parse_tokenizer_files(files, path.string()));
   const Index pieces = opened.tokenizer->vocabulary().size(), vocab_size = opened.model.config.vocab_size;

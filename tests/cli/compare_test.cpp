@@ -145,6 +145,13 @@ TEST_CASE("compare of a model with itself finds no difference, on paper as in fi
   CHECK(contains(run_program(run).out, "100 %"));
 }
 
+TEST_CASE("compare --resident gives the same figures") {
+  const std::string run = files().models() + " --json --text" + files()["text"];
+  const Answer mapped = run_program(run), resident = run_program(run + " --resident");
+  CHECK(resident.status == 0);
+  CHECK(resident.out == mapped.out);
+}
+
 TEST_CASE("compare --report writes a page that stands alone, and names of files cannot break it") {
   const Answer answer = run_program(files().models() + " --report" + files()["page.html"] + " --text" +
                                     files()["text"] + files()[Files::kOddName]);

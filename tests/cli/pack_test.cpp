@@ -8,18 +8,13 @@
 #include "support/temp_dir.hpp"
 
 using namespace mixtral;
+using test::contains;
 using test::quoted;
 using test::run_program;
 
 namespace {
 
 const std::string kTiny = test::quoted(MIXTRAL_TINY_DIR);
-
-bool holds(const std::string& text, std::string_view part) {
-  const bool found = text.find(part) != std::string::npos;
-  if (!found) MESSAGE(text);
-  return found;
-}
 
 }  // namespace
 
@@ -28,22 +23,22 @@ TEST_CASE("pack writes a file that every command runs, verify checks it") {
   const std::string file = quoted(dir / "tiny.p4");
   const auto packed = run_program("pack " + kTiny + " " + file + " --weights p4 --head p8");
   CHECK(packed.status == 0);
-  CHECK(holds(packed.out, "bits a weight"));
+  CHECK(contains(packed.out, "bits a weight"));
   CHECK(packed.err.empty());
   const auto verified = run_program("pack --verify " + file);
   CHECK(verified.status == 0);
-  CHECK(holds(verified.out, "all checksums are right"));
+  CHECK(contains(verified.out, "all checksums are right"));
   for (const char* resident : {"", " --resident"}) {
     const auto text = run_program("generate --model " + file + resident + " --prompt 'RETURN VALUE' --greedy --n 8");
     CHECK(text.status == 0);
     CHECK(!text.out.empty());
   }
-  CHECK(holds(run_program("inspect --model " + file).out, "P4"));
+  CHECK(contains(run_program("inspect --model " + file).out, "P4"));
   CHECK(run_program("tokenize --model " + file).status == 0);
   const auto compared = run_program("compare --model " + file + " --reference " + kTiny + " --text " +
                                     quoted(std::string(MIXTRAL_GOLDEN_DIR) + "/tiny/heldout/en.txt") + " --json");
   CHECK(compared.status == 0);
-  CHECK(holds(compared.out, "P4"));
+  CHECK(contains(compared.out, "P4"));
 
   // A flipped bit in an expert, found by its place in the header.
   std::string bytes = read_file(dir / "tiny.p4", Index{1} << 30);
@@ -56,7 +51,7 @@ TEST_CASE("pack writes a file that every command runs, verify checks it") {
   test::write_text(dir / "flipped", bytes);
   const auto bad = run_program("pack --verify " + quoted(dir / "flipped"));
   CHECK(bad.status == 1);
-  CHECK(holds(bad.err, "layers.2.experts.3 is"));
+  CHECK(contains(bad.err, "layers.2.experts.3 is"));
 }
 
 TEST_CASE("a bf16 file is a model to pack like any other, its tokenizer goes on with it") {
@@ -83,9 +78,9 @@ TEST_CASE("pack refuses bad usage, bad paths and models that are packed") {
   CHECK(run_program("pack --verify " + quoted(dir / "none")).status == 1);
   CHECK(run_program("pack " + kTiny + " " + quoted(dir.path().string()) + " --weights p4").status == 1);
   CHECK(run_program("pack " + kTiny + " " + out + " --weights p8").status == 0);
-  CHECK(
-      holds(run_program("pack " + out + " " + quoted(dir / "again") + " --weights p4").err, "cannot be packed again"));
-  CHECK(holds(run_program("pack " + out + " " + out + " --weights p4").err, "is the input"));
+  CHECK(contains(run_program("pack " + out + " " + quoted(dir / "again") + " --weights p4").err,
+                 "cannot be packed again"));
+  CHECK(contains(run_program("pack " + out + " " + out + " --weights p4").err, "is the input"));
   CHECK(!std::filesystem::exists(dir / "again"));
 }
 
@@ -100,8 +95,8 @@ TEST_CASE("a full disk is a clear error that leaves the file as it was, and no o
   test::write_text(dir / "model", "what was there");
   const auto full = run_program("pack " + kTiny + " " + quoted(dir / "model") + " --weights p8");
   CHECK(full.status == 1);
-  CHECK(holds(full.err, "cannot take"));
-  CHECK(holds(full.err, "No space left"));
+  CHECK(contains(full.err, "cannot take"));
+  CHECK(contains(full.err, "No space left"));
   CHECK(read_file(dir / "model", 100) == "what was there");
   CHECK(std::distance(std::filesystem::directory_iterator(dir.path()), {}) == 1);
   CHECK(std::system(("umount " + mount).c_str()) == 0);

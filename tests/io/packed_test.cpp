@@ -24,12 +24,7 @@ namespace mixtral {
 namespace {
 
 using test::error_of;
-
-bool names(const Error& error, std::string_view text) {
-  const bool found = std::string_view(error.what()).find(text) != std::string_view::npos;
-  if (!found) MESSAGE(error.what());
-  return found;
-}
+using test::names;
 
 struct Packing {
   explicit Packing(Executor& workers) : executor(workers) {}
@@ -256,13 +251,20 @@ TEST_CASE("what cannot be packed is refused by name, and leaves nothing") {
   CHECK(names(error_of([&] { Packing().write(dir / "m", packed, all_in(DType::kP4)); }), "layers.0.wq"));
   CHECK(names(error_of([&] { Packing().write(dir / "m", small.model.model, all_in(DType::kF16)); }), "F16"));
   CHECK(names(error_of([&] { Packing().write(dir / "no/m", small.model.model, all_in(DType::kP4)); }), "no/m"));
+  for (const char* name : {"layers.1.experts.5", "embedding", "mixtral.config", "__metadata__", "\xff"}) {
+    PackOptions options = all_in(DType::kP4);
+    options.files = {{name, "no tokenizer"}};
+    const Error error = error_of([&] { Packing().write(dir / "m", small.model.model, options); });
+    CHECK(error.code() == ErrorCode::kInvalidArgument);
+    CHECK(names(error, name == std::string("\xff") ? "UTF-8" : name));
+  }
   CHECK(std::filesystem::is_empty(dir.path()));
 }
 
 TEST_CASE("files that break the format are refused by name") {
   const SmallFile small;
   const SafetensorsFile file(small.path);
-  const auto refused = [&](auto change, std::string_view text) {
+  const auto refused = [&](auto change, const std::string& text) {
     std::vector<SafetensorsEntry> entries = file.entries();
     SafetensorsMetadata metadata = file.metadata();
     change(entries, metadata);

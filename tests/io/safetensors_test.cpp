@@ -215,5 +215,9 @@ TEST_CASE("the writer refuses what no reader could take, and leaves the old file
     CHECK(error.code() == ErrorCode::kInvalidArgument);
     CHECK(names(error, c.reason));
   }
+  CHECK(names(error_of([&] {
+                write_safetensors(dir / "f", {&good, 1}, {{"k", "1"}, {"k", "2"}});
+              }),
+              "k is given twice"));
   CHECK(read_file(dir / "f", 100) == "old");
 }

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "mixtral/io/synthetic.hpp"
 #include "support/error_of.hpp"
 #include "support/models.hpp"
 
@@ -24,6 +25,29 @@ TEST_CASE("the list names every tensor once and reaches a view of its own for ea
   CHECK(names.count("layers.1.experts.5.w2") == 1);
   CHECK(names.count("layers.0.gate") == 1);
   CHECK(names.count("final_norm") == 1);
+}
+
+TEST_CASE("every kind of tensor is in one group, of which those of large matrices may be packed") {
+  using enum TensorKind;
+  const std::pair<TensorKind, std::string_view> want[] = {{kEmbedding, "embedding"},
+                                                          {kAttentionNorm, "norms"},
+                                                          {kFfnNorm, "norms"},
+                                                          {kFinalNorm, "norms"},
+                                                          {kWq, "attention"},
+                                                          {kWk, "attention"},
+                                                          {kWv, "attention"},
+                                                          {kWo, "attention"},
+                                                          {kGate, "gate"},
+                                                          {kW1, "experts"},
+                                                          {kW2, "experts"},
+                                                          {kW3, "experts"},
+                                                          {kHead, "head"}};
+  for (const auto& [kind, name] : want) {
+    CAPTURE(name);
+    CHECK(name_of(group_of(kind)) == name);
+    CHECK(is_vector(kind) == (name == "norms"));
+    CHECK(may_be_packed(group_of(kind)) == (name == "attention" || name == "experts" || name == "head"));
+  }
 }
 
 TEST_CASE("a model with tied embeddings has no head") {
@@ -49,18 +73,7 @@ TEST_CASE("validation names the tensor that is missing or has another shape") {
 }
 
 TEST_CASE("Mixtral 8x7B has 46.7 billion parameters, of which 12.9 work on one token") {
-  ModelConfig c;
-  c.dim = 4096;
-  c.hidden_dim = 14336;
-  c.n_layers = 32;
-  c.n_heads = 32;
-  c.n_kv_heads = 8;
-  c.head_dim = 128;
-  c.n_experts = 8;
-  c.n_experts_per_tok = 2;
-  c.vocab_size = 32000;
-  c.max_positions = 32768;
-  c.validate();
+  const ModelConfig c = synthetic_config("mixtral-8x7b");
   CHECK(count_parameters(c).total == 46702792704);
   CHECK(count_parameters(c).active == 12879925248);
 }

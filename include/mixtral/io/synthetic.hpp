@@ -9,7 +9,10 @@
 
 namespace mixtral {
 
-// "mixtral-8x7b" with n_layers layers; 0: as many as it has (32). Throws Error(kInvalidArgument).
+// The name of the one shape there is.
+inline constexpr const char* kSyntheticModel = "mixtral-8x7b";
+
+// That one with n_layers layers; 0: as many as it has (32). Throws Error(kInvalidArgument).
 ModelConfig synthetic_config(std::string_view name, Index n_layers = 0);
 
 // bf16 weights, nearly Gaussian with a standard deviation of 0.02; norms are 1. A row depends on its matrix and number

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mixtral/core/matrix_view.hpp"
@@ -35,9 +36,39 @@ struct TensorSlot {
   Index expert = -1;
 };
 
-inline bool is_vector(TensorKind kind) noexcept {
-  return kind == TensorKind::kAttentionNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
+// Tensors that usually share a format.
+enum class TensorGroup { kEmbedding, kNorms, kAttention, kGate, kExperts, kHead };
+
+inline TensorGroup group_of(TensorKind kind) noexcept {
+  using enum TensorKind;
+  switch (kind) {
+    case kEmbedding: return TensorGroup::kEmbedding;
+    case kAttentionNorm:
+    case kFfnNorm:
+    case kFinalNorm: return TensorGroup::kNorms;
+    case kWq:
+    case kWk:
+    case kWv:
+    case kWo: return TensorGroup::kAttention;
+    case kGate: return TensorGroup::kGate;
+    case kW1:
+    case kW2:
+    case kW3: return TensorGroup::kExperts;
+    default: return TensorGroup::kHead;
+  }
 }
+
+inline std::string_view name_of(TensorGroup group) noexcept {
+  static constexpr std::string_view kNames[] = {"embedding", "norms", "attention", "gate", "experts", "head"};
+  return kNames[static_cast<int>(group)];
+}
+
+// Whether its kernels read packed weights.
+inline bool may_be_packed(TensorGroup group) noexcept {
+  return group == TensorGroup::kAttention || group == TensorGroup::kExperts || group == TensorGroup::kHead;
+}
+
+inline bool is_vector(TensorKind kind) noexcept { return group_of(kind) == TensorGroup::kNorms; }
 
 // "layers.3.experts.5.w1": the library's own name, used in messages.
 std::string slot_name(const TensorSlot& slot);
@@ -128,6 +159,14 @@ struct Model {
   ModelConfig config;
   Weights weights;
 };
+
+// Bytes of all weights, each matrix its own share of what it is stored in.
+inline Index weight_bytes(const Model& model) {
+  Index sum = 0;
+  for_each_tensor(model.config,
+                  [&](const TensorSlot& slot, const Shape<2>&) { sum += model.weights.at(slot).bytes(); });
+  return sum;
+}
 
 // Checks every view against the shape that the configuration asks for. Throws Error(kBadFormat) that names
 // the tensor and both shapes.
