@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "kernels/isa.hpp"
+#include "kernels/packed_panels.hpp"
 #include "mixtral/ops/native_table.hpp"
 
 namespace mixtral::kernels {
@@ -11,16 +12,10 @@ namespace {
 // stay nibbles: eight pairs of 15 * 127 fit (8 * 2 * 15 * 127 < 2^15), those of one block of 32 columns. vpmaddwd then
 // multiplies by what the nibbles count: P4's m; 1 and 16 for the two nibbles of P8's byte.
 
-using simd::PackedLinearArgs;
-using simd::SlabMeta;
-using simd::unroll;
-
 // 2 sums of 16 bits a token, 1 of 32, a line, its nibbles, a broadcast and a mask: 16 registers.
 constexpr int kTokens = 4;
 // Rows in a register of 32-bit sums.
 constexpr Index kRegisterRows = 8;
-// How far ahead of its use a line of weights is asked for.
-constexpr Index kPrefetchBytes = 4096;
 
 __m256i broadcast(const void* quad) noexcept {
   std::int32_t value;
@@ -28,17 +23,18 @@ __m256i broadcast(const void* quad) noexcept {
   return _mm256_set1_epi32(value);
 }
 
+template <class Cpu>
 struct Nibbles {
   __m256i low, high;
   explicit Nibbles(const std::byte* line) noexcept {
     const __m256i mask = _mm256_set1_epi8(15), both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
     low = _mm256_and_si256(both, mask);
     high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-    _mm_prefetch(reinterpret_cast<const char*>(line + kPrefetchBytes), _MM_HINT_T0);
+    Cpu::ask(line);
   }
 };
 
-// Sums in registers; types of their own, since gcc 12 writes arrays of bare vectors to memory in every round of a loop.
+// Sums in registers.
 struct Pairs {
   __m256i lanes = __m256i{};
   void add(__m256i weights, __m256i x) noexcept { lanes = _mm256_add_epi16(lanes, _mm256_maddubs_epi16(weights, x)); }
@@ -52,11 +48,11 @@ struct Dot {
 };
 
 // Eight lines, the nibbles of each by two sets of activations.
-template <int T>
+template <class Cpu, int T>
 [[gnu::always_inline]] inline void add_block(const std::byte* lines, const std::int8_t* x_low,
                                              const std::int8_t* x_high, Pairs (&low)[T], Pairs (&high)[T]) noexcept {
   for (Index j = 0; j < 8; ++j) {
-    const Nibbles w(lines + j * 64);
+    const Nibbles<Cpu> w(lines + j * 64);
     unroll<T>([&](auto t) {
       low[t].add(w.low, broadcast(x_low + t * kSlabCols + j * 4));
       high[t].add(w.high, broadcast(x_high + t * kSlabCols + j * 4));
@@ -65,21 +61,18 @@ template <int T>
 }
 
 // Eight rows from `row` on by T tokens, one slab.  x [T][512], sums [T][32]
-template <int Bits, int T>
-void multiply(const std::byte* slab, Index tiles, Index row, const std::int8_t* x, const SlabMeta* meta,
-              float* sums) noexcept {
-  constexpr Index kHalfTile = kHalfRows * kTileCols * Bits / 8;
-  const std::byte* lines =
-      slab + PackedLayout{Bits}.scale_bytes(tiles) + row / kHalfRows * kHalfTile + row % kHalfRows * 4;
+template <class Cpu, int Bits, int T>
+void multiply(const Slab<Bits>& slab, Index row, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
+  constexpr Index kHalfTile = Slab<Bits>::kHalfTile;
+  const std::byte* lines = slab.half(0, row / kHalfRows) + row % kHalfRows * 4;
   Dot dots[T];
-  for (Index tile = 0; tile < tiles; ++tile, lines += 2 * kHalfTile) {
+  for (Index tile = 0; tile < slab.tiles; ++tile, lines += 2 * kHalfTile) {
     const std::int8_t* xs = x + tile * kTileCols;
     if constexpr (Bits == 4) {
       Pairs low[T], high[T];
-      add_block<T>(lines, xs, xs + kBlockCols, low, high);
+      add_block<Cpu, T>(lines, xs, xs + kBlockCols, low, high);
       const auto bytes = [&](Index block) {
-        const std::byte* mz = slab + simd::kScaleBytes + (2 * tile + block) * kPanelRows + row;
-        return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(mz)));
+        return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(slab.mz(tile, block, row))));
       };
       const __m256i mz0 = bytes(0), mz1 = bytes(1), fifteen = _mm256_set1_epi32(15);
       const __m256i m0 = _mm256_and_si256(mz0, fifteen), m1 = _mm256_and_si256(mz1, fifteen);
@@ -97,7 +90,7 @@ void multiply(const std::byte* slab, Index tiles, Index row, const std::int8_t* 
       for (Index block = 0; block < 2; ++block) {
         Pairs low[T], high[T];
         const std::int8_t* xb = xs + block * kBlockCols;
-        add_block<T>(lines + block * kHalfTile / 2, xb, xb, low, high);
+        add_block<Cpu, T>(lines + block * kHalfTile / 2, xb, xb, low, high);
         unroll<T>([&](auto t) {
           dots[t].add(low[t], _mm256_set1_epi16(1));
           dots[t].add(high[t], _mm256_set1_epi16(16));
@@ -105,7 +98,7 @@ void multiply(const std::byte* slab, Index tiles, Index row, const std::int8_t* 
       }
     }
   }
-  const __m256 scale_w = _mm256_loadu_ps(reinterpret_cast<const float*>(slab) + row);
+  const __m256 scale_w = _mm256_loadu_ps(slab.scales() + row);
   unroll<T>([&](auto t) {
     if constexpr (Bits == 8) dots[t].subtract(_mm256_set1_epi32(128 * meta[t].sum));
     const __m256 scale = _mm256_mul_ps(scale_w, _mm256_set1_ps(meta[t].scale));
@@ -114,52 +107,29 @@ void multiply(const std::byte* slab, Index tiles, Index row, const std::int8_t* 
   });
 }
 
-template <int Bits, int T>
-void multiply_slab(const std::byte* slab, Index tiles, const std::int8_t* x, const SlabMeta* meta,
-                   float* sums) noexcept {
-  for (Index row = 0; row < kPanelRows; row += kRegisterRows) multiply<Bits, T>(slab, tiles, row, x, meta, sums);
-}
-
-template <int Bits>
+template <class Cpu, int Bits>
 void packed_linear(const PackedLinearArgs& a) noexcept {
-  constexpr Index kChunkTokens = 128;  // whose sums (16 KiB) wait while a panel is multiplied
-  alignas(32) float sums[kChunkTokens * kPanelRows];
-  const PackedLayout layout{Bits, a.cols};
-  for (Index t0 = 0; t0 < a.tokens; t0 += kChunkTokens) {
-    const Index tokens = a.tokens - t0 < kChunkTokens ? a.tokens - t0 : kChunkTokens;
-    for (Index r0 = 0; r0 < a.rows; r0 += kPanelRows) {
-      const std::byte* panel = a.w + r0 / kPanelRows * layout.panel_bytes();
-      std::memset(sums, 0, static_cast<std::size_t>(tokens * kPanelRows) * sizeof(float));
-      for (Index s = 0; s < layout.slabs(); ++s) {
-        const std::byte* slab = panel + layout.slab_offset(s);
-        const Index tiles = layout.slab_tiles(s);
+  multiply_panels<Bits>(
+      a, [](const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, float* sums) {
         for (Index t = 0; t < tokens; t += kTokens) {
-          const std::int8_t* x = a.q + (s * a.slab_tokens + t0 + t) * kSlabCols;
-          const SlabMeta* meta = a.meta + s * a.slab_tokens + t0 + t;
-          float* out = sums + t * kPanelRows;
-          switch (tokens - t) {
-            case 1: multiply_slab<Bits, 1>(slab, tiles, x, meta, out); break;
-            case 2: multiply_slab<Bits, 2>(slab, tiles, x, meta, out); break;
-            case 3: multiply_slab<Bits, 3>(slab, tiles, x, meta, out); break;
-            default: multiply_slab<Bits, kTokens>(slab, tiles, x, meta, out);
-          }
+          with_constant<kTokens>(tokens - t < kTokens ? tokens - t : kTokens, [&](auto n) {
+            for (Index row = 0; row < kPanelRows; row += kRegisterRows) {
+              multiply<Cpu, Bits, n>(slab, row, x + t * kSlabCols, meta + t, sums + t * kPanelRows);
+            }
+          });
         }
-      }
-      const auto rows = static_cast<std::size_t>(a.rows - r0 < kPanelRows ? a.rows - r0 : kPanelRows);
-      for (Index t = 0; t < tokens; ++t) {
-        std::memcpy(a.y + (t0 + t) * a.y_stride + r0, sums + t * kPanelRows, rows * sizeof(float));
-      }
-    }
-  }
+      });
 }
 
 }  // namespace
 
-void fill_avx2(KernelTable& table) noexcept {
+void fill_avx2(KernelTable& table, CpuMaker maker) noexcept {
   table.name = "avx2";
   fill_rows<xsimd::fma3<xsimd::avx2>>(table);
-  table.packed_linear[0] = packed_linear<4>;
-  table.packed_linear[1] = packed_linear<8>;
+  with_maker(maker, [&](auto cpu) {
+    table.packed_linear[0] = packed_linear<decltype(cpu), 4>;
+    table.packed_linear[1] = packed_linear<decltype(cpu), 8>;
+  });
 }
 
 }  // namespace mixtral::kernels

@@ -3,14 +3,10 @@
 #include <immintrin.h>
 
 #include "kernels/isa.hpp"
-#include "mixtral/simd/packed_rows.hpp"
+#include "kernels/packed_panels.hpp"
 
 namespace mixtral::kernels {
 namespace {
-
-using simd::PackedLinearArgs;
-using simd::SlabMeta;
-using simd::unroll;
 
 // vpdpbusd multiplies unsigned by signed bytes: weights carry 128, which is taken back as 128 * sum(x). No overflow:
 // 512 * 255 * 127 < 2^24.
@@ -21,18 +17,9 @@ constexpr int kNarrowTokens = 8;
 // 2 halves of rows * 12 tokens = 24 sums, 2 operands and a broadcast: 27 of 32 registers; enough sums to hide the
 // latency of vpdpbusd (5 cycles, 2 a cycle).
 constexpr int kTileTokens = 12;
-// Tokens whose float32 sums (16 KiB) wait while a panel is multiplied.
-constexpr Index kChunkTokens = 128;
-// Weights stream from several panels in turns, a tile of each: the memory then serves more requests at a time. With
-// more tokens their sums would not find registers.
-constexpr int streams(int tokens) noexcept { return tokens <= 4 ? 4 : 1; }
-// How far ahead of its use a line of weights is asked for.
-constexpr Index kPrefetchBytes = 4096;
-
 __m512i load(const void* p) noexcept { return _mm512_loadu_si512(p); }
 
-// A sum of products in a register. As a type of its own, since gcc 12 writes arrays of bare vectors to memory in every
-// round of a loop.
+// A sum of products in a register.
 struct Sum {
   __m512i lanes = __m512i{};
   void add(__m512i weights, __m512i activations) noexcept { lanes = _mm512_dpbusd_epi32(lanes, weights, activations); }
@@ -47,10 +34,6 @@ __m512i broadcast(const std::int8_t* x) noexcept {
   std::int32_t quad;
   std::memcpy(&quad, x, sizeof quad);
   return _mm512_set1_epi32(quad);
-}
-
-void prefetch(const std::byte* line) noexcept {
-  _mm_prefetch(reinterpret_cast<const char*>(line + kPrefetchBytes), _MM_HINT_T0);
 }
 
 // What makes sixteen rows' nibbles of one block of 32 columns bytes: byte = q * m + (128 - m * z).
@@ -74,23 +57,6 @@ __m512i expand(__m512i nibbles, const BlockScale& s) noexcept {
 __m512i low_nibbles(__m512i line) noexcept { return _mm512_and_si512(line, _mm512_set1_epi8(15)); }
 __m512i high_nibbles(__m512i line) noexcept { return low_nibbles(_mm512_srli_epi16(line, 4)); }
 
-// One slab of a panel, and where its parts are.
-template <int Bits>
-struct Slab {
-  const std::byte* data;
-  Index tiles;
-  static constexpr Index kHalfTile = kHalfRows * kTileCols * Bits / 8;
-
-  __m512 scale(int h) const noexcept { return _mm512_loadu_ps(data + h * 64); }
-  // P4's m and z of block b of a tile.
-  const std::byte* mz(Index tile, int b, int h) const noexcept {
-    return data + simd::kScaleBytes + (2 * tile + b) * kPanelRows + h * kHalfRows;
-  }
-  const std::byte* half(Index tile, int h) const noexcept {
-    return data + PackedLayout{Bits}.scale_bytes(tiles) + (2 * tile + h) * kHalfTile;
-  }
-};
-
 // sum[16] = fma(dot, scale_w * scale_x, sum): half the rows of one token. By value, as all sums in registers here: gcc
 // 12 keeps an array whose address is taken in memory, too.
 [[gnu::always_inline]] inline void add_dot(__m512i dot, std::int32_t bias, __m512 scale_w, float scale_x,
@@ -100,9 +66,14 @@ struct Slab {
   _mm512_store_ps(sum, _mm512_fmadd_ps(exact, scale, _mm512_load_ps(sum)));
 }
 
+template <int Bits>
+__m512 scale_of(const Slab<Bits>& slab, int h) noexcept {
+  return _mm512_loadu_ps(slab.scales() + h * kHalfRows);
+}
+
 // For a few tokens, without the weights' bytes: dot = sum over blocks of m * (sum of q * x - z * sum of
 // x). Half the instructions a line: the more there are, the fewer lines are asked for at a time.
-template <int T>
+template <class Cpu, int T>
 [[gnu::always_inline]] inline void add_tile_by_blocks(const Slab<4>& slab, Index tile, const std::int8_t* x,
                                                       const SlabMeta* meta, Sum (&dots)[2][T]) noexcept {
   unroll<2>([&](auto h) {
@@ -110,7 +81,7 @@ template <int T>
     Sum first[T], second[T];
     unroll<8>([&](auto j) {
       const __m512i line = load(lines + j * 64);
-      prefetch(lines + j * 64);
+      Cpu::ask(lines + j * 64);
       const __m512i low = low_nibbles(line), high = high_nibbles(line);
       unroll<T>([&](auto t) {
         first[t].add_quad(low, x + t * kSlabCols + j * 4);
@@ -118,7 +89,7 @@ template <int T>
       });
     });
     const auto bytes = [&](int b) {
-      return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(slab.mz(tile, b, h))));
+      return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(slab.mz(tile, b, h * kHalfRows))));
     };
     const __m512i mz0 = bytes(0), mz1 = bytes(1), fifteen = _mm512_set1_epi32(15);
     const __m512i m0 = _mm512_and_si512(mz0, fifteen), m1 = _mm512_and_si512(mz1, fifteen);
@@ -136,17 +107,17 @@ template <int T>
 }
 
 // One tile by T tokens.  x [T][512], from the tile's columns on
-template <int Bits, int T>
+template <class Cpu, int Bits, int T>
 [[gnu::always_inline]] inline void add_tile(const Slab<Bits>& slab, Index tile, const std::int8_t* x,
                                             Sum (&dots)[2][T]) noexcept {
   const std::byte* lines = slab.half(tile, 0);
   if constexpr (Bits == 4) {
     BlockScale scale[2][2];
-    unroll<2>([&](auto h) { unroll<2>([&](auto b) { scale[h][b] = block_scale(slab.mz(tile, b, h)); }); });
+    unroll<2>([&](auto h) { unroll<2>([&](auto b) { scale[h][b] = block_scale(slab.mz(tile, b, h * kHalfRows)); }); });
     for (Index j = 0; j < 8; ++j) {
       unroll<2>([&](auto h) {
         const __m512i line = load(lines + h * Slab<4>::kHalfTile + j * 64);
-        prefetch(lines + (2 * j + h) * 64);
+        Cpu::ask(lines + (2 * j + h) * 64);
         const __m512i low = expand(low_nibbles(line), scale[h][0]), high = expand(high_nibbles(line), scale[h][1]);
         unroll<T>([&](auto t) {
           dots[h][t].add(low, broadcast(x + t * kSlabCols + j * 4));
@@ -158,7 +129,7 @@ template <int Bits, int T>
     for (Index j = 0; j < 16; ++j) {
       unroll<2>([&](auto h) {
         const __m512i line = load(lines + h * Slab<8>::kHalfTile + j * 64);
-        prefetch(lines + (2 * j + h) * 64);
+        Cpu::ask(lines + (2 * j + h) * 64);
         unroll<T>([&](auto t) { dots[h][t].add(line, broadcast(x + t * kSlabCols + j * 4)); });
       });
     }
@@ -166,7 +137,7 @@ template <int Bits, int T>
 }
 
 // The same slab of P panels, panel_bytes apart, by T tokens.  x [T][512], sums [P][T][32]
-template <int Bits, int P, int T>
+template <class Cpu, int Bits, int P, int T>
 void narrow(const std::byte* data, Index panel_bytes, Index tiles, const std::int8_t* x, const SlabMeta* meta,
             float* sums) noexcept {
   constexpr bool kByBlocks = Bits == 4 && T <= 4;
@@ -175,9 +146,9 @@ void narrow(const std::byte* data, Index panel_bytes, Index tiles, const std::in
     unroll<P>([&](auto p) {
       const Slab<Bits> slab{data + p * panel_bytes, tiles};
       if constexpr (kByBlocks) {
-        add_tile_by_blocks<T>(slab, tile, x + tile * kTileCols, meta, dots[p]);
+        add_tile_by_blocks<Cpu, T>(slab, tile, x + tile * kTileCols, meta, dots[p]);
       } else {
-        add_tile<Bits, T>(slab, tile, x + tile * kTileCols, dots[p]);
+        add_tile<Cpu, Bits, T>(slab, tile, x + tile * kTileCols, dots[p]);
       }
     });
   }
@@ -186,7 +157,7 @@ void narrow(const std::byte* data, Index panel_bytes, Index tiles, const std::in
     unroll<2>([&](auto h) {
       unroll<T>([&](auto t) {
         const std::int32_t bias = kByBlocks ? 0 : kBias * meta[t].sum;
-        add_dot(dots[p][h][t].lanes, bias, slab.scale(h), meta[t].scale,
+        add_dot(dots[p][h][t].lanes, bias, scale_of(slab, h), meta[t].scale,
                 sums + (p * T + t) * kPanelRows + h * kHalfRows);
       });
     });
@@ -194,15 +165,17 @@ void narrow(const std::byte* data, Index panel_bytes, Index tiles, const std::in
 }
 
 // The slab as P8 would have it: [tile][half][16 quads][16 rows][4 columns] bytes.
+template <class Cpu>
 void expand_slab(const Slab<4>& slab, std::byte* out) noexcept {
   for (Index tile = 0; tile < slab.tiles; ++tile) {
     for (int h = 0; h < 2; ++h) {
-      const BlockScale first = block_scale(slab.mz(tile, 0, h)), second = block_scale(slab.mz(tile, 1, h));
+      const BlockScale first = block_scale(slab.mz(tile, 0, h * kHalfRows)),
+                       second = block_scale(slab.mz(tile, 1, h * kHalfRows));
       const std::byte* lines = slab.half(tile, h);
       std::byte* to = out + (2 * tile + h) * Slab<8>::kHalfTile;
       for (Index j = 0; j < 8; ++j) {
         const __m512i line = load(lines + j * 64);
-        prefetch(lines + j * 64);
+        Cpu::ask(lines + j * 64);
         _mm512_store_si512(to + j * 64, expand(low_nibbles(line), first));
         _mm512_store_si512(to + (8 + j) * 64, expand(high_nibbles(line), second));
       }
@@ -245,91 +218,60 @@ void tile_of(const std::byte* w, Index tiles, __m512 scale0, __m512 scale1, cons
   });
 }
 
-// The sums [tokens][32] of one panel become outputs.
-void store(const PackedLinearArgs& a, Index r0, Index t0, Index tokens, const float* sums) noexcept {
-  const auto rows = static_cast<std::size_t>(a.rows - r0 < kPanelRows ? a.rows - r0 : kPanelRows);
-  for (Index t = 0; t < tokens; ++t) {
-    std::memcpy(a.y + (t0 + t) * a.y_stride + r0, sums + t * kPanelRows, rows * sizeof(float));
-  }
-}
-
-// Calls f(std::integral_constant<int, n>) for n in [1, N].
-template <int N, class F>
-void with_constant(Index n, F&& f) noexcept {
-  if constexpr (N > 0) {
-    if (n == N) return f(std::integral_constant<int, N>{});
-    with_constant<N - 1>(n, f);
-  }
-}
-
-template <int Bits>
-void wide(const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, std::byte* expanded,
-          float* sums) noexcept {
-  const std::byte* w = slab.half(0, 0);
-  if constexpr (Bits == 4) {
-    expand_slab(slab, expanded);
-    w = expanded;
-  }
-  const __m512 scale0 = slab.scale(0), scale1 = slab.scale(1);
-  const Index bytes = PackedLayout{Bits}.slab_bytes(slab.tiles);
-  Ahead ahead{slab.data + bytes, slab.data + 2 * bytes};
-  for (Index t = 0; t < tokens; t += kTileTokens) {
-    with_constant<kTileTokens>(tokens - t < kTileTokens ? tokens - t : kTileTokens, [&](auto n) {
-      tile_of<n>(w, slab.tiles, scale0, scale1, x + t * kSlabCols, meta + t, ahead, sums + t * kPanelRows);
-    });
-  }
-}
-
 // Up to kNarrowTokens tokens: weights stream through once.
-template <int Bits, int T>
+template <class Cpu, int Bits, int T>
 void stream(const PackedLinearArgs& a) noexcept {
+  constexpr int kStreams = Cpu::streams(Bits, T);
   const PackedLayout layout{Bits, a.cols};
-  const Index panel_bytes = layout.panel_bytes();
-  for (Index r0 = 0; r0 < a.rows; r0 += streams(T) * kPanelRows) {
-    const Index panels = (a.rows - r0 + kPanelRows - 1) / kPanelRows;
-    with_constant<streams(T)>(panels < streams(T) ? panels : streams(T), [&](auto n) {
+  for (Index panel = 0; panel * kPanelRows < a.rows; panel += kStreams) {
+    const Index panels = panels_of(a.rows) - panel;
+    with_constant<kStreams>(panels < kStreams ? panels : kStreams, [&](auto n) {
       alignas(64) float sums[n * T * kPanelRows] = {};
       for (Index s = 0; s < layout.slabs(); ++s) {
-        narrow<Bits, n, T>(a.w + r0 / kPanelRows * panel_bytes + layout.slab_offset(s), panel_bytes,
-                           layout.slab_tiles(s), a.q + s * a.slab_tokens * kSlabCols, a.meta + s * a.slab_tokens, sums);
+        const Slab<Bits> slab = slab_of<Bits>(a, panel, s);
+        narrow<Cpu, Bits, n, T>(slab.data, layout.panel_bytes(), slab.tiles, a.q + s * a.slab_tokens * kSlabCols,
+                                a.meta + s * a.slab_tokens, sums);
       }
-      for (Index p = 0; p < n; ++p) store(a, r0 + p * kPanelRows, 0, T, sums + p * T * kPanelRows);
+      for (Index p = 0; p < n; ++p) store(a, panel + p, 0, T, sums + p * T * kPanelRows);
     });
   }
 }
 
-// Any number of tokens, kChunkTokens at a time: each slab is expanded once and multiplied by all of them.
-template <int Bits>
+// More: each slab is expanded once and multiplied by all of them.
+template <class Cpu, int Bits>
 void multiply(const PackedLinearArgs& a) noexcept {
   alignas(64) std::byte expanded[kPanelRows * kSlabCols];
-  alignas(64) float sums[kChunkTokens * kPanelRows];
-  const PackedLayout layout{Bits, a.cols};
-  for (Index t0 = 0; t0 < a.tokens; t0 += kChunkTokens) {
-    const Index tokens = a.tokens - t0 < kChunkTokens ? a.tokens - t0 : kChunkTokens;
-    for (Index r0 = 0; r0 < a.rows; r0 += kPanelRows) {
-      const std::byte* panel = a.w + r0 / kPanelRows * layout.panel_bytes();
-      std::memset(sums, 0, static_cast<std::size_t>(tokens * kPanelRows) * sizeof(float));
-      for (Index s = 0; s < layout.slabs(); ++s) {
-        wide<Bits>({panel + layout.slab_offset(s), layout.slab_tiles(s)}, a.q + (s * a.slab_tokens + t0) * kSlabCols,
-                   a.meta + s * a.slab_tokens + t0, tokens, expanded, sums);
-      }
-      store(a, r0, t0, tokens, sums);
-    }
-  }
+  multiply_panels<Bits>(
+      a, [&](const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, float* sums) {
+        const std::byte* w = slab.half(0, 0);
+        if constexpr (Bits == 4) {
+          expand_slab<Cpu>(slab, expanded);
+          w = expanded;
+        }
+        const __m512 scale0 = scale_of(slab, 0), scale1 = scale_of(slab, 1);
+        Ahead ahead{slab.data + slab.bytes(), slab.data + 2 * slab.bytes()};
+        for (Index t = 0; t < tokens; t += kTileTokens) {
+          with_constant<kTileTokens>(tokens - t < kTileTokens ? tokens - t : kTileTokens, [&](auto n) {
+            tile_of<n>(w, slab.tiles, scale0, scale1, x + t * kSlabCols, meta + t, ahead, sums + t * kPanelRows);
+          });
+        }
+      });
 }
 
-template <int Bits>
+template <class Cpu, int Bits>
 void packed_linear(const PackedLinearArgs& a) noexcept {
-  if (a.tokens > kNarrowTokens) return multiply<Bits>(a);
-  with_constant<kNarrowTokens>(a.tokens, [&](auto n) { stream<Bits, n>(a); });
+  if (a.tokens > kNarrowTokens) return multiply<Cpu, Bits>(a);
+  with_constant<kNarrowTokens>(a.tokens, [&](auto n) { stream<Cpu, Bits, n>(a); });
 }
 
 }  // namespace
 
-void fill_avx512_vnni(KernelTable& table) noexcept {
+void fill_avx512_vnni(KernelTable& table, CpuMaker maker) noexcept {
   table.name = "avx512_vnni";
-  table.packed_linear[0] = packed_linear<4>;
-  table.packed_linear[1] = packed_linear<8>;
+  with_maker(maker, [&](auto cpu) {
+    table.packed_linear[0] = packed_linear<decltype(cpu), 4>;
+    table.packed_linear[1] = packed_linear<decltype(cpu), 8>;
+  });
 }
 
 }  // namespace mixtral::kernels

@@ -55,6 +55,17 @@ bool cpu_has_avx512_vnni() noexcept {
   return cpu_has_avx512() && has(cpuid(7, 0).ecx, kVnni);
 }
 
+kernels::CpuMaker cpu_maker() noexcept {
+  constexpr unsigned kAmdEbx = 0x68747541, kAmdEdx = 0x69746e65, kAmdEcx = 0x444d4163;  // "AuthenticAMD"
+  const CpuidRegisters name = cpuid(0, 0);
+  const bool amd = name.ebx == kAmdEbx && name.edx == kAmdEdx && name.ecx == kAmdEcx;
+  return amd ? kernels::CpuMaker::kAmd : kernels::CpuMaker::kIntel;
+}
+
+#else
+
+kernels::CpuMaker cpu_maker() noexcept { return kernels::CpuMaker::kIntel; }
+
 #endif
 
 bool always() noexcept { return true; }
@@ -64,7 +75,7 @@ struct IsaEntry {
   Isa isa;
   std::string_view name;
   bool (*runs_here)() noexcept;
-  void (*fill)(KernelTable&) noexcept;
+  void (*fill)(KernelTable&, kernels::CpuMaker) noexcept;
 };
 
 constexpr IsaEntry kIsas[] = {
@@ -120,7 +131,7 @@ Isa best_isa() noexcept {
 KernelTable make_table(Isa cap) noexcept {
   KernelTable table{};
   for (const IsaEntry& entry : kIsas) {
-    if (entry.isa <= cap && entry.runs_here()) entry.fill(table);
+    if (entry.isa <= cap && entry.runs_here()) entry.fill(table, cpu_maker());
   }
   return table;
 }

@@ -31,6 +31,8 @@ struct PackedLayout {
   int bits = 4;  // 4 or 8
   Index cols = 0;
 
+  static constexpr Index kRowScaleBytes = kPanelRows * static_cast<Index>(sizeof(float));
+
   constexpr Index tiles() const noexcept { return (cols + kTileCols - 1) / kTileCols; }
   constexpr Index slabs() const noexcept { return (cols + kSlabCols - 1) / kSlabCols; }
   // Tiles of slab s: 8, fewer in the last one.
@@ -43,7 +45,7 @@ struct PackedLayout {
   constexpr Index tile_scale_bytes() const noexcept { return bits == 4 ? kPanelRows * kTileCols / kBlockCols : 0; }
   // Where the tiles of a slab begin.
   constexpr Index scale_bytes(Index n_tiles) const noexcept {
-    return kPanelRows * static_cast<Index>(sizeof(float)) + n_tiles * tile_scale_bytes();
+    return kRowScaleBytes + n_tiles * tile_scale_bytes();
   }
   constexpr Index slab_bytes(Index n_tiles) const noexcept { return scale_bytes(n_tiles) + n_tiles * tile_bytes(); }
   // Where slab s begins in its panel.

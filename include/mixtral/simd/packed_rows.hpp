@@ -77,15 +77,13 @@ void quantize_slab(const float* x, Index n, std::int8_t* q, SlabMeta* meta) noex
   meta->sum = total;
 }
 
-inline constexpr Index kScaleBytes = kPanelRows * static_cast<Index>(sizeof(float));
-
 namespace detail {
 
 // The integer weights of one slab, [32 rows][512 columns]; columns beyond its tiles are left alone.
 template <class Arch, int Bits>
 void unpack_slab(const std::byte* slab, Index tiles, std::int16_t* out) noexcept {
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(slab) + PackedLayout{Bits}.scale_bytes(tiles);
-  const std::uint8_t* scales = reinterpret_cast<const std::uint8_t*>(slab) + kScaleBytes;  // P4's m and z
+  const std::uint8_t* scales = reinterpret_cast<const std::uint8_t*>(slab) + PackedLayout::kRowScaleBytes;  // P4's m and z
   for (Index tile = 0; tile < tiles; ++tile) {
     for (Index r = 0; r < kPanelRows; ++r) {
       const std::uint8_t* half =

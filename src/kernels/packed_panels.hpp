@@ -1,0 +1,99 @@
+// What the fast products with packed weights share: the way through panels and slabs, and how weights are asked for
+// ahead of their use. Included by files of one instruction set each, after <immintrin.h>, hence the unnamed namespace.
+#pragma once
+
+#include "kernels/isa.hpp"
+#include "mixtral/simd/packed_rows.hpp"
+
+namespace mixtral::kernels {
+namespace {
+
+using simd::PackedLinearArgs;
+using simd::SlabMeta;
+using simd::unroll;
+
+// How many panels a product of a few tokens reads in turns, a tile of each, and how weights are asked for ahead. Both
+// differ between makers of CPUs by up to a third of the memory's rate; bench/README.md has the figures.
+struct Intel {
+  static constexpr int streams(int /*bits*/, int tokens) noexcept { return tokens <= 4 ? 4 : 1; }
+  static void ask(const std::byte* line) noexcept {
+    _mm_prefetch(reinterpret_cast<const char*>(line + 4096), _MM_HINT_T0);
+  }
+};
+struct Amd {
+  static constexpr int streams(int bits, int tokens) noexcept { return bits == 4 && tokens <= 4 ? 2 : 1; }
+  static void ask(const std::byte* line) noexcept {
+    _mm_prefetch(reinterpret_cast<const char*>(line + 4096), _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(line + 1024), _MM_HINT_T0);
+  }
+};
+
+// One slab of a panel, and where its parts are.
+template <int Bits>
+struct Slab {
+  static constexpr Index kHalfTile = kHalfRows * kTileCols * Bits / 8;
+  const std::byte* data;
+  Index tiles;
+
+  const float* scales() const noexcept { return reinterpret_cast<const float*>(data); }
+  // P4's m | z << 4 of block b of a tile, from a row on.
+  const std::byte* mz(Index tile, Index b, Index row) const noexcept {
+    return data + PackedLayout::kRowScaleBytes + (2 * tile + b) * kPanelRows + row;
+  }
+  const std::byte* half(Index tile, Index h) const noexcept {
+    return data + PackedLayout{Bits}.scale_bytes(tiles) + (2 * tile + h) * kHalfTile;
+  }
+  Index bytes() const noexcept { return PackedLayout{Bits}.slab_bytes(tiles); }
+};
+
+template <int Bits>
+Slab<Bits> slab_of(const PackedLinearArgs& a, Index panel, Index s) noexcept {
+  const PackedLayout layout{Bits, a.cols};
+  return {a.w + panel * layout.panel_bytes() + layout.slab_offset(s), layout.slab_tiles(s)};
+}
+
+// The sums [tokens][32] of one panel become outputs.
+void store(const PackedLinearArgs& a, Index panel, Index t0, Index tokens, const float* sums) noexcept {
+  const Index r0 = panel * kPanelRows;
+  const auto rows = static_cast<std::size_t>(a.rows - r0 < kPanelRows ? a.rows - r0 : kPanelRows);
+  for (Index t = 0; t < tokens; ++t) {
+    std::memcpy(a.y + (t0 + t) * a.y_stride + r0, sums + t * kPanelRows, rows * sizeof(float));
+  }
+}
+
+// Any number of tokens, some at a time whose float32 sums (16 KiB) wait while a panel is multiplied:
+// product(slab, x [tokens][512], meta, tokens, sums [tokens][32]) adds one slab's.
+template <int Bits, class Product>
+void multiply_panels(const PackedLinearArgs& a, Product&& product) noexcept {
+  constexpr Index kTokens = 128;
+  alignas(64) float sums[kTokens * kPanelRows];
+  for (Index t0 = 0; t0 < a.tokens; t0 += kTokens) {
+    const Index tokens = a.tokens - t0 < kTokens ? a.tokens - t0 : kTokens;
+    for (Index panel = 0; panel * kPanelRows < a.rows; ++panel) {
+      std::memset(sums, 0, static_cast<std::size_t>(tokens * kPanelRows) * sizeof(float));
+      for (Index s = 0; s < PackedLayout{Bits, a.cols}.slabs(); ++s) {
+        const Index first = s * a.slab_tokens + t0;
+        product(slab_of<Bits>(a, panel, s), a.q + first * kSlabCols, a.meta + first, tokens, sums);
+      }
+      store(a, panel, t0, tokens, sums);
+    }
+  }
+}
+
+// Calls f(std::integral_constant<int, n>) for n in [1, N].
+template <int N, class F>
+void with_constant(Index n, F&& f) noexcept {
+  if constexpr (N > 0) {
+    if (n == N) return f(std::integral_constant<int, N>{});
+    with_constant<N - 1>(n, f);
+  }
+}
+
+// Calls set(Intel{}) or set(Amd{}).
+template <class F>
+void with_maker(CpuMaker maker, F&& set) noexcept {
+  maker == CpuMaker::kAmd ? set(Amd{}) : set(Intel{});
+}
+
+}  // namespace
+}  // namespace mixtral::kernels
