@@ -34,7 +34,6 @@ enum class DType : std::int32_t {
   kP8 = 18,
 };
 inline constexpr int kWeightDTypes = 3;
-inline constexpr int kPackedDTypes = 2;
 
 // Dense weights.
 constexpr bool is_weight(DType dtype) noexcept { return static_cast<int>(dtype) < kWeightDTypes; }

@@ -79,7 +79,6 @@ class Team final : public Executor {
     task_.store(&task, std::memory_order_release);
     done_.store(0, std::memory_order_relaxed);
     failed_.store(false, std::memory_order_relaxed);
-    failing_.clear(std::memory_order_relaxed);
     state_.store(base, std::memory_order_release);
     state_.notify_all();
   }
@@ -103,10 +102,8 @@ class Team final : public Executor {
       try {
         task(i, worker);
       } catch (...) {
-        if (!failing_.test_and_set(std::memory_order_acq_rel)) {
-          error_ = std::current_exception();
-          failed_.store(true, std::memory_order_release);
-        }
+        // The leader reads error_ after done_ has counted this task.
+        if (!failed_.exchange(true, std::memory_order_relaxed)) error_ = std::current_exception();
       }
     }
     done_.fetch_add(1, std::memory_order_acq_rel);
@@ -119,7 +116,6 @@ class Team final : public Executor {
   std::atomic<const Task*> task_{nullptr};
   alignas(64) std::atomic<Index> done_{0};
   std::atomic<bool> failed_{false};
-  std::atomic_flag failing_ = ATOMIC_FLAG_INIT;
   std::exception_ptr error_;
 };
 

@@ -127,9 +127,9 @@ inline void run_batches(const OpContext& ctx, std::span<const ExpertBatch> batch
       run(*b, i, worker);
     });
   };
-  for_all([](const ExpertBatch& b) { return b.weights->w1; },
+  for_all([](const ExpertBatch& b) -> const MatrixView& { return b.weights->w1; },
           [&](const ExpertBatch& b, Index i, int worker) { gate_up_task(ctx.table, b, both.row(worker), i); });
-  for_all([](const ExpertBatch& b) { return b.weights->w2; },
+  for_all([](const ExpertBatch& b) -> const MatrixView& { return b.weights->w2; },
           [&](const ExpertBatch& b, Index i, int) {
             ops::detail::linear_task(ctx.table, b.weights->w2, {b.hidden, b.hidden_q}, b.y, i);
           });

@@ -65,9 +65,10 @@ inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> exp
   }
   const ops::QuantizedRows quantized = bytes ? ops::quantize(ctx, h) : ops::QuantizedRows{};
   const ops::detail::LinearInput rows = detail::gather(ctx, plan, h, floats, bytes ? &quantized : nullptr);
-  for (Index u = 0; u < n_used; ++u) {
-    const Index begin = (batches[u].y.data() - outputs.data()) / std::max<Index>(outputs.row_stride(), 1);
-    batches[u].x = rows.rows(begin, batches[u].y.dim(0));
+  Index begin = 0;  // batches follow each other in the order of the plan
+  for (detail::ExpertBatch& batch : std::span(batches, static_cast<std::size_t>(n_used))) {
+    batch.x = rows.rows(begin, batch.y.dim(0));
+    begin += batch.y.dim(0);
   }
   detail::run_batches(ctx, {batches, static_cast<std::size_t>(n_used)});
 }

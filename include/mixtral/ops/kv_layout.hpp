@@ -74,8 +74,7 @@ struct KvBlockLayout {
     const bool usable = bad == 0 && most >= 1e-30f;
     const float inverse = usable ? 127.0f / most : 0.0f;
     for (Index d = 0; d < head_dim; ++d) {
-      // Adding 1.5 * 2^23 rounds, ties to even.
-      const float rounded = usable ? (x[d] * inverse + 12582912.0f) - 12582912.0f : 0.0f;
+      const float rounded = usable ? (x[d] * inverse + simd::kRoundingMagic) - simd::kRoundingMagic : 0.0f;
       q[d * step] = static_cast<std::int8_t>(rounded < -127 ? -127.0f : rounded > 127 ? 127.0f : rounded);
     }
     return usable ? most / 127.0f : bad;

@@ -25,6 +25,9 @@ namespace mixtral::simd {
 
 inline constexpr Index kLanes = 16;
 
+// 1.5 * 2^23: adding it rounds a small number to a whole one, ties to even, and leaves that in the low bits.
+inline constexpr float kRoundingMagic = 12582912.0f;
+
 // The architecture of plain arrays: runs anywhere, needs no vector unit.
 struct Scalar {};
 
@@ -335,6 +338,19 @@ struct Lanes {
   }
 };
 
+// Where a < b: x, otherwise y, also where the comparison is unordered.
+template <class Arch>
+[[gnu::always_inline]] inline Lanes<Arch> where_less(const Lanes<Arch>& a, const Lanes<Arch>& b, const Lanes<Arch>& x,
+                                                     const Lanes<Arch>& y) noexcept {
+  return Lanes<Arch>::map([&](auto i) {
+    if constexpr (std::is_same_v<Arch, Scalar>) {
+      return a.part[i] < b.part[i] ? x.part[i] : y.part[i];
+    } else {
+      return xsimd::select(a.part[i] < b.part[i], x.part[i], y.part[i]);
+    }
+  });
+}
+
 // e^x with a relative error below 2e-7. Below -87.3 (e^x < 2^-126) the result is 0, above 88.3 it is e^88.3.
 // NaN stays NaN. Cody-Waite reduction to |r| <= ln(2)/2 and a polynomial of degree 6 (Cephes' coefficients).
 template <class Arch>
@@ -342,9 +358,8 @@ template <class Arch>
   using V = Lanes<Arch>;
   constexpr float kLowest = -87.3f, kHighest = 88.3f;
   const V x = max(V::broadcast(kLowest), min(V::broadcast(kHighest), x0));
-  // Adding 1.5 * 2^23 leaves round(x / ln 2) in the low bits of the mantissa.
-  const V magic = fma(x, V::broadcast(1.44269504088896341f), V::broadcast(12582912.0f));
-  const V n = magic - V::broadcast(12582912.0f);
+  const V magic = fma(x, V::broadcast(1.44269504088896341f), V::broadcast(kRoundingMagic));  // round(x / ln 2)
+  const V n = magic - V::broadcast(kRoundingMagic);
   V r = fma(n, V::broadcast(-0.693359375f), x);
   r = fma(n, V::broadcast(2.12194440e-4f), r);
   V p = V::broadcast(1.9875691500e-4f);
@@ -356,15 +371,7 @@ template <class Arch>
   p = fma(p * r, r, r) + V::broadcast(1.0f);
   const V y = V::map([&](auto i) { return V::Part::scale_by_power(p.part[i], magic.part[i]); });
   // Zero for what was below the range, -infinity included; a NaN compares false and stays.
-  return V::map([&](auto i) {
-    const auto low = V::Part::broadcast(kLowest);
-    const auto zero = V::Part::broadcast(0.0f);
-    if constexpr (std::is_same_v<Arch, Scalar>) {
-      return x0.part[i] < low ? zero : y.part[i];
-    } else {
-      return xsimd::select(x0.part[i] < low, zero, y.part[i]);
-    }
-  });
+  return where_less(x0, V::broadcast(kLowest), V::zero(), y);
 }
 
 }  // namespace mixtral::simd

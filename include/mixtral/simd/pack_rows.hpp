@@ -22,8 +22,6 @@ namespace detail {
 template <class Arch>
 struct P4Search {
   using V = Lanes<Arch>;
-  static constexpr float kMagic = 12582912.0f;  // adding 1.5 * 2^23 rounds to a whole number, ties to even
-
   V w[kBlockCols], importance[kBlockCols];
   bool weighted = false;
   V low, high;  // of each block, with zero
@@ -35,18 +33,8 @@ struct P4Search {
     float total = 3e38f;  // error of all blocks
   };
 
-  static V round(V x) noexcept { return (x + V::broadcast(kMagic)) - V::broadcast(kMagic); }
+  static V round(V x) noexcept { return (x + V::broadcast(kRoundingMagic)) - V::broadcast(kRoundingMagic); }
   static V clamp(V x, float least, float most) noexcept { return max(V::broadcast(least), min(V::broadcast(most), x)); }
-  // Where a < b: x, otherwise y.
-  static V where_less(V a, V b, V x, V y) noexcept {
-    return V::map([&](auto i) {
-      if constexpr (std::is_same_v<Arch, Scalar>) {
-        return a.part[i] < b.part[i] ? x.part[i] : y.part[i];
-      } else {
-        return xsimd::select(a.part[i] < b.part[i], x.part[i], y.part[i]);
-      }
-    });
-  }
 
   void load(const float* row, Index cols, const float* weights) noexcept {
     alignas(64) float column[kBlockCols][kLanes] = {}, weight[kBlockCols][kLanes] = {};
@@ -76,16 +64,16 @@ struct P4Search {
       // 127 / m rounded down: it is whole for m = 1 only, and no other fraction is that near to the next number.
       limit = round(fma(V::broadcast(127.0f), inverse_m, V::broadcast(-0.4995f)));
     }
-    // Of q - z, as numbers with kMagic added.
-    V least(V z) const noexcept { return max(V::zero() - z, V::zero() - limit) + V::broadcast(kMagic); }
-    V most(V z) const noexcept { return min(V::broadcast(15.0f) - z, limit) + V::broadcast(kMagic); }
+    // Of q - z, as numbers with kRoundingMagic added.
+    V least(V z) const noexcept { return max(V::zero() - z, V::zero() - limit) + V::broadcast(kRoundingMagic); }
+    V most(V z) const noexcept { return min(V::broadcast(15.0f) - z, limit) + V::broadcast(kRoundingMagic); }
   };
 
   // Calls f(i, v) with v = q - z of every element.
   template <class F>
   [[gnu::always_inline]] void each(float scale, V m, V z, F&& f) const noexcept {
     const Grid grid(scale, m);
-    const V least = grid.least(z), most = grid.most(z), magic = V::broadcast(kMagic);
+    const V least = grid.least(z), most = grid.most(z), magic = V::broadcast(kRoundingMagic);
     for (Index i = 0; i < kBlockCols; ++i) f(i, max(least, min(most, fma(w[i], grid.inverse, magic))) - magic);
   }
 
@@ -93,7 +81,7 @@ struct P4Search {
   template <int N, bool kWeighted>
   [[gnu::always_inline]] void errors_of(const Grid& grid, const V (&z)[N], V (&errors)[N]) const noexcept {
     constexpr int kTurns = 2 / N;
-    const V magic = V::broadcast(kMagic);
+    const V magic = V::broadcast(kRoundingMagic);
     V least[N], most[N], sums[kTurns][N];
     unroll<N>([&](auto j) {
       least[j] = grid.least(z[j]);
@@ -216,7 +204,7 @@ struct P4Search {
     each(c.scale, c.m, c.z, [&](Index i, V v) {
       float value[kLanes];
       std::uint32_t bits[kLanes];
-      (v + c.z + V::broadcast(kMagic)).store(value);
+      (v + c.z + V::broadcast(kRoundingMagic)).store(value);
       std::memcpy(bits, value, sizeof bits);
       for (Index b = 0; b < kSlabBlocks; ++b) q[b * kBlockCols + i] = static_cast<std::uint8_t>(bits[b]);
     });
@@ -238,6 +226,25 @@ std::uint32_t load_quad(const std::uint8_t* p) noexcept {
   std::uint32_t quad;
   std::memcpy(&quad, p, sizeof quad);
   return quad;
+}
+
+// Lines of four columns of sixteen rows; P4's have two quads, a block apart.
+template <class Arch, int Bits>
+void write_tiles(const std::uint8_t (&q)[kPanelRows][kSlabCols], Index tiles, std::byte* out) noexcept {
+  for (Index tile = 0; tile < tiles; ++tile) {
+    for (Index half = 0; half < 2; ++half) {
+      for (Index k = tile * kTileCols; k < tile * kTileCols + kTileCols * Bits / 8; k += 4) {
+        std::uint32_t line[kHalfRows];
+        for (Index r = 0; r < kHalfRows; ++r) {
+          const std::uint8_t* row = q[half * kHalfRows + r] + k;
+          line[r] = load_quad<Arch>(row);
+          if constexpr (Bits == 4) line[r] |= load_quad<Arch>(row + kBlockCols) << 4;
+        }
+        std::memcpy(out, line, sizeof line);
+        out += sizeof line;
+      }
+    }
+  }
 }
 
 }  // namespace detail
@@ -264,19 +271,7 @@ bool pack_slab_p4(const PackSlabArgs& a) noexcept {
   for (Index b = 0; b < 2 * tiles; ++b) {
     for (Index r = 0; r < kPanelRows; ++r) *out++ = std::byte{mz[r][b]};
   }
-  for (Index tile = 0; tile < tiles; ++tile) {
-    for (Index half = 0; half < 2; ++half) {
-      for (Index k = tile * kTileCols; k < tile * kTileCols + kBlockCols; k += 4) {
-        std::uint32_t line[kHalfRows];
-        for (Index r = 0; r < kHalfRows; ++r) {
-          const std::uint8_t* row = q[half * kHalfRows + r] + k;
-          line[r] = detail::load_quad<Arch>(row) | detail::load_quad<Arch>(row + kBlockCols) << 4;
-        }
-        std::memcpy(out, line, sizeof line);
-        out += sizeof line;
-      }
-    }
-  }
+  detail::write_tiles<Arch, 4>(q, tiles, out);
   return true;
 }
 
@@ -296,17 +291,7 @@ bool pack_slab_p8(const PackSlabArgs& a) noexcept {
     for (Index k = 0; k < kSlabCols; ++k) q[r][k] = static_cast<std::uint8_t>(values[k] + 128);
   }
   std::memcpy(a.out, scale, sizeof scale);
-  std::byte* out = a.out + sizeof scale;
-  for (Index tile = 0; tile < tiles; ++tile) {
-    for (Index half = 0; half < 2; ++half) {
-      for (Index k = tile * kTileCols; k < (tile + 1) * kTileCols; k += 4) {
-        std::uint32_t line[kHalfRows];
-        for (Index r = 0; r < kHalfRows; ++r) line[r] = detail::load_quad<Arch>(q[half * kHalfRows + r] + k);
-        std::memcpy(out, line, sizeof line);
-        out += sizeof line;
-      }
-    }
-  }
+  detail::write_tiles<Arch, 8>(q, tiles, a.out + sizeof scale);
   return finite;
 }
 

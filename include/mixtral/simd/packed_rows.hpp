@@ -52,9 +52,8 @@ void quantize_slab(const float* x, Index n, std::int8_t* q, SlabMeta* meta) noex
   const float most = largest.largest(), nan_or_zero = bad.sum();
   const bool usable = nan_or_zero == 0 && most >= 1e-30f;
   const V inverse = V::broadcast(usable ? 127.0f / most : 0.0f);
-  // Adding 1.5 * 2^23 rounds, and leaves the whole number in the low bits.
-  const V magic = V::broadcast(12582912.0f), low = V::broadcast(12582912.0f - 127),
-          high = V::broadcast(12582912.0f + 127);
+  const V magic = V::broadcast(kRoundingMagic), low = V::broadcast(kRoundingMagic - 127),
+          high = V::broadcast(kRoundingMagic + 127);
   std::int32_t total = 0;
   for (Index b = 0; b < kSlabBlocks; ++b) {
     alignas(64) std::int32_t bits[kBlockCols];
