@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Writes the figures of README.md and bench/README.md from bench/results: no number there is typed by hand."""
+"""Writes the figures of README.md and bench/README.md from bench/results, a folder for each machine: no number there is
+typed by hand."""
 import json
 import re
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "results"
-MODELS = ["model_p4", "model_p8", "model_bf16", "model_p4_avx2", "model_p8_avx2", "model_p4_deep"]
+MODELS = ["model_p4", "model_p8", "model_bf16", "model_p4_avx2", "model_p8_avx2", "model_p4_long", "model_p4_deep",
+          "model_p4_deep_i8"]
 # One shape of the products; bench/results/kernels.json has all.
 KERNEL_SHAPE = "rows:28672/cols:4096"
 
 
-def load(name):
-    path = RESULTS / f"{name}.json"
+def load(folder, name):
+    path = folder / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
@@ -79,12 +81,14 @@ def model_table(results):
         one = decode(r, 1)
         depth = ""
         if one["depth"]:
-            depth = f"behind {one['depth']} tokens, {one['kv_bytes_per_step'] / 1e6:.0f} MB of them a step uncounted: "
-        rows.append([weights(r), r["isa"], depth + phase_text(one), phase_text(r["prefill"])])
+            depth = (f"behind {one['depth']} tokens ({r['options']['kv']}, {one['kv_bytes_per_step'] / 1e6:.0f} MB a "
+                     f"step): ")
+        length = f"{r['options']['prompt']} tokens: " if r["prefill"] else ""
+        rows.append([weights(r), r["isa"], depth + phase_text(one), length + phase_text(r["prefill"])])
     text = table(["weights", "instruction set", "decode, share of DRAM", "prompt, share of multiply-add"], rows)
     r = results[0]
-    return (text + f"\n{r['layers']} layers of Mixtral 8x7B's shape, random weights in {r['weights_in']}, prompt of "
-            f"{r['options']['prompt']} tokens, {r['threads']} threads, {r['machine']}. Medians, in brackets the range.\n")
+    return (text + f"\n{r['layers']} layers of Mixtral 8x7B's shape, random weights in {r['weights_in']}, {r['threads']} "
+            f"threads, {r['machine']}. Medians, in brackets the range.\n")
 
 
 def batch_table(results):
@@ -159,19 +163,27 @@ def kernel_table(report):
     return table(["kernel", *isas], [[f"`{name}`", *[row.get(isa, "") for isa in isas]] for name, row in rows.items()])
 
 
-def main():
-    models = [r for r in map(load, MODELS) if r]
-    if not models:
-        raise SystemExit(f"no results in {RESULTS}: run bench/run.sh")
-    kernels, gemv = load("kernels"), load("gemv")
+def machine_parts(folder):
+    """All tables of one machine."""
+    models = [r for r in (load(folder, name) for name in MODELS) if r]
     batches = [r for r in models if len(r["decode"]) > 1]
-    parts = [model_table(models), batch_table(batches), memory_table(models)]
+    gemv, kernels = load(folder, "gemv"), load(folder, "kernels")
+    parts = [f"### {models[0]['machine']}\n", model_table(models), batch_table(batches), memory_table(models)]
     parts += [gemv_table(gemv)] if gemv else []
     parts += [kernel_table(kernels)] if kernels else []
-    quality = load("quality")
-    parts += [quality_table(quality)] if quality else []
-    replace(BENCH.parent / "README.md", "headline", headline(models[0]))
-    replace(BENCH.parent / "README.md", "table", model_table(models))
+    return models, parts
+
+
+def main():
+    machines = [machine_parts(folder) for folder in sorted(RESULTS.iterdir()) if (folder / "model_p4.json").exists()]
+    if not machines:
+        raise SystemExit(f"no results in {RESULTS}: run bench/run.sh")
+    parts = [part for _, of_machine in machines for part in of_machine]
+    quality = next((q for q in (load(folder, "quality") for folder in sorted(RESULTS.iterdir())) if q), None)
+    parts += ["### Quality\n", quality_table(quality)] if quality else []
+    readme = BENCH.parent / "README.md"
+    replace(readme, "headline", "\n".join(headline(models[0]) for models, _ in machines))
+    replace(readme, "table", "\n".join(model_table(models) for models, _ in machines))
     replace(BENCH / "README.md", "results", "\n".join(parts))
 
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Makes all files of bench/results one after the other, then the figures of the READMEs.
-# Takes 9 GB of memory. Needs a build with -DMIXTRAL_BUILD_BENCH=ON; argument: its folder of programs (build/bench/bin).
+# Makes all files of bench/results/MACHINE one after the other, then the figures of the READMEs.
+# Takes 9 GB of memory. Needs a build with -DMIXTRAL_BUILD_BENCH=ON. Arguments: MACHINE, a word for it (epyc, xeon); the
+# build's folder of programs (build/bench/bin).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-bin=${1:-$root/build/bench/bin}
-results=$root/bench/results
+results=$root/bench/results/${1:?a word for this machine, the folder of its results}
+bin=${2:-$root/build/bench/bin}
+mkdir -p "$results"
 
 # result NAME COMMAND...: a file is replaced only when it is whole.
 result() {
@@ -25,7 +27,9 @@ bench model_p8 p8 -p 512 -n 16 --batch 1,2,4,8,16 --repeat 7
 bench model_bf16 bf16 -p 512 -n 16 --isa avx512
 bench model_p4_avx2 p4 -p 512 -n 16 --batch 1,8 --isa avx2
 bench model_p8_avx2 p8 -p 512 -n 16 --isa avx2
-bench model_p4_deep p4 -p 0 -n 16 --depth 4096
+bench model_p4_long p4 -p 4096 -n 16 --depth 4096 --repeat 3
+bench model_p4_deep p4 -p 0 -n 16 --depth 16384
+bench model_p4_deep_i8 p4 -p 0 -n 16 --depth 16384 --kv i8
 result gemv.json "$bin/gemv_bench" 9
 result quality.json "$bin/quality_bench" "$root/examples/models/tiny" "$root"/tests/golden/tiny/heldout/*.txt
 result kernels.json "$bin/kernels_bench" --benchmark_min_time=0.2 --benchmark_format=json
