@@ -22,7 +22,7 @@ constexpr mixtral_params kDefaults{.struct_size = sizeof(mixtral_params),
 
 Isa cap_of(const mixtral_params& params) {
   const auto known = all_isas();
-  if (params.isa == MIXTRAL_ISA_BEST) return known.back();
+  if (params.isa == MIXTRAL_ISA_BEST) return best_isa();
   const auto cap = static_cast<Isa>(params.isa);
   require(std::find(known.begin(), known.end(), cap) != known.end(), "params: isa is ", params.isa, ", expected -1 to ",
           static_cast<int>(known.back()));

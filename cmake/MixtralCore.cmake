@@ -49,5 +49,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
              $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>)
   mixtral_add_isa(avx512 ${avx512})
   # gcc 12's partial redundancy elimination stores every sum of the inner loop to memory, in every round
-  mixtral_add_isa(avx512_vnni ${avx512} -mavx512vnni $<$<CXX_COMPILER_ID:GNU>:-fno-tree-pre>)
+  set(MIXTRAL_VNNI_OPTIONS ${avx512} -mavx512vnni $<$<CXX_COMPILER_ID:GNU>:-fno-tree-pre>)
+  mixtral_add_isa(avx512_vnni ${MIXTRAL_VNNI_OPTIONS})
+  mixtral_add_isa(amx_int8 ${MIXTRAL_VNNI_OPTIONS}) # tiles are assembly
 endif()

@@ -118,7 +118,8 @@ enum {
   MIXTRAL_ISA_REFERENCE = 0,  /**< plain code, slow */
   MIXTRAL_ISA_AVX2 = 1,       /**< AVX2, FMA, F16C */
   MIXTRAL_ISA_AVX512 = 2,     /**< AVX-512 F, CD, DQ, BW, VL */
-  MIXTRAL_ISA_AVX512_VNNI = 3 /**< and VNNI, for packed weights */
+  MIXTRAL_ISA_AVX512_VNNI = 3, /**< and VNNI, for packed weights */
+  MIXTRAL_ISA_AMX_INT8 = 4     /**< and AMX-INT8, for packed weights and 16 tokens or more; never chosen by BEST */
 };
 
 /** Values of mixtral_params::executor. */

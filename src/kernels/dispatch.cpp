@@ -3,6 +3,8 @@
 
 #if defined(MIXTRAL_X86)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include "kernels/isa.hpp"
@@ -55,6 +57,27 @@ bool cpu_has_avx512_vnni() noexcept {
   return cpu_has_avx512() && has(cpuid(7, 0).ecx, kVnni);
 }
 
+// The system has to be asked for the matrix unit's registers; it refuses if a thread's signal stack has no room for
+// them.
+bool may_use_amx() noexcept {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+bool cpu_has_amx_int8() noexcept {
+  constexpr unsigned kTileInt8 = 1u << 24 | 1u << 25;  // leaf 7, edx
+  constexpr unsigned kTileRegisters = 1u << 17 | 1u << 18;
+  if (!cpu_has_avx512_vnni() || !has(cpuid(7, 0).edx, kTileInt8) || !has(saved_register_sets(), kTileRegisters)) {
+    return false;
+  }
+  static const bool works = may_use_amx() && kernels::amx_int8_works();
+  return works;
+}
+
 kernels::CpuMaker cpu_maker() noexcept {
   constexpr unsigned kAmdEbx = 0x68747541, kAmdEdx = 0x69746e65, kAmdEcx = 0x444d4163;  // "AuthenticAMD"
   const CpuidRegisters name = cpuid(0, 0);
@@ -74,16 +97,18 @@ bool always() noexcept { return true; }
 struct IsaEntry {
   Isa isa;
   std::string_view name;
+  bool by_default;  // whether best_isa() may choose it
   bool (*runs_here)() noexcept;
   void (*fill)(KernelTable&, kernels::CpuMaker) noexcept;
 };
 
 constexpr IsaEntry kIsas[] = {
-    {Isa::kReference, "reference", always, kernels::fill_reference},
+    {Isa::kReference, "reference", true, always, kernels::fill_reference},
 #if defined(MIXTRAL_X86)
-    {Isa::kAvx2, "avx2", cpu_has_avx2, kernels::fill_avx2},
-    {Isa::kAvx512, "avx512", cpu_has_avx512, kernels::fill_avx512},
-    {Isa::kAvx512Vnni, "avx512_vnni", cpu_has_avx512_vnni, kernels::fill_avx512_vnni},
+    {Isa::kAvx2, "avx2", true, cpu_has_avx2, kernels::fill_avx2},
+    {Isa::kAvx512, "avx512", true, cpu_has_avx512, kernels::fill_avx512},
+    {Isa::kAvx512Vnni, "avx512_vnni", true, cpu_has_avx512_vnni, kernels::fill_avx512_vnni},
+    {Isa::kAmxInt8, "amx_int8", false, cpu_has_amx_int8, kernels::fill_amx_int8},
 #endif
 };
 
@@ -123,7 +148,7 @@ bool supported(Isa isa) noexcept {
 Isa best_isa() noexcept {
   Isa best = Isa::kReference;
   for (const IsaEntry& entry : kIsas) {
-    if (entry.runs_here()) best = entry.isa;
+    if (entry.by_default && entry.runs_here()) best = entry.isa;
   }
   return best;
 }

@@ -12,5 +12,9 @@ void fill_reference(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx2(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx512(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx512_vnni(KernelTable& table, CpuMaker maker) noexcept;
+void fill_amx_int8(KernelTable& table, CpuMaker maker) noexcept;
+
+// Whether the matrix unit multiplies as it should. Needs the system's permission to use it.
+bool amx_int8_works() noexcept;
 
 }  // namespace mixtral::kernels

@@ -240,7 +240,7 @@ TEST_CASE("packed experts are near the dense ones, and their bits depend on no e
     }
     CHECK(std::sqrt(error / size) < 0.15);  // three matrices of 8 % each, half of them
 
-    test::for_each_table([&](const KernelTable& table) {
+    test::for_each_packed_table([&](const KernelTable& table) {
       test::for_each_executor([&](Executor& executor) {
         Scratch scratch;
         const OpContext op{table, executor, scratch};

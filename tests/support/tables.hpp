@@ -27,6 +27,23 @@ void for_each_table(F&& f) {
   }
 }
 
+// Sets the products with packed weights of AMX, its matrix unit replaced by plain code. Needs AVX-512 VNNI.
+void fill_plain_tiles(KernelTable& table) noexcept;
+
+// Also that one, where it runs: for products with packed weights.
+template <class F>
+void for_each_packed_table(F&& f) {
+  for_each_table(f);
+#if defined(MIXTRAL_X86)
+  if (!supported(Isa::kAvx512Vnni)) return;
+  KernelTable table = make_table(Isa::kAvx512Vnni);
+  fill_plain_tiles(table);
+  const std::string table_name = table.name;
+  CAPTURE(table_name);
+  f(table);
+#endif
+}
+
 // Also the header-only one. Without a fused multiply-add (plain x86-64) it rounds differently, so it takes part
 // in comparisons with a budget only.
 template <class F>

@@ -9,7 +9,7 @@
 namespace mixtral {
 
 // In rising order of capability. Pinned: values are never reused.
-enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3 };
+enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3, kAmxInt8 = 4 };
 
 // All that this library knows, best last; `supported` says what runs here.
 std::span<const Isa> all_isas() noexcept;
@@ -17,9 +17,10 @@ std::string_view name_of(Isa isa) noexcept;
 // "avx2" -> Isa::kAvx2. Throws Error(kInvalidArgument) that lists the names.
 Isa isa_from_name(std::string_view name);
 
-// Compiled in, reported by the CPU (CPUID), and its registers saved by the system (XGETBV).
+// Compiled in, reported by the CPU (CPUID), and its registers saved by the system (XGETBV). Asking for AMX asks the system
+// for permission to use it, once for the process: signal stacks (sigaltstack) must then have room for its 8 KiB.
 bool supported(Isa isa) noexcept;
-// The best supported one.
+// The best supported one that is measured: never AMX, which has to be asked for by name.
 Isa best_isa() noexcept;
 
 // The reference table, overwritten by each supported set up to `cap`: no entry is null.

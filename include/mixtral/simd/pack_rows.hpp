@@ -121,15 +121,17 @@ struct P4Search {
     return fitted > 0 ? fitted : c.scale;
   }
 
-  // The zero point that centres the block's range, and the nearest one on the other side.
+  // The zero point that centres the block's range and, for N = 2, the nearest one on the other side.
+  template <int N>
   void consider(Choice& best, V m) const noexcept {
     const Grid grid(best.scale, m);
     const V centre = fma((low + high) * V::broadcast(-0.5f), grid.inverse, V::broadcast(7.5f));
     const V near = round(centre), one = V::broadcast(1.0f);
-    const V z[2] = {clamp(near, 0, 15), clamp(where_less(near, centre, near + one, near - one), 0, 15)};
-    V e[2];
+    const V both[2] = {clamp(near, 0, 15), clamp(where_less(near, centre, near + one, near - one), 0, 15)};
+    V z[N], e[N];
+    unroll<N>([&](auto j) { z[j] = both[j]; });
     errors(grid, z, e);
-    unroll<2>([&](auto j) {
+    unroll<N>([&](auto j) {
       best.m = where_less(e[j], best.error, m, best.m);
       best.z = where_less(e[j], best.error, z[j], best.z);
       best.error = min(best.error, e[j]);
@@ -138,7 +140,7 @@ struct P4Search {
   }
   // Multipliers around `m`.
   void consider_around(Choice& best, V m) const noexcept {
-    for (const float step : {0.0f, -1.0f, 1.0f}) consider(best, clamp(m + V::broadcast(step), 1, 15));
+    for (const float step : {0.0f, -1.0f, 1.0f}) consider<2>(best, clamp(m + V::broadcast(step), 1, 15));
   }
   void refit(Choice& best) const noexcept {
     Choice fitted;
@@ -153,9 +155,9 @@ struct P4Search {
     if (fitted.total < best.total) best = fitted;
   }
 
-  // Coarse scales first, each with the multipliers that come nearest to 0.9 of the step that holds the whole range,
-  // then fitted to the numbers; then the best few with neighbouring multipliers and zero points; then the best one
-  // twice more. About eighty looks at the slab.
+  // Coarse scales first, each with the multipliers that come nearest to 0.9 of the step that holds the whole range;
+  // then the best few, fitted to the numbers, with neighbouring multipliers and zero points, and fitted again; then the
+  // best one until nothing changes, at most twice. About sixty looks at the slab.
   Choice run() const noexcept {
     const V step = (high - low) * V::broadcast(1.0f / 15.0f);
     const float widest = step.largest();
@@ -170,21 +172,23 @@ struct P4Search {
     for (int s = 0; s < kScales; ++s, scale *= 1.075f) {
       Choice c;
       c.scale = scale;
-      consider(c, multiplier(scale));
-      refit(c);
+      consider<1>(c, multiplier(scale));
       for (int i = 0; i < kKept; ++i) {
         if (c.total < kept[i].total) std::swap(c, kept[i]);
       }
     }
     Choice* best = &kept[0];
     for (Choice& c : kept) {
+      refit(c);
       consider_around(c, c.m);
       refit(c);
       if (c.total < best->total) best = &c;
     }
     for (int round = 0; round < 2; ++round) {
+      const float before = best->total;
       consider_around(*best, best->m);
       refit(*best);
+      if (!(best->total < before)) break;
     }
     return *best;
   }

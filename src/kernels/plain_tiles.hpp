@@ -1,0 +1,45 @@
+// The matrix unit of packed_amx.hpp in plain code: what it computes, checked where there is no such unit, and what the
+// unit itself is compared with before it is used.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace mixtral::kernels {
+namespace {
+
+class PlainTiles {
+ public:
+  template <int T>
+  void zero() noexcept {
+    std::memset(tiles_[T], 0, sizeof tiles_[T]);
+  }
+  template <int T>
+  void load(const void* from, std::ptrdiff_t step) noexcept {
+    for (int r = 0; r < 16; ++r) std::memcpy(tiles_[T] + 64 * r, static_cast<const char*>(from) + r * step, 64);
+  }
+  template <int C, int A, int B>
+  void multiply() noexcept {
+    for (int m = 0; m < 16; ++m) {
+      for (int n = 0; n < 16; ++n) {
+        std::int32_t sum;
+        std::memcpy(&sum, tiles_[C] + 64 * m + 4 * n, sizeof sum);
+        for (int k = 0; k < 64; ++k) {
+          sum += static_cast<std::int8_t>(tiles_[A][64 * m + k]) * tiles_[B][64 * (k / 4) + 4 * n + k % 4];
+        }
+        std::memcpy(tiles_[C] + 64 * m + 4 * n, &sum, sizeof sum);
+      }
+    }
+  }
+  template <int T>
+  void store(void* to) const noexcept {
+    std::memcpy(to, tiles_[T], sizeof tiles_[T]);
+  }
+
+ private:
+  unsigned char tiles_[8][16 * 64];
+};
+
+}  // namespace
+}  // namespace mixtral::kernels

@@ -1,0 +1,15 @@
+// The kernels of the matrix unit on plain code in its place. Compiled for AVX-512 VNNI, so nothing else may be in here.
+#include <immintrin.h>
+
+#include "kernels/packed_amx.hpp"
+#include "kernels/plain_tiles.hpp"
+
+namespace mixtral::test {
+
+void fill_plain_tiles(KernelTable& table) noexcept {
+  table.name = "amx_int8 on plain tiles";
+  table.packed_linear[0] = kernels::packed_linear_tiles<kernels::Intel, 4, kernels::PlainTiles>;
+  table.packed_linear[1] = kernels::packed_linear_tiles<kernels::Intel, 8, kernels::PlainTiles>;
+}
+
+}  // namespace mixtral::test
