@@ -99,6 +99,52 @@ TEST_CASE("attention gives the same bits for any number of workers and on every 
   });
 }
 
+TEST_CASE("one row of a long context, cut into chunks for many workers, has the bits that it has among many rows") {
+  const Index n = 2 * simd::kKvChunk + 70, n_kv_heads = 2, group = 2, head_dim = 4;
+  test::Random random(55);
+  const auto q = random.matrix<float>(n, n_kv_heads * group * head_dim, -2, 2);
+  const auto k = random.matrix<float>(n, n_kv_heads * head_dim), v = random.matrix<float>(n, n_kv_heads * head_dim);
+  for (const DType dtype : kKvTypes) {
+    CAPTURE(name_of(dtype));
+    const KvLayout kv{1, n_kv_heads, head_dim, dtype};
+    std::vector<std::vector<std::byte>> memory;
+    std::vector<const std::byte*> pages;
+    for (Index t = 0; t < n; ++t) {
+      if (t % KvLayout::kPositions == 0) {
+        memory.emplace_back(static_cast<std::size_t>(kv.page_bytes()));
+        pages.push_back(memory.back().data());
+      }
+      kv.write(memory.back().data(), 0, t, k.row(t), v.row(t));
+    }
+    std::vector<ops::AttentionRow> rows;
+    for (Index t = 0; t < n; ++t) rows.push_back({pages.data(), t});
+    for (const Index window : {Index{0}, simd::kKvChunk + 100}) {
+      Scratch scratch;
+      SerialExecutor serial;
+      const KernelTable table = make_table(best_isa());
+      Matrix<float> want(q.shape());
+      ops::attention({table, serial, scratch}, q.cview(), rows, kv, 0, window, want.view());
+      test::for_each_executor([&](Executor& executor) {
+        for (const Index t : {simd::kKvChunk - 1, simd::kKvChunk, 2 * simd::kKvChunk - 1, 2 * simd::kKvChunk, n - 2}) {
+          // Two rows of one sequence and a third one from another place.
+          const std::vector<ops::AttentionRow> some = {rows[static_cast<std::size_t>(t)],
+                                                       rows[static_cast<std::size_t>(t + 1)], rows[3]};
+          Matrix<float> few(Shape<2>{{3, q.dim(1)}}), out(few.shape());
+          std::copy_n(q.row(t), 2 * q.dim(1), few.row(0));
+          std::copy_n(q.row(3), q.dim(1), few.row(2));
+          ops::attention({table, executor, scratch}, few.cview(), some, kv, 0, window, out.view());
+          const auto same = [&](Index row, Index of) {
+            return test::same_bits(out.view().row_span(row), want.view().row_span(of));
+          };
+          CHECK(same(0, t));
+          CHECK(same(1, t + 1));
+          CHECK(same(2, 3));
+        }
+      });
+    }
+  }
+}
+
 TEST_CASE("a layout writes each position's keys and values where the kernel reads them") {
   const KvLayout kv{2, 3, 5};
   CHECK(kv.page_bytes() == 2 * 3 * 32 * (5 + 16) * 4);
