@@ -53,10 +53,11 @@ std::vector<Group> group(const std::vector<CheckpointTensor>& tensors) {
 
 // Bytes that one pass over `tokens` tokens of a prompt needs beside weights and cache; scratch blocks double as
 // they grow, so up to twice that may be held.
-Index working_bytes(const ModelConfig& c, Index tokens) {
+Index working_bytes(const ModelConfig& c, const KvLayout& kv, Index tokens, int threads) {
   const Index attention = 2 * (c.n_heads + c.n_kv_heads) * c.head_dim + c.head_dim;
   const Index experts = c.n_experts_per_tok * (2 * c.dim + c.hidden_dim) + c.n_experts + 2 * c.n_experts_per_tok;
-  return tokens * (2 * c.dim + attention + experts) * static_cast<Index>(sizeof(float));
+  return tokens * (2 * c.dim + attention + experts) * static_cast<Index>(sizeof(float)) +
+         ops::attention_scratch_bytes(kv, c.n_heads / c.n_kv_heads, c.max_positions, threads);
 }
 
 // The double that a reader of the file would have written: 1e-05, not 9.99999974e-06.
@@ -81,9 +82,9 @@ json config_json(const ModelConfig& c) {
           {"eos_ids", c.eos_ids}};
 }
 
-json memory_json(const Checkpoint& checkpoint, DType kv_dtype) {
+json memory_json(const Checkpoint& checkpoint, const CommonOptions& options) {
   constexpr Index kTokens = 1024;
-  const KvLayout kv = kv_layout(checkpoint.config, kv_dtype);
+  const KvLayout kv = kv_layout(checkpoint.config, kv_type(options.kv));
   const auto cache_bytes = [&](Index tokens) {
     const Index pages = (tokens + KvLayout::kPositions - 1) / KvLayout::kPositions;
     return pages * kv.page_bytes();
@@ -91,13 +92,13 @@ json memory_json(const Checkpoint& checkpoint, DType kv_dtype) {
   Index weights = 0;
   for (const CheckpointTensor& tensor : checkpoint.tensors) weights += tensor.bytes;
   return {{"weights_bytes", weights},
-          {"kv_cache_type", name_of(kv_dtype)},
+          {"kv_cache_type", name_of(kv.dtype)},
           {"kv_cache_bytes_per_1024_tokens", cache_bytes(kTokens)},
           {"kv_cache_bytes_at_max_positions", cache_bytes(checkpoint.config.max_positions)},
-          {"working_bytes", working_bytes(checkpoint.config, SessionOptions{}.chunk)}};
+          {"working_bytes", working_bytes(checkpoint.config, kv, SessionOptions{}.chunk, options.threads)}};
 }
 
-json report(const Checkpoint& checkpoint, DType kv_dtype) {
+json report(const Checkpoint& checkpoint, const CommonOptions& options) {
   const ParameterCount parameters = count_parameters(checkpoint.config);
   json tensors = json::array();
   for (const Group& g : group(checkpoint.tensors)) {
@@ -108,7 +109,7 @@ json report(const Checkpoint& checkpoint, DType kv_dtype) {
           {"tensors", std::move(tensors)},
           {"n_tensors", checkpoint.tensors.size()},
           {"parameters", {{"total", parameters.total}, {"active_per_token", parameters.active}}},
-          {"memory", memory_json(checkpoint, kv_dtype)}};
+          {"memory", memory_json(checkpoint, options)}};
 }
 
 // 46702792704 -> "46.70 B".
@@ -158,7 +159,7 @@ std::string report_text(const json& r) {
 }
 
 void run(const CommonOptions& options) {
-  const json result = report(load_checkpoint(options.model), kv_type(options.kv));
+  const json result = report(load_checkpoint(options.model), options);
   write_stdout(options.json ? result.dump() + "\n" : report_text(result));
 }
 

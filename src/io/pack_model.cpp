@@ -1,6 +1,7 @@
 // Writes packed files, and the same image into memory.
 #include <algorithm>
 #include <cstring>
+#include <future>
 #include <memory>
 
 #include "io/checksum.hpp"
@@ -185,11 +186,19 @@ void pack_model(const std::filesystem::path& path, const OpContext& ctx, const M
   const std::string header = packer.header();
   file.reserve(static_cast<Index>(header.size()) + packer.all_bytes());
   file.write(bytes_of(header));
-  const Arena buffer(packer.most_bytes());
+  // One item is written while the next one is packed; without a thread for it, before.
+  const Arena buffers[] = {Arena(packer.most_bytes()), Arena(packer.most_bytes())};
+  std::future<void> writing;
+  std::size_t turn = 0;
   for (Item& item : packer.items()) {
-    packer.fill(item, buffer.data());
-    file.write({buffer.data(), static_cast<std::size_t>(item.bytes)});
+    std::byte* const buffer = buffers[turn++ % 2].data();
+    packer.fill(item, buffer);
+    if (writing.valid()) writing.get();
+    writing = std::async(std::launch::async | std::launch::deferred, [&file, buffer, n = item.bytes] {
+      file.write({buffer, static_cast<std::size_t>(n)});
+    });
   }
+  if (writing.valid()) writing.get();
   file.rewrite_beginning(bytes_of(packer.header()));
   file.commit();
 }

@@ -33,9 +33,10 @@ struct AttentionPlan {
   Index most_tokens = 0, most_chunks = 0;  // of a tile
 };
 
+inline constexpr Index kAttentionRows = 64;  // of a tile: their queries and sums stay in the L1 and L2 caches
+
 inline AttentionPlan plan_attention(Scratch& scratch, std::span<const AttentionRow> rows, Index group, Index window) {
-  constexpr Index kRows = 64;  // whose queries and sums stay in the L1 and L2 caches
-  const Index most = std::max<Index>(kRows / group, 1);
+  const Index most = std::max<Index>(kAttentionRows / group, 1);
   auto* tiles = scratch.take<AttentionTile>(static_cast<Index>(rows.size()));
   std::size_t n = 0;
   for (std::size_t t = 0; t < rows.size(); ++t) {
@@ -160,6 +161,14 @@ struct Attention {
 };
 
 }  // namespace detail
+
+// Scratch of one attention at most, for `group` query heads to a key/value head and positions up to `positions`.
+inline Index attention_scratch_bytes(const KvLayout& kv, Index group, Index positions, Index workers) noexcept {
+  const Index rows = std::max(detail::kAttentionRows, group), stride = simd::kv_stride(kv.head_dim);
+  const Index chunks = (positions + simd::kKvChunk - 1) / simd::kKvChunk;
+  return workers * (simd::attention_work(rows, kv.head_dim, stride) + chunks * rows * (stride + 2)) *
+         static_cast<Index>(sizeof(float));
+}
 
 // out = softmax(q k^T / sqrt(head_dim)) v for every row; rows may belong to different sequences. A row sees
 // positions <= its own, and with window W > 0 only the last W of these; all of them must have been written.
