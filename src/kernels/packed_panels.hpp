@@ -28,6 +28,11 @@ struct Amd {
   }
 };
 
+// Asks for nothing.
+struct Nobody {
+  static void ask(const std::byte* /*line*/) noexcept {}
+};
+
 // One slab of a panel, and where its parts are.
 template <int Bits>
 struct Slab {
