@@ -181,24 +181,24 @@ struct AttentionBench {
   void run(const KernelTable& table, Index tokens, Index position) {
     for (Index begin = 0; begin < position + tokens; begin += simd::kKvChunk) {
       table.attention[kv_index(kv.dtype)]({.q = q.data(),
-                                                 .q_stride = kHeadDim,
-                                                 .q_token_stride = kGroup * kHeadDim,
-                                                 .tokens = tokens,
-                                                 .group = kGroup,
-                                                 .head_dim = kHeadDim,
-                                                 .position = position,
-                                                 .window = 0,
-                                                 .pages = pages.data(),
-                                                 .scale_offset = 0,
-                                                 .k_offset = kv.block().k_offset(),
-                                                 .v_offset = kv.block().v_offset(),
-                                                 .v_stride = kHeadDim,
-                                                 .begin = begin,
-                                                 .end = begin + simd::kKvChunk,
-                                                 .scale = 0.088f,
-                                                 .work = work.data(),
-                                                 .out = out.data(),
-                                                 .state = state.data()});
+                                           .q_stride = kHeadDim,
+                                           .q_token_stride = kGroup * kHeadDim,
+                                           .tokens = tokens,
+                                           .group = kGroup,
+                                           .head_dim = kHeadDim,
+                                           .position = position,
+                                           .window = 0,
+                                           .pages = pages.data(),
+                                           .scale_offset = 0,
+                                           .k_offset = kv.block().k_offset(),
+                                           .v_offset = kv.block().v_offset(),
+                                           .v_stride = kHeadDim,
+                                           .begin = begin,
+                                           .end = begin + simd::kKvChunk,
+                                           .scale = 0.088f,
+                                           .work = work.data(),
+                                           .out = out.data(),
+                                           .state = state.data()});
     }
   }
 };

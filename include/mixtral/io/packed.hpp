@@ -68,10 +68,10 @@ struct PackOptions {
   std::function<void(Index done, Index all)> progress;  // bytes written
 };
 
-// Writes `path` in place of whatever was there, once it is whole; on any error `path` is as it was. One tensor or
-// expert at a time is in memory. All workers of the context take part; the bytes depend on weights and options alone.
-// Throws Error(kUnsupported) if the source gives packed weights, Error(kInvalidArgument) if an embedded file is named
-// like a tensor, and what ops::pack() and AtomicFileWriter throw.
+// Writes `path` in place of whatever was there, once it is whole; on any error `path` is as it was. Two tensors
+// or experts at a time are in memory: one is written while the next is packed. All workers of the context take part;
+// the bytes depend on weights and options alone. Throws Error(kUnsupported) if the source gives packed weights,
+// Error(kInvalidArgument) if an embedded file is named like a tensor, and what ops::pack() and AtomicFileWriter throw.
 void pack_model(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
                 const PackOptions& options);
 
