@@ -114,12 +114,11 @@ json shape_json(Bench& bench, DType dtype, bench::WeightShape shape, int n_round
 int main(int argc, char** argv) {
   try {
     const int rounds = argc > 1 ? std::max(1, std::atoi(argv[1])) : 7;
-    const Isa isa = std::min(argc > 2 ? isa_from_name(argv[2]) : best_isa(), best_isa());
-    const KernelTable table = make_table(isa);
+    const KernelTable table = make_table(argc > 2 ? isa_from_name(argv[2]) : best_isa());
     ThreadExecutor executor(available_threads());
     Bench bench{table, executor};
     json out = {{"machine", probes::machine_name()},
-                {"isa", name_of(isa)},
+                {"isa", table.name},
                 {"threads", executor.n_workers()},
                 {"ceiling_of", "DRAM read"},
                 {"products", json::array()}};

@@ -296,9 +296,9 @@ void add(const char* op, Isa isa, void (*run)(State&, Isa), const std::vector<st
 
 // Adds the op if the instruction set has a kernel of its own for it: `entry(table)` says which.
 template <class Entry>
-void add_new(const char* op, Isa isa, Isa below, void (*run)(State&, Isa), const std::vector<std::string>& names,
+void add_new(const char* op, Isa isa, Isa base, void (*run)(State&, Isa), const std::vector<std::string>& names,
              const Shapes& shapes, Entry entry) {
-  if (entry(make_table(isa)) != entry(make_table(below))) add(op, isa, run, names, shapes);
+  if (entry(make_table(isa)) != entry(make_table(base))) add(op, isa, run, names, shapes);
 }
 
 // Each shape with each number of tokens.
@@ -310,41 +310,38 @@ Shapes product_shapes(std::initializer_list<Index> tokens) {
   return shapes;
 }
 
-void add_all(Isa isa, Isa below) {
+void add_all(Isa isa, Isa base) {
   const std::vector<std::string> product = {"rows", "cols", "tokens"};
   const Shapes packed = product_shapes({1, 2, 4, 8, 16, 128});
   using Table = KernelTable;
   const auto bf16 = [](const Table& t) { return t.linear[static_cast<int>(DType::kBF16)]; };
-  add_new("linear_p4", isa, below, BM_linear_packed<DType::kP4>, product, packed,
+  add_new("linear_p4", isa, base, BM_linear_packed<DType::kP4>, product, packed,
           [](const Table& t) { return t.packed_linear[0]; });
-  add_new("linear_p8", isa, below, BM_linear_packed<DType::kP8>, product, packed,
+  add_new("linear_p8", isa, base, BM_linear_packed<DType::kP8>, product, packed,
           [](const Table& t) { return t.packed_linear[1]; });
-  add_new("linear_bf16", isa, below, BM_linear_bf16, product, product_shapes({1, 4, 128}), bf16);
-  add_new("quantize", isa, below, BM_quantize, {"cols"}, {{4096}, {14336}},
+  add_new("linear_bf16", isa, base, BM_linear_bf16, product, product_shapes({1, 4, 128}), bf16);
+  add_new("quantize", isa, base, BM_quantize, {"cols"}, {{4096}, {14336}},
           [](const Table& t) { return t.quantize_slab; });
-  add_new("pack_p4", isa, below, BM_pack<DType::kP4>, {}, {{}}, [](const Table& t) { return t.pack_slab[0]; });
-  add_new("pack_p8", isa, below, BM_pack<DType::kP8>, {}, {{}}, [](const Table& t) { return t.pack_slab[1]; });
+  add_new("pack_p4", isa, base, BM_pack<DType::kP4>, {}, {{}}, [](const Table& t) { return t.pack_slab[0]; });
+  add_new("pack_p8", isa, base, BM_pack<DType::kP8>, {}, {{}}, [](const Table& t) { return t.pack_slab[1]; });
   const auto attention = [](const Table& t) { return t.attention[0]; };
   const Shapes depths = {{512}, {4096}};
-  add_new("attention_decode_f32", isa, below, BM_attention_decode<DType::kF32>, {"depth"}, depths, attention);
-  add_new("attention_decode_bf16", isa, below, BM_attention_decode<DType::kBF16>, {"depth"}, depths, attention);
-  add_new("attention_decode_i8", isa, below, BM_attention_decode<DType::kI8>, {"depth"}, depths, attention);
-  add_new("attention_prompt_f32", isa, below, BM_attention_prompt<DType::kF32>, {"depth"}, depths, attention);
-  add_new("attention_prompt_bf16", isa, below, BM_attention_prompt<DType::kBF16>, {"depth"}, depths, attention);
-  add_new("attention_prompt_i8", isa, below, BM_attention_prompt<DType::kI8>, {"depth"}, depths, attention);
-  add_new("top2_of_8", isa, below, BM_top2_of_8, {"tokens"}, {{512}}, [](const Table& t) { return t.top2_of_8; });
-  add_new("rms_norm", isa, below, BM_rms_norm, {}, {{}}, [](const Table& t) { return t.rms_norm; });
-  add_new("swiglu", isa, below, BM_swiglu, {}, {{}}, [](const Table& t) { return t.swiglu; });
+  add_new("attention_decode_f32", isa, base, BM_attention_decode<DType::kF32>, {"depth"}, depths, attention);
+  add_new("attention_decode_bf16", isa, base, BM_attention_decode<DType::kBF16>, {"depth"}, depths, attention);
+  add_new("attention_decode_i8", isa, base, BM_attention_decode<DType::kI8>, {"depth"}, depths, attention);
+  add_new("attention_prompt_f32", isa, base, BM_attention_prompt<DType::kF32>, {"depth"}, depths, attention);
+  add_new("attention_prompt_bf16", isa, base, BM_attention_prompt<DType::kBF16>, {"depth"}, depths, attention);
+  add_new("attention_prompt_i8", isa, base, BM_attention_prompt<DType::kI8>, {"depth"}, depths, attention);
+  add_new("top2_of_8", isa, base, BM_top2_of_8, {"tokens"}, {{512}}, [](const Table& t) { return t.top2_of_8; });
+  add_new("rms_norm", isa, base, BM_rms_norm, {}, {{}}, [](const Table& t) { return t.rms_norm; });
+  add_new("swiglu", isa, base, BM_swiglu, {}, {{}}, [](const Table& t) { return t.swiglu; });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Isa below = Isa::kReference;
   for (const Isa isa : all_isas()) {
-    if (!supported(isa) || isa == Isa::kReference) continue;
-    add_all(isa, below);
-    below = isa;
+    if (supported(isa) && isa != Isa::kReference) add_all(isa, base_of(isa));
   }
   benchmark::RegisterBenchmark("BM_top_k_general", BM_top_k_general)->ArgName("tokens")->Arg(512);
   benchmark::Initialize(&argc, argv);

@@ -43,7 +43,9 @@ endforeach()
 mixtral_add_isa(reference)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_compile_definitions(mixtral_core PRIVATE MIXTRAL_X86=1)
-  mixtral_add_isa(avx2 -mavx2 -mfma -mf16c)
+  set(MIXTRAL_AVX2_OPTIONS -mavx2 -mfma -mf16c)
+  mixtral_add_isa(avx2 ${MIXTRAL_AVX2_OPTIONS})
+  mixtral_add_isa(avx2_vnni ${MIXTRAL_AVX2_OPTIONS}) # its products are assembly
   set(avx512 -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
              # gcc 12 warns inside its own AVX-512 headers
              $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>)

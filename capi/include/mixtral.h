@@ -119,7 +119,8 @@ enum {
   MIXTRAL_ISA_AVX2 = 1,       /**< AVX2, FMA, F16C */
   MIXTRAL_ISA_AVX512 = 2,     /**< AVX-512 F, CD, DQ, BW, VL */
   MIXTRAL_ISA_AVX512_VNNI = 3, /**< and VNNI, for packed weights */
-  MIXTRAL_ISA_AMX_INT8 = 4     /**< and AMX-INT8, for packed weights and 16 tokens or more; never chosen by BEST */
+  MIXTRAL_ISA_AMX_INT8 = 4,    /**< and AMX-INT8, for packed weights and 16 tokens or more; never chosen by BEST */
+  MIXTRAL_ISA_AVX2_VNNI = 5    /**< AVX2 and AVX-VNNI, for packed weights; not part of the AVX-512 ones */
 };
 
 /** Values of mixtral_params::executor. */

@@ -44,11 +44,10 @@ BenchModel open(const Options& o, const KernelTable& table, Executor& executor) 
 }
 
 void run(const Options& o) {
-  const Isa wanted = o.common.isa.empty() ? best_isa() : isa_from_name(o.common.isa);
-  const KernelTable table = make_table(wanted);
+  const KernelTable table = make_table(o.common.isa.empty() ? best_isa() : isa_from_name(o.common.isa));
   ThreadExecutor executor(o.common.threads);
   const BenchModel subject = open(o, table, executor);
-  const Ceiling ceiling(executor, std::min(wanted, best_isa()));
+  const Ceiling ceiling(executor, isa_from_name(table.name));
   Plan plan = o.plan;
   plan.kv_dtype = kv_type(o.common.kv);
   const Measured measured = measure(subject.model, table, executor, ceiling, plan);

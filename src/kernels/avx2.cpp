@@ -8,118 +8,264 @@
 namespace mixtral::kernels {
 namespace {
 
-// Products with packed weights. vpmaddubsw multiplies unsigned by signed bytes and adds pairs with 16 bits, so weights
-// stay nibbles: eight pairs of 15 * 127 fit (8 * 2 * 15 * 127 < 2^15), those of one block of 32 columns. vpmaddwd then
-// multiplies by what the nibbles count: P4's m; 1 and 16 for the two nibbles of P8's byte.
-
-// 2 sums of 16 bits a token, 1 of 32, a line, its nibbles, a broadcast and a mask: 16 registers.
-constexpr int kTokens = 4;
-// Rows in a register of 32-bit sums.
+// Products with packed weights: eight rows in a register, two registers by up to kTokens tokens at a time, 12 sums, 2
+// operands, a broadcast and a product, all 16 registers.
+//
+// P4: vpmaddubsw multiplies unsigned by signed bytes and adds pairs with 16 bits. Weights stay nibbles, so that the
+// eight pairs of a block of 32 columns fit (8 * 2 * 15 * 127 < 2^15); vpmaddwd multiplies their sum by the block's m.
+// P8: bytes would not fit, so both sides become words for vpmaddwd.
+constexpr int kTokens = 6;
 constexpr Index kRegisterRows = 8;
+// Up to so many tokens a slab is read tile by tile, as it lies in memory; for more, half of its rows after the other.
+constexpr int kFewTokens = 4;
+// Panels that few tokens read side by side; with one or four the memory gives less.
+constexpr int kStreams = 2;
 
-__m256i broadcast(const void* quad) noexcept {
+__m256i load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+// The same four bytes or four words of activations for every row.
+__m256i broadcast(const void* four_bytes) noexcept {
   std::int32_t value;
-  std::memcpy(&value, quad, sizeof value);
+  std::memcpy(&value, four_bytes, sizeof value);
   return _mm256_set1_epi32(value);
 }
+__m256i broadcast_words(const std::int16_t* four) noexcept {
+  std::int64_t value;
+  std::memcpy(&value, four, sizeof value);
+  return _mm256_set1_epi64x(value);
+}
 
-template <class Cpu>
-struct Nibbles {
-  __m256i low, high;
-  explicit Nibbles(const std::byte* line) noexcept {
-    const __m256i mask = _mm256_set1_epi8(15), both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
-    low = _mm256_and_si256(both, mask);
-    high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-    Cpu::ask(line);
+// A sum of products in a register. In assembly, one product after the other: gcc 12 computes all products before it
+// adds, and has no registers for them.
+struct Sum {
+  __m256i lanes = __m256i{};
+  void add_bytes(__m256i unsigned_bytes, __m256i x) noexcept {
+    __m256i sum = lanes, product;
+    asm("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(unsigned_bytes), "x"(x));
+    lanes = sum;
+  }
+  void add_words(__m256i words, __m256i x) noexcept {
+    __m256i sum = lanes, product;
+    asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(words), "x"(x));
+    lanes = sum;
   }
 };
 
-// Sums in registers.
-struct Pairs {
-  __m256i lanes = __m256i{};
-  void add(__m256i weights, __m256i x) noexcept { lanes = _mm256_add_epi16(lanes, _mm256_maddubs_epi16(weights, x)); }
-};
-struct Dot {
-  __m256i lanes = __m256i{};
-  void add(const Pairs& sum, __m256i factor) noexcept {
-    lanes = _mm256_add_epi32(lanes, _mm256_madd_epi16(sum.lanes, factor));
-  }
-  void subtract(__m256i x) noexcept { lanes = _mm256_sub_epi32(lanes, x); }
+void add_to(std::int32_t* dots, __m256i x) noexcept {
+  auto* eight = reinterpret_cast<__m256i*>(dots);
+  _mm256_store_si256(eight, _mm256_add_epi32(_mm256_load_si256(eight), x));
+}
+
+// Tiles [begin, end) of a slab.
+struct Tiles {
+  Index begin, end;
 };
 
-// Eight lines, the nibbles of each by two sets of activations.
-template <class Cpu, int T>
-[[gnu::always_inline]] inline void add_block(const std::byte* lines, const std::int8_t* x_low,
-                                             const std::int8_t* x_high, Pairs (&low)[T], Pairs (&high)[T]) noexcept {
-  for (Index j = 0; j < 8; ++j) {
-    const Nibbles<Cpu> w(lines + j * 64);
+// ---- P4 ----
+
+// Eight rows' m | z << 4 of one block, in 32 bits each.
+__m256i load_mz(const Slab<4>& slab, Index tile, Index block, Index row) noexcept {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(slab.mz(tile, block, row))));
+}
+__m256i m_of(__m256i mz) noexcept { return _mm256_and_si256(mz, _mm256_set1_epi32(15)); }
+__m256i times_z(__m256i mz) noexcept { return _mm256_mullo_epi16(m_of(mz), _mm256_srli_epi32(mz, 4)); }
+// Words x0, x1, x0, x1 ... of eight numbers each.
+__m256i side_by_side(__m256i x0, __m256i x1) noexcept { return _mm256_or_si256(x0, _mm256_slli_epi32(x1, 16)); }
+
+// dots [T][kStride] = -m * z * (sum of x), sixteen rows from `row` on of a whole slab.
+template <int T, int kStride>
+[[gnu::always_inline]] inline void begin_rows(const Slab<4>& slab, Index row, const SlabMeta* meta,
+                                              std::int32_t* dots) noexcept {
+  Sum zeros[2][T];
+  for (Index tile = 0; tile < slab.tiles; ++tile) {
+    const auto both_blocks = [&](Index eight) {
+      return side_by_side(times_z(load_mz(slab, tile, 0, eight)), times_z(load_mz(slab, tile, 1, eight)));
+    };
+    const __m256i mz0 = both_blocks(row), mz1 = both_blocks(row + kRegisterRows);
     unroll<T>([&](auto t) {
-      low[t].add(w.low, broadcast(x_low + t * kSlabCols + j * 4));
-      high[t].add(w.high, broadcast(x_high + t * kSlabCols + j * 4));
+      const __m256i pair = broadcast(meta[t].block_sums + 2 * tile);
+      zeros[0][t].add_words(mz0, pair);
+      zeros[1][t].add_words(mz1, pair);
+    });
+  }
+  unroll<T>([&](auto t) {
+    unroll<2>([&](auto r) {
+      _mm256_store_si256(reinterpret_cast<__m256i*>(dots + t * kStride + r * kRegisterRows),
+                         _mm256_sub_epi32(__m256i{}, zeros[r][t].lanes));
+    });
+  });
+}
+
+// dots [T][kStride] += m * (sum of q * x) of block B of a tile, sixteen rows from `row` on.
+template <class Cpu, int B, int T, int kStride>
+[[gnu::always_inline]] inline void add_block(const Slab<4>& slab, Index tile, Index row, const std::int8_t* x,
+                                             std::int32_t* dots) noexcept {
+  const std::byte* lines = slab.half(tile, row / kHalfRows);
+  const auto nibbles = [](const std::byte* line) {
+    const __m256i both = load(line);
+    return _mm256_and_si256(B == 0 ? both : _mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
+  };
+  Sum pairs[2][T];
+  for (Index j = 0; j < 8; ++j) {
+    const __m256i w0 = nibbles(lines + j * 64), w1 = nibbles(lines + j * 64 + 32);
+    if constexpr (B == 0) Cpu::ask(lines + j * 64);
+    unroll<T>([&](auto t) {
+      const __m256i quad = broadcast(x + t * kSlabCols + tile * kTileCols + B * kBlockCols + j * 4);
+      pairs[0][t].add_bytes(w0, quad);
+      pairs[1][t].add_bytes(w1, quad);
+    });
+  }
+  unroll<2>([&](auto r) {
+    const __m256i m = m_of(load_mz(slab, tile, B, row + r * kRegisterRows)), both = side_by_side(m, m);
+    unroll<T>(
+        [&](auto t) { add_to(dots + t * kStride + r * kRegisterRows, _mm256_madd_epi16(pairs[r][t].lanes, both)); });
+  });
+}
+
+// dots [T][kStride] += weights by activations, sixteen rows from `row` on.
+template <class Cpu, int T, int kStride>
+[[gnu::always_inline]] inline void add_rows(const Slab<4>& slab, Tiles tiles, Index row, const std::int8_t* x,
+                                            std::int32_t* dots) noexcept {
+  for (Index tile = tiles.begin; tile < tiles.end; ++tile) {
+    add_block<Cpu, 0, T, kStride>(slab, tile, row, x, dots);
+    add_block<Cpu, 1, T, kStride>(slab, tile, row, x, dots);
+  }
+}
+
+// ---- P8 ----
+
+// Takes back the 128 that each weight carries.
+template <int T, int kStride>
+[[gnu::always_inline]] inline void begin_rows(const Slab<8>& /*slab*/, Index /*row*/, const SlabMeta* meta,
+                                              std::int32_t* dots) noexcept {
+  for (Index t = 0; t < T; ++t) {
+    for (Index r = 0; r < kHalfRows; ++r) dots[t * kStride + r] = -128 * meta[t].sum;
+  }
+}
+
+template <class Cpu, int T, int kStride>
+[[gnu::always_inline]] inline void add_rows(const Slab<8>& slab, Tiles tiles, Index row, const std::int16_t* x,
+                                            std::int32_t* dots) noexcept {
+  const auto words = [](const std::byte* four_rows) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(four_rows)));
+  };
+  for (Index eight = 0; eight < kHalfRows; eight += kRegisterRows) {
+    Sum pairs[2][T];  // of four rows each, two sums a row
+    for (Index tile = tiles.begin; tile < tiles.end; ++tile) {
+      const std::byte* quads = slab.half(tile, row / kHalfRows) + eight * 4;
+      for (Index j = 0; j < 16; ++j) {
+        const __m256i w0 = words(quads + j * 64), w1 = words(quads + j * 64 + 16);
+        if (eight == 0) Cpu::ask(quads + j * 64);
+        unroll<T>([&](auto t) {
+          const __m256i quad = broadcast_words(x + t * kSlabCols + tile * kTileCols + j * 4);
+          pairs[0][t].add_words(w0, quad);
+          pairs[1][t].add_words(w1, quad);
+        });
+      }
+    }
+    unroll<T>([&](auto t) {
+      const __m256i rows = _mm256_hadd_epi32(pairs[0][t].lanes, pairs[1][t].lanes);  // 0 1 4 5 2 3 6 7
+      add_to(dots + t * kStride + eight, _mm256_permute4x64_epi64(rows, 0b11'01'10'00));
     });
   }
 }
 
-// Eight rows from `row` on by T tokens, one slab. Never inlined: gcc 12 would keep sums of one T in memory for
-// another's.  x [T][512], sums [T][32]
-template <class Cpu, int Bits, int T>
-[[gnu::noinline]] void multiply(const Slab<Bits>& slab, Index row, const std::int8_t* x, const SlabMeta* meta,
-                                float* sums) noexcept {
-  constexpr Index kHalfTile = Slab<Bits>::kHalfTile;
-  const std::byte* lines = slab.half(0, row / kHalfRows) + row % kHalfRows * 4;
-  Dot dots[T];
-  for (Index tile = 0; tile < slab.tiles; ++tile, lines += 2 * kHalfTile) {
-    const std::int8_t* xs = x + tile * kTileCols;
-    if constexpr (Bits == 4) {
-      Pairs low[T], high[T];
-      add_block<Cpu, T>(lines, xs, xs + kBlockCols, low, high);
-      const auto bytes = [&](Index block) {
-        return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(slab.mz(tile, block, row))));
-      };
-      const __m256i mz0 = bytes(0), mz1 = bytes(1), fifteen = _mm256_set1_epi32(15);
-      const __m256i m0 = _mm256_and_si256(mz0, fifteen), m1 = _mm256_and_si256(mz1, fifteen);
-      const __m256i zeros =  // m * z of both blocks, side by side
-          _mm256_or_si256(_mm256_mullo_epi16(m0, _mm256_srli_epi32(mz0, 4)),
-                          _mm256_slli_epi32(_mm256_mullo_epi16(m1, _mm256_srli_epi32(mz1, 4)), 16));
-      const __m256i factor0 = _mm256_or_si256(m0, _mm256_slli_epi32(m0, 16));
-      const __m256i factor1 = _mm256_or_si256(m1, _mm256_slli_epi32(m1, 16));
-      unroll<T>([&](auto t) {
-        dots[t].add(low[t], factor0);
-        dots[t].add(high[t], factor1);
-        dots[t].subtract(_mm256_madd_epi16(zeros, broadcast(meta[t].block_sums + 2 * tile)));
-      });
-    } else {
-      for (Index block = 0; block < 2; ++block) {
-        Pairs low[T], high[T];
-        const std::int8_t* xb = xs + block * kBlockCols;
-        add_block<Cpu, T>(lines + block * kHalfTile / 2, xb, xb, low, high);
-        unroll<T>([&](auto t) {
-          dots[t].add(low[t], _mm256_set1_epi16(1));
-          dots[t].add(high[t], _mm256_set1_epi16(16));
-        });
-      }
+// ---- both ----
+
+// A slab's activations as the products take them.
+template <int Bits, int T>
+struct Activations {
+  explicit Activations(const std::int8_t* bytes) noexcept : x(bytes) {}
+  const std::int8_t* x;
+};
+template <int T>
+struct Activations<8, T> {
+  explicit Activations(const std::int8_t* bytes) noexcept {
+    for (Index i = 0; i < T * kSlabCols; i += 16) {
+      const __m256i words = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + i)));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(x + i), words);
     }
   }
-  const __m256 scale_w = _mm256_loadu_ps(slab.scales() + row);
-  unroll<T>([&](auto t) {
-    if constexpr (Bits == 8) dots[t].subtract(_mm256_set1_epi32(128 * meta[t].sum));
-    const __m256 scale = _mm256_mul_ps(scale_w, _mm256_set1_ps(meta[t].scale));
-    float* sum = sums + t * kPanelRows + row;
-    _mm256_store_ps(sum, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[t].lanes), scale, _mm256_load_ps(sum)));
+  alignas(32) std::int16_t x[T * kSlabCols];
+};
+
+// sums[16] += scales * dots, sixteen rows from `row` on of one token.
+[[gnu::always_inline]] inline void end_rows(const float* scales, const SlabMeta& meta, const std::int32_t* dots,
+                                            float* sums) noexcept {
+  unroll<2>([&](auto r) {
+    const Index eight = r * kRegisterRows;
+    const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(scales + eight), _mm256_set1_ps(meta.scale));
+    const __m256 exact = _mm256_cvtepi32_ps(load(dots + eight));
+    _mm256_storeu_ps(sums + eight, _mm256_fmadd_ps(exact, scale, _mm256_loadu_ps(sums + eight)));
   });
+}
+
+// Functions that are never inlined: gcc 12 would keep sums of one T in memory for another's.
+
+// Sixteen rows from `row` on by T tokens, one slab.  sums [T][32]
+template <class Cpu, int Bits, int T, class X>
+[[gnu::noinline]] void multiply_half(const Slab<Bits>& slab, Index row, const X* x, const SlabMeta* meta,
+                                     float* sums) noexcept {
+  alignas(32) std::int32_t dots[T * kHalfRows];  // of this function: a tenth faster than of the caller
+  begin_rows<T, kHalfRows>(slab, row, meta, dots);
+  add_rows<Cpu, T, kHalfRows>(slab, {0, slab.tiles}, row, x, dots);
+  unroll<T>([&](auto t) { end_rows(slab.scales() + row, meta[t], dots + t * kHalfRows, sums + t * kPanelRows + row); });
+}
+
+// One tile by T tokens.  dots [T][32]
+template <class Cpu, int Bits, int T, class X>
+[[gnu::noinline]] void add_tile(const Slab<Bits>& slab, Index tile, const X* x, std::int32_t* dots) noexcept {
+  for (Index row = 0; row < kPanelRows; row += kHalfRows) {
+    add_rows<Cpu, T, kPanelRows>(slab, {tile, tile + 1}, row, x, dots + row);
+  }
+}
+
+// The same slab of P panels by a few tokens.  x [T][512], sums [P][T][32]
+template <class Cpu, int Bits, int P, int T>
+void multiply_few(const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
+  alignas(32) std::int32_t dots[P][T * kPanelRows];
+  const Activations<Bits, T> in(x);
+  const auto halves = [](auto&& f) {
+    for (int p = 0; p < P; ++p) {
+      for (Index row = 0; row < kPanelRows; row += kHalfRows) f(p, row);
+    }
+  };
+  halves([&](int p, Index row) { begin_rows<T, kPanelRows>(slabs[p], row, meta, dots[p] + row); });
+  for (Index tile = 0; tile < slabs.tiles; ++tile) {
+    for (int p = 0; p < P; ++p) add_tile<Cpu, Bits, T>(slabs[p], tile, in.x, dots[p]);
+  }
+  halves([&](int p, Index row) {
+    for (Index t = 0; t < T; ++t) {
+      const Index begin = t * kPanelRows + row;
+      end_rows(slabs[p].scales() + row, meta[t], dots[p] + begin, sums + p * T * kPanelRows + begin);
+    }
+  });
+}
+
+// The weights of the first tokens are asked for ahead.
+template <class Cpu, int Bits, int T>
+void multiply(const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, bool first, float* sums) noexcept {
+  const Activations<Bits, T> in(x);
+  for (Index row = 0; row < kPanelRows; row += kHalfRows) {
+    first ? multiply_half<Cpu, Bits, T>(slab, row, in.x, meta, sums)
+          : multiply_half<Nobody, Bits, T>(slab, row, in.x, meta, sums);
+  }
 }
 
 template <class Cpu, int Bits>
 void packed_linear(const PackedLinearArgs& a) noexcept {
+  if (a.tokens <= kFewTokens) {
+    return with_constant<kFewTokens>(a.tokens, [&](auto n) {
+      stream_panels<Bits, n, kStreams>(
+          a, [&](auto p, const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) {
+            multiply_few<Cpu, Bits, p, n>(slabs, x, meta, sums);
+          });
+    });
+  }
   multiply_panels<Bits>(
       a, [](const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, float* sums) {
         for (Index t = 0; t < tokens; t += kTokens) {
           with_constant<kTokens>(tokens - t < kTokens ? tokens - t : kTokens, [&](auto n) {
-            for (Index row = 0; row < kPanelRows; row += kRegisterRows) {
-              // The first tokens ask for each line, once for its two halves.
-              const auto run = t == 0 && row % kHalfRows == 0 ? multiply<Cpu, Bits, n> : multiply<Nobody, Bits, n>;
-              run(slab, row, x + t * kSlabCols, meta + t, sums + t * kPanelRows);
-            }
+            multiply<Cpu, Bits, n>(slab, x + t * kSlabCols, meta + t, t == 0, sums + t * kPanelRows);
           });
         }
       });

@@ -45,6 +45,11 @@ bool cpu_has_avx2() noexcept {
          has(saved_register_sets(), kXmmYmm);
 }
 
+bool cpu_has_avx2_vnni() noexcept {
+  constexpr unsigned kAvxVnni = 1u << 4;  // leaf 7, subleaf 1, eax
+  return cpu_has_avx2() && has(cpuid(7, 1).eax, kAvxVnni);
+}
+
 bool cpu_has_avx512() noexcept {
   // leaf 7, ebx: F, DQ, CD, BW, VL
   constexpr unsigned kFeatures = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
@@ -95,7 +100,7 @@ bool always() noexcept { return true; }
 
 // One line per instruction set, worst first.
 struct IsaEntry {
-  Isa isa;
+  Isa isa, base;
   std::string_view name;
   bool by_default;  // whether best_isa() may choose it
   bool (*runs_here)() noexcept;
@@ -103,12 +108,13 @@ struct IsaEntry {
 };
 
 constexpr IsaEntry kIsas[] = {
-    {Isa::kReference, "reference", true, always, kernels::fill_reference},
+    {Isa::kReference, Isa::kReference, "reference", true, always, kernels::fill_reference},
 #if defined(MIXTRAL_X86)
-    {Isa::kAvx2, "avx2", true, cpu_has_avx2, kernels::fill_avx2},
-    {Isa::kAvx512, "avx512", true, cpu_has_avx512, kernels::fill_avx512},
-    {Isa::kAvx512Vnni, "avx512_vnni", true, cpu_has_avx512_vnni, kernels::fill_avx512_vnni},
-    {Isa::kAmxInt8, "amx_int8", false, cpu_has_amx_int8, kernels::fill_amx_int8},
+    {Isa::kAvx2, Isa::kReference, "avx2", true, cpu_has_avx2, kernels::fill_avx2},
+    {Isa::kAvx2Vnni, Isa::kAvx2, "avx2_vnni", true, cpu_has_avx2_vnni, kernels::fill_avx2_vnni},
+    {Isa::kAvx512, Isa::kAvx2, "avx512", true, cpu_has_avx512, kernels::fill_avx512},
+    {Isa::kAvx512Vnni, Isa::kAvx512, "avx512_vnni", true, cpu_has_avx512_vnni, kernels::fill_avx512_vnni},
+    {Isa::kAmxInt8, Isa::kAvx512Vnni, "amx_int8", false, cpu_has_amx_int8, kernels::fill_amx_int8},
 #endif
 };
 
@@ -118,15 +124,20 @@ constexpr auto kAllIsas = [] {
   return out;
 }();
 
+const IsaEntry* find(Isa isa) noexcept {
+  for (const IsaEntry& entry : kIsas) {
+    if (entry.isa == isa) return &entry;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 std::span<const Isa> all_isas() noexcept { return kAllIsas; }
 
 std::string_view name_of(Isa isa) noexcept {
-  for (const IsaEntry& entry : kIsas) {
-    if (entry.isa == isa) return entry.name;
-  }
-  return "unknown";
+  const IsaEntry* entry = find(isa);
+  return entry == nullptr ? "unknown" : entry->name;
 }
 
 Isa isa_from_name(std::string_view name) {
@@ -139,10 +150,18 @@ Isa isa_from_name(std::string_view name) {
 }
 
 bool supported(Isa isa) noexcept {
-  for (const IsaEntry& entry : kIsas) {
-    if (entry.isa == isa) return entry.runs_here();
-  }
-  return false;
+  const IsaEntry* entry = find(isa);
+  return entry != nullptr && entry->runs_here();
+}
+
+Isa base_of(Isa isa) noexcept {
+  const IsaEntry* entry = find(isa);
+  return entry == nullptr ? Isa::kReference : entry->base;
+}
+
+bool includes(Isa isa, Isa part) noexcept {
+  while (isa != part && isa != Isa::kReference) isa = base_of(isa);
+  return isa == part;
 }
 
 Isa best_isa() noexcept {
@@ -156,7 +175,7 @@ Isa best_isa() noexcept {
 KernelTable make_table(Isa cap) noexcept {
   KernelTable table{};
   for (const IsaEntry& entry : kIsas) {
-    if (entry.isa <= cap && entry.runs_here()) entry.fill(table, cpu_maker());
+    if (includes(cap, entry.isa) && entry.runs_here()) entry.fill(table, cpu_maker());
   }
   return table;
 }

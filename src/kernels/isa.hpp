@@ -10,6 +10,7 @@ enum class CpuMaker { kIntel, kAmd };
 
 void fill_reference(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx2(KernelTable& table, CpuMaker maker) noexcept;
+void fill_avx2_vnni(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx512(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx512_vnni(KernelTable& table, CpuMaker maker) noexcept;
 void fill_amx_int8(KernelTable& table, CpuMaker maker) noexcept;

@@ -11,6 +11,7 @@ namespace {
 using simd::PackedLinearArgs;
 using simd::SlabMeta;
 using simd::unroll;
+using simd::with_constant;
 
 // How many panels a product of a few tokens reads in turns, a tile of each, and how weights are asked for ahead. Both
 // differ between makers of CPUs by up to a third of the memory's rate; bench/README.md has the figures.
@@ -57,12 +58,39 @@ Slab<Bits> slab_of(const PackedLinearArgs& a, Index panel, Index s) noexcept {
   return {a.w + panel * layout.panel_bytes() + layout.slab_offset(s), layout.slab_tiles(s)};
 }
 
+// The same slab of some panels.
+template <int Bits>
+struct Slabs {
+  const std::byte* data;
+  Index panel_bytes, tiles;
+  Slab<Bits> operator[](Index p) const noexcept { return {data + p * panel_bytes, tiles}; }
+};
+
 // The sums [tokens][32] of one panel become outputs.
 void store(const PackedLinearArgs& a, Index panel, Index t0, Index tokens, const float* sums) noexcept {
   const Index r0 = panel * kPanelRows;
   const auto rows = static_cast<std::size_t>(a.rows - r0 < kPanelRows ? a.rows - r0 : kPanelRows);
   for (Index t = 0; t < tokens; ++t) {
     std::memcpy(a.y + (t0 + t) * a.y_stride + r0, sums + t * kPanelRows, rows * sizeof(float));
+  }
+}
+
+// T tokens: weights stream through once, kStreams panels side by side:
+// product(std::integral_constant<int, P>, slabs, x [T][512], meta, sums [P][T][32]) adds one slab's of P panels.
+template <int Bits, int T, int kStreams, class Product>
+void stream_panels(const PackedLinearArgs& a, Product&& product) noexcept {
+  const PackedLayout layout{Bits, a.cols};
+  for (Index panel = 0; panel * kPanelRows < a.rows; panel += kStreams) {
+    const Index panels = panels_of(a.rows) - panel;
+    with_constant<kStreams>(panels < kStreams ? panels : kStreams, [&](auto n) {
+      alignas(64) float sums[n * T * kPanelRows] = {};
+      for (Index s = 0; s < layout.slabs(); ++s) {
+        const Slab<Bits> slab = slab_of<Bits>(a, panel, s);
+        product(n, Slabs<Bits>{slab.data, layout.panel_bytes(), slab.tiles}, a.q + s * a.slab_tokens * kSlabCols,
+                a.meta + s * a.slab_tokens, sums);
+      }
+      for (Index p = 0; p < n; ++p) store(a, panel + p, 0, T, sums + p * T * kPanelRows);
+    });
   }
 }
 
@@ -82,15 +110,6 @@ void multiply_panels(const PackedLinearArgs& a, Product&& product) noexcept {
       }
       store(a, panel, t0, tokens, sums);
     }
-  }
-}
-
-// Calls f(std::integral_constant<int, n>) for n in [1, N].
-template <int N, class F>
-void with_constant(Index n, F&& f) noexcept {
-  if constexpr (N > 0) {
-    if (n == N) return f(std::integral_constant<int, N>{});
-    with_constant<N - 1>(n, f);
   }
 }
 

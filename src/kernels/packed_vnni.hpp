@@ -135,28 +135,25 @@ template <class Cpu, int Bits, int T>
   }
 }
 
-// The same slab of P panels, panel_bytes apart, by T tokens.  x [T][512], sums [P][T][32]
+// The same slab of P panels by T tokens.  x [T][512], sums [P][T][32]
 template <class Cpu, int Bits, int P, int T>
-void narrow(const std::byte* data, Index panel_bytes, Index tiles, const std::int8_t* x, const SlabMeta* meta,
-            float* sums) noexcept {
+void narrow(const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
   constexpr bool kByBlocks = Bits == 4 && T <= 4;
   Sum dots[P][2][T];
-  for (Index tile = 0; tile < tiles; ++tile) {
+  for (Index tile = 0; tile < slabs.tiles; ++tile) {
     unroll<P>([&](auto p) {
-      const Slab<Bits> slab{data + p * panel_bytes, tiles};
       if constexpr (kByBlocks) {
-        add_tile_by_blocks<Cpu, T>(slab, tile, x + tile * kTileCols, meta, dots[p]);
+        add_tile_by_blocks<Cpu, T>(slabs[p], tile, x + tile * kTileCols, meta, dots[p]);
       } else {
-        add_tile<Cpu, Bits, T>(slab, tile, x + tile * kTileCols, dots[p]);
+        add_tile<Cpu, Bits, T>(slabs[p], tile, x + tile * kTileCols, dots[p]);
       }
     });
   }
   unroll<P>([&](auto p) {
-    const Slab<Bits> slab{data + p * panel_bytes, tiles};
     unroll<2>([&](auto h) {
       unroll<T>([&](auto t) {
         const std::int32_t bias = kByBlocks ? 0 : kBias * meta[t].sum;
-        add_dot(dots[p][h][t].lanes, bias, scale_of(slab, h), meta[t].scale,
+        add_dot(dots[p][h][t].lanes, bias, scale_of(slabs[p], h), meta[t].scale,
                 sums + (p * T + t) * kPanelRows + h * kHalfRows);
       });
     });
@@ -217,25 +214,6 @@ void tile_of(const std::byte* w, Index tiles, __m512 scale0, __m512 scale1, cons
   });
 }
 
-// Up to kNarrowTokens tokens: weights stream through once.
-template <class Cpu, int Bits, int T>
-void stream(const PackedLinearArgs& a) noexcept {
-  constexpr int kStreams = Cpu::streams(Bits, T);
-  const PackedLayout layout{Bits, a.cols};
-  for (Index panel = 0; panel * kPanelRows < a.rows; panel += kStreams) {
-    const Index panels = panels_of(a.rows) - panel;
-    with_constant<kStreams>(panels < kStreams ? panels : kStreams, [&](auto n) {
-      alignas(64) float sums[n * T * kPanelRows] = {};
-      for (Index s = 0; s < layout.slabs(); ++s) {
-        const Slab<Bits> slab = slab_of<Bits>(a, panel, s);
-        narrow<Cpu, Bits, n, T>(slab.data, layout.panel_bytes(), slab.tiles, a.q + s * a.slab_tokens * kSlabCols,
-                                a.meta + s * a.slab_tokens, sums);
-      }
-      for (Index p = 0; p < n; ++p) store(a, panel + p, 0, T, sums + p * T * kPanelRows);
-    });
-  }
-}
-
 // Tokens from t0 on of a block, kTileTokens at a time.
 template <int Bits>
 void multiply_rest(const Slab<Bits>& slab, const std::byte* w, const std::int8_t* x, const SlabMeta* meta, Index t0,
@@ -270,7 +248,12 @@ void multiply(const PackedLinearArgs& a) noexcept {
 // Up to kNarrowTokens tokens.
 template <class Cpu, int Bits>
 void multiply_few(const PackedLinearArgs& a) noexcept {
-  with_constant<kNarrowTokens>(a.tokens, [&](auto n) { stream<Cpu, Bits, n>(a); });
+  with_constant<kNarrowTokens>(a.tokens, [&](auto n) {
+    stream_panels<Bits, n, Cpu::streams(Bits, n)>(
+        a, [&](auto p, const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) {
+          narrow<Cpu, Bits, p, n>(slabs, x, meta, sums);
+        });
+  });
 }
 
 }  // namespace

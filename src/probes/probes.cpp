@@ -167,7 +167,7 @@ double dram_read_rate(const Arena& arena, Executor& executor) {
 double f32_rate(Executor& executor, Isa isa) {
   const Loop* widest = nullptr;
   for (const Loop& loop : kF32) {
-    if (loop.needs <= isa && supported(loop.needs)) widest = &loop;
+    if (includes(isa, loop.needs) && supported(loop.needs)) widest = &loop;
   }
   return widest == nullptr ? 0 : rate_of(*widest, executor);
 }
@@ -180,7 +180,7 @@ double byte_product_rate(Executor& executor, ByteProducts kind) {
 double byte_product_rate(Executor& executor, Isa isa) {
   double best = 0;
   for (const Loop& loop : kByteProducts) {
-    if (loop.needs <= isa) best = std::max(best, rate_of(loop, executor));
+    if (includes(isa, loop.needs)) best = std::max(best, rate_of(loop, executor));
   }
   return best;
 }

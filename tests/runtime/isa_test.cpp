@@ -44,6 +44,22 @@ TEST_CASE("a table made for an instruction set is that set's, and the best one i
   CHECK(make_table(best_isa()).name == name_of(best_isa()));
 }
 
+TEST_CASE("an instruction set includes what it adds to, and its table nothing else") {
+  CHECK(includes(Isa::kReference, Isa::kReference));
+  for (const Isa isa : all_isas()) {
+    CHECK(includes(isa, isa));
+    CHECK(includes(isa, base_of(isa)));
+    CHECK(includes(isa, Isa::kReference));
+    CHECK(includes(Isa::kReference, isa) == (isa == Isa::kReference));
+    CHECK(includes(isa, isa_from_name(make_table(isa).name)));
+  }
+#if defined(MIXTRAL_X86)
+  CHECK(includes(Isa::kAmxInt8, Isa::kAvx2));
+  CHECK_FALSE(includes(Isa::kAvx512, Isa::kAvx2Vnni));
+  CHECK_FALSE(includes(Isa::kAvx2Vnni, Isa::kAvx512));
+#endif
+}
+
 TEST_CASE("an unknown name is refused with the list of the known ones") {
   const Error error = test::error_of([] { isa_from_name("avx3"); });
   CHECK(error.code() == ErrorCode::kInvalidArgument);

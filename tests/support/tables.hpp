@@ -27,20 +27,26 @@ void for_each_table(F&& f) {
   }
 }
 
-// Sets the products with packed weights of AMX, its matrix unit replaced by plain code. Needs AVX-512 VNNI.
+// Products with packed weights of instruction sets that few machines have, on plain code in place of what is special to
+// them: AMX with its matrix unit replaced, needs AVX-512 VNNI; AVX2 with VNNI, vpdpbusd replaced, needs AVX2.
 void fill_plain_tiles(KernelTable& table) noexcept;
+void fill_plain_byte_products(KernelTable& table) noexcept;
 
-// Also that one, where it runs: for products with packed weights.
+// Also those, where they run: for products with packed weights.
 template <class F>
 void for_each_packed_table(F&& f) {
   for_each_table(f);
 #if defined(MIXTRAL_X86)
-  if (!supported(Isa::kAvx512Vnni)) return;
-  KernelTable table = make_table(Isa::kAvx512Vnni);
-  fill_plain_tiles(table);
-  const std::string table_name = table.name;
-  CAPTURE(table_name);
-  f(table);
+  const auto also = [&](Isa needs, void (*fill)(KernelTable&) noexcept) {
+    if (!supported(needs)) return;
+    KernelTable table = make_table(needs);
+    fill(table);
+    const std::string table_name = table.name;
+    CAPTURE(table_name);
+    f(table);
+  };
+  also(Isa::kAvx2, fill_plain_byte_products);
+  also(Isa::kAvx512Vnni, fill_plain_tiles);
 #endif
 }
 

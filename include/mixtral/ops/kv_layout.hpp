@@ -1,8 +1,6 @@
 // How keys and values lie in the pages of a cache.
 #pragma once
 
-#include <algorithm>
-
 #include "mixtral/core/dtype.hpp"
 #include "mixtral/simd/kv_block.hpp"
 
@@ -98,15 +96,10 @@ struct KvLayout {
   // Where a block begins in its page.
   Index block_offset(Index layer, Index head) const noexcept { return (layer * n_kv_heads + head) * block_bytes(); }
 
-  // Writes one position's keys and values of one layer and head.  k, v [head_dim]
-  void write_head(std::byte* page, Index layer, Index head, Index position, const float* k,
-                  const float* v) const noexcept {
-    block().write(page + block_offset(layer, head), position % kPositions, k, v);
-  }
-  // Of all heads.  k, v [n_kv_heads * head_dim]
+  // Writes one position's keys and values of one layer.  k, v [n_kv_heads * head_dim]
   void write(std::byte* page, Index layer, Index position, const float* k, const float* v) const noexcept {
     for (Index head = 0; head < n_kv_heads; ++head) {
-      write_head(page, layer, head, position, k + head * head_dim, v + head * head_dim);
+      block().write(page + block_offset(layer, head), position % kPositions, k + head * head_dim, v + head * head_dim);
     }
   }
 };

@@ -8,8 +8,8 @@
 
 namespace mixtral {
 
-// In rising order of capability. Pinned: values are never reused.
-enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3, kAmxInt8 = 4 };
+// Pinned: values are never reused.
+enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3, kAmxInt8 = 4, kAvx2Vnni = 5 };
 
 // All that this library knows, best last; `supported` says what runs here.
 std::span<const Isa> all_isas() noexcept;
@@ -17,13 +17,19 @@ std::string_view name_of(Isa isa) noexcept;
 // "avx2" -> Isa::kAvx2. Throws Error(kInvalidArgument) that lists the names.
 Isa isa_from_name(std::string_view name);
 
-// Compiled in, reported by the CPU (CPUID), and its registers saved by the system (XGETBV). Asking for AMX asks the system
-// for permission to use it, once for the process: signal stacks (sigaltstack) must then have room for its 8 KiB.
+// Compiled in, reported by the CPU (CPUID), and its registers saved by the system (XGETBV). Asking for AMX asks the
+// system for permission to use it, once for the process: signal stacks (sigaltstack) must then have room for its 8 KiB.
 bool supported(Isa isa) noexcept;
 // The best supported one that is measured: never AMX, which has to be asked for by name.
 Isa best_isa() noexcept;
 
-// The reference table, overwritten by each supported set up to `cap`: no entry is null.
+// The set that this one adds to: AVX2 to AVX-512, as to AVX2 with VNNI. The reference's is itself.
+Isa base_of(Isa isa) noexcept;
+// Whether `part` is `isa`, its base, the base of that, ...
+bool includes(Isa isa, Isa part) noexcept;
+
+// The reference table, overwritten by each supported set that `cap` includes: no entry is null. `name` is the last
+// one's.
 KernelTable make_table(Isa cap) noexcept;
 
 }  // namespace mixtral

@@ -71,15 +71,6 @@ struct AttentionTile {
 // Rows up to which keys and values are widened in registers at each use; for more, once into memory.
 inline constexpr Index kDirectRows = 8;
 
-// Calls f(std::integral_constant<int, n>) for n in [1, N].
-template <class Arch, int N, class F>
-[[gnu::always_inline]] inline void with_rows(Index n, F&& f) noexcept {
-  if constexpr (N > 0) {
-    if (n == N) return f(std::integral_constant<int, N>{});
-    with_rows<Arch, N - 1>(n, f);
-  }
-}
-
 // What is read after the keys of a block, asked for while these are multiplied: its values and the next block's keys.
 template <class Arch>
 struct Ahead {
@@ -219,7 +210,7 @@ void attend_block(const AttentionArgs& a, const KvReader<Arch, T>& kv, const flo
   using Tile = AttentionTile<Arch>;
   const Index rows = a.tokens * a.group;
   for (Index r = first / Tile::kScoreRows * Tile::kScoreRows; r < last; r += Tile::kScoreRows) {
-    with_rows<Arch, Tile::kScoreRows>(std::min<Index>(rows - r, Tile::kScoreRows), [&](auto n) {
+    with_constant<Tile::kScoreRows>(std::min<Index>(rows - r, Tile::kScoreRows), [&](auto n) {
       block_scores<Arch, n>(kv, q + r * a.head_dim, a.head_dim, r <= first ? ahead : Ahead<Arch>{},
                             scores + r * kKvBlock);
     });
@@ -236,7 +227,7 @@ void attend_block(const AttentionArgs& a, const KvReader<Arch, T>& kv, const flo
       const Seen next = seen<Arch>(a, block, a.position + (r + n) / a.group);
       if (next.begin != s.begin || next.end != s.end) break;
     }
-    with_rows<Arch, Tile::kValueRows>(n, [&](auto count) {
+    with_constant<Tile::kValueRows>(n, [&](auto count) {
       const auto add = [&](auto lanes, Index d) __attribute__((always_inline)) {
         add_values<Arch, count, lanes>(kv, scores + r * kKvBlock, d, s.begin, s.end, correction + r,
                                        a.out + r * a.v_stride, a.v_stride);
@@ -313,8 +304,8 @@ void attention(const AttentionArgs& a) noexcept {
     if constexpr (!std::is_same_v<T, float>) {
       if (last - first > detail::kDirectRows) {
         detail::widen_block(kv, a.head_dim, keys, values);
-        detail::attend_block<Arch, float>(a, {keys, values, a.v_stride}, scales, block, first, last, {}, q,
-                                          scores, correction);
+        detail::attend_block<Arch, float>(a, {keys, values, a.v_stride}, scales, block, first, last, {}, q, scores,
+                                          correction);
         continue;
       }
     }

@@ -41,6 +41,15 @@ template <int N, class F>
   (std::make_integer_sequence<int, N>{});
 }
 
+// Calls f(std::integral_constant<int, n>) for n in [1, N].
+template <int N, class F>
+[[gnu::always_inline]] inline void with_constant(Index n, F&& f) noexcept {
+  if constexpr (N > 0) {
+    if (n == N) return f(std::integral_constant<int, N>{});
+    with_constant<N - 1>(n, f);
+  }
+}
+
 namespace detail {
 
 // How a part of the lanes is held: one register, or one float for Scalar.
@@ -105,6 +114,40 @@ struct Part<Scalar> {
   }
 };
 
+// Sixteen narrow numbers in one register of AVX-512, eight in one of AVX2.
+#if XSIMD_WITH_AVX512F
+[[gnu::always_inline]] inline __m512 widen_16(const bf16* p) noexcept {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+[[gnu::always_inline]] inline __m512 widen_16(const f16* p) noexcept {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+[[gnu::always_inline]] inline __m512 widen_16(const std::int8_t* p) noexcept {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+#endif
+#if XSIMD_WITH_AVX2
+[[gnu::always_inline]] inline __m256 widen_8(const bf16* p) noexcept {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+// Without a branch: the exponent is rebased by an exact product. (F16C need not be there.)
+[[gnu::always_inline]] inline __m256 widen_8(const f16* p) noexcept {
+  const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i exponent = _mm256_set1_epi32(0x7c00);
+  const __m256i rest = _mm256_slli_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x7fff)), 13);
+  const __m256 magnitude = _mm256_mul_ps(_mm256_castsi256_ps(rest), _mm256_set1_ps(0x1p112f));
+  const __m256i special = _mm256_and_si256(_mm256_cmpeq_epi32(_mm256_and_si256(bits, exponent), exponent),
+                                           _mm256_set1_epi32(0x7f800000));  // infinity, NaN
+  const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x8000)), 16);
+  return _mm256_or_ps(magnitude, _mm256_castsi256_ps(_mm256_or_si256(special, sign)));
+}
+[[gnu::always_inline]] inline __m256 widen_8(const std::int8_t* p) noexcept {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+#endif
+
 }  // namespace detail
 
 template <class Arch>
@@ -121,31 +164,10 @@ struct Lanes {
     unroll<kParts>([&](auto i) { out.part[i] = Part::load(p + i * Part::size); });
     return out;
   }
-  [[gnu::always_inline]] static Lanes load(const bf16* p) noexcept { return load_16bit(p); }
-  [[gnu::always_inline]] static Lanes load(const f16* p) noexcept { return load_16bit(p); }
-  [[gnu::always_inline]] static Lanes load(const std::int8_t* p) noexcept {
-#if XSIMD_WITH_AVX512F
-    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
-      Lanes out;
-      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-      out.part[0] = Register(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)));
-      return out;
-    }
-#endif
-#if XSIMD_WITH_AVX2
-    if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
-      Lanes out;
-      unroll<kParts>([&](auto i) {
-        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + i * Part::size));
-        out.part[i] = Register(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
-      });
-      return out;
-    }
-#endif
-    float wide[kLanes];
-    for (int l = 0; l < kLanes; ++l) wide[l] = static_cast<float>(p[l]);
-    return load(wide);
-  }
+  // Exact in float32.
+  [[gnu::always_inline]] static Lanes load(const bf16* p) noexcept { return load_narrow(p); }
+  [[gnu::always_inline]] static Lanes load(const f16* p) noexcept { return load_narrow(p); }
+  [[gnu::always_inline]] static Lanes load(const std::int8_t* p) noexcept { return load_narrow(p); }
   // Sixteen pairs: out[0] has the first of each, out[1] the second.
   [[gnu::always_inline]] static void load_pairs(const bf16* p, Lanes (&out)[2]) noexcept {
     unroll<kParts>([&](auto i) {
@@ -285,38 +307,27 @@ struct Lanes {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
   }
 #endif
-  [[gnu::always_inline]] static Lanes load_16bit(const bf16* p) noexcept {
+  template <class T>
+  [[gnu::always_inline]] static Lanes load_narrow(const T* p) noexcept {
 #if XSIMD_WITH_AVX512F
     if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
       Lanes out;
-      const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-      out.part[0] = Register(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)));
+      out.part[0] = Register(detail::widen_16(p));
       return out;
     }
 #endif
 #if XSIMD_WITH_AVX2
     if constexpr (std::is_base_of_v<xsimd::avx2, Arch>) {
-      Lanes out;
-      unroll<kParts>([&](auto i) {
-        const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * Part::size));
-        out.part[i] = Register(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)));
-      });
-      return out;
+      return map([&](auto i) { return Register(detail::widen_8(p + i * Part::size)); });
     }
 #endif
     return widen_each(p);
   }
-  [[gnu::always_inline]] static Lanes load_16bit(const f16* p) noexcept {
-#if XSIMD_WITH_AVX512F
-    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
-      Lanes out;
-      out.part[0] = Register(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
-      return out;
-    }
-#endif
-    return widen_each(p);
+  static Lanes widen_each(const std::int8_t* p) noexcept {
+    float wide[kLanes];
+    for (int l = 0; l < kLanes; ++l) wide[l] = static_cast<float>(p[l]);
+    return load(wide);
   }
-
   template <class T>
   static Lanes widen_each(const T* p) noexcept {
     std::uint16_t bits[kLanes];
