@@ -8,8 +8,8 @@
 
 namespace mixtral {
 
-// In rising order of capability. Pinned: values are never reused.
-enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3, kAmxInt8 = 4 };
+// In rising order of capability, those of one architecture. Pinned: values are never reused.
+enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3, kAmxInt8 = 4, kNeon = 6 };
 
 // All that this library knows, best last; `supported` says what runs here.
 std::span<const Isa> all_isas() noexcept;
