@@ -51,8 +51,16 @@ struct Part {
   static type load(const float* p) noexcept { return type::load_unaligned(p); }
   static void store(type v, float* p) noexcept { v.store_unaligned(p); }
   static type broadcast(float x) noexcept { return type(x); }
-  static type max(type a, type b) noexcept { return xsimd::max(a, b); }
-  static type min(type a, type b) noexcept { return xsimd::min(a, b); }
+  // NEON's own max and min give a NaN where either operand is one.
+  static constexpr bool kNanWins = std::is_base_of_v<xsimd::neon, Arch>;
+  static type max(type a, type b) noexcept {
+    if constexpr (kNanWins) return xsimd::select(a > b, a, b);
+    return xsimd::max(a, b);
+  }
+  static type min(type a, type b) noexcept {
+    if constexpr (kNanWins) return xsimd::select(a < b, a, b);
+    return xsimd::min(a, b);
+  }
 
   // xsimd 8.1 has no fused multiply-add for AVX-512 (it multiplies, rounds, adds). This one, the conversions
   // of load_16bit and the horizontal steps of sum, largest and find are the only intrinsics in our headers.
