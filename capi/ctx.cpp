@@ -21,12 +21,13 @@ constexpr mixtral_params kDefaults{.struct_size = sizeof(mixtral_params),
                                    .log_user = nullptr};
 
 Isa cap_of(const mixtral_params& params) {
-  const auto known = all_isas();
+  constexpr std::int32_t kLast = MIXTRAL_ISA_NEON;
+  require(params.isa >= MIXTRAL_ISA_BEST && params.isa <= kLast, "params: isa is ", params.isa, ", expected -1 to ",
+          kLast);
   if (params.isa == MIXTRAL_ISA_BEST) return best_isa();
+  const auto compiled = all_isas();
   const auto cap = static_cast<Isa>(params.isa);
-  require(std::find(known.begin(), known.end(), cap) != known.end(), "params: isa is ", params.isa, ", expected -1 to ",
-          static_cast<int>(known.back()));
-  return cap;
+  return std::find(compiled.begin(), compiled.end(), cap) != compiled.end() ? cap : Isa::kReference;
 }
 
 std::unique_ptr<Executor> make_executor(const mixtral_params& params) {

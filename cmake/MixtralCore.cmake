@@ -54,4 +54,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(MIXTRAL_VNNI_OPTIONS ${avx512} -mavx512vnni $<$<CXX_COMPILER_ID:GNU>:-fno-tree-pre>)
   mixtral_add_isa(avx512_vnni ${MIXTRAL_VNNI_OPTIONS})
   mixtral_add_isa(amx_int8 ${MIXTRAL_VNNI_OPTIONS}) # tiles are assembly
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  target_compile_definitions(mixtral_core PRIVATE MIXTRAL_AARCH64=1)
+  mixtral_add_isa(neon)
 endif()

@@ -15,6 +15,11 @@ ci_packages=(
   abigail-tools clang dpkg-dev file libprotobuf-dev protobuf-compiler
 )
 
+# What the preset aarch64 needs: a cross-compiler, and an emulator for what it makes.
+aarch64_packages=(
+  g++-aarch64-linux-gnu qemu-user-static
+)
+
 # What the languages of examples/bindings need, tool by tool: .ci/run installs what is missing, elsewhere their tests are
 # skipped.
 declare -A binding_packages=(

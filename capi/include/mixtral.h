@@ -112,7 +112,7 @@ MIXTRAL_API const char* mixtral_last_error(void);
 /** A model, its tokenizer and the threads that compute. */
 typedef struct mixtral_ctx mixtral_ctx;
 
-/** Caps for mixtral_params::isa, and what mixtral_info::isa reports. */
+/** Caps for mixtral_params::isa, and what mixtral_info::isa reports. A cap of another architecture means REFERENCE. */
 enum {
   MIXTRAL_ISA_BEST = -1,
   MIXTRAL_ISA_REFERENCE = 0,  /**< plain code, slow */
@@ -120,7 +120,8 @@ enum {
   MIXTRAL_ISA_AVX512 = 2,     /**< AVX-512 F, CD, DQ, BW, VL */
   MIXTRAL_ISA_AVX512_VNNI = 3, /**< and VNNI, for packed weights */
   MIXTRAL_ISA_AMX_INT8 = 4,    /**< and AMX-INT8, for packed weights and 16 tokens or more; never chosen by BEST */
-  MIXTRAL_ISA_AVX2_VNNI = 5    /**< AVX2 and AVX-VNNI, for packed weights; not part of the AVX-512 ones */
+  MIXTRAL_ISA_AVX2_VNNI = 5,   /**< AVX2 and AVX-VNNI, for packed weights; not part of the AVX-512 ones */
+  MIXTRAL_ISA_NEON = 6         /**< NEON, on 64-bit ARM */
 };
 
 /** Values of mixtral_params::executor. */

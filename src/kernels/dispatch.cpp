@@ -115,6 +115,8 @@ constexpr IsaEntry kIsas[] = {
     {Isa::kAvx512, Isa::kAvx2, "avx512", true, cpu_has_avx512, kernels::fill_avx512},
     {Isa::kAvx512Vnni, Isa::kAvx512, "avx512_vnni", true, cpu_has_avx512_vnni, kernels::fill_avx512_vnni},
     {Isa::kAmxInt8, Isa::kAvx512Vnni, "amx_int8", false, cpu_has_amx_int8, kernels::fill_amx_int8},
+#elif defined(MIXTRAL_AARCH64)
+    {Isa::kNeon, Isa::kReference, "neon", true, always, kernels::fill_neon},
 #endif
 };
 

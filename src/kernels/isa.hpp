@@ -14,6 +14,7 @@ void fill_avx2_vnni(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx512(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx512_vnni(KernelTable& table, CpuMaker maker) noexcept;
 void fill_amx_int8(KernelTable& table, CpuMaker maker) noexcept;
+void fill_neon(KernelTable& table, CpuMaker maker) noexcept;
 
 // Whether the matrix unit multiplies as it should. Needs the system's permission to use it.
 bool amx_int8_works() noexcept;

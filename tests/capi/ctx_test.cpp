@@ -101,7 +101,7 @@ TEST_CASE("a ctx describes its model") {
 TEST_CASE("every cap of the instruction set gives the same logits") {
   std::vector<float> want;
   for (const std::int32_t isa : {MIXTRAL_ISA_REFERENCE, MIXTRAL_ISA_AVX2, MIXTRAL_ISA_AVX512, MIXTRAL_ISA_AVX512_VNNI,
-                                 MIXTRAL_ISA_AMX_INT8, MIXTRAL_ISA_BEST}) {
+                                 MIXTRAL_ISA_AMX_INT8, MIXTRAL_ISA_NEON, MIXTRAL_ISA_BEST}) {
     mixtral_params p = params();
     p.isa = isa;
     const Ctx ctx = open_ctx(p);
@@ -128,8 +128,8 @@ TEST_CASE("options of a ctx that make no sense are refused by name") {
     CHECK(ctx == nullptr);
     return why;
   };
-  CHECK(text([](auto& p) { p.isa = 5; }) == "params: isa is 5, expected -1 to 4");
-  CHECK(text([](auto& p) { p.isa = -2; }) == "params: isa is -2, expected -1 to 4");
+  CHECK(text([](auto& p) { p.isa = 7; }) == "params: isa is 7, expected -1 to 6");
+  CHECK(text([](auto& p) { p.isa = -2; }) == "params: isa is -2, expected -1 to 6");
   CHECK(text([](auto& p) { p.executor = 3; }) == "params: executor is 3, expected 0 to 2");
   CHECK(text([](auto& p) { p.n_threads = -1; }) == "params: n_threads is -1, expected 0 to 1024");
   CHECK(text([](auto& p) { p.executor = MIXTRAL_EXECUTOR_HOST; }) ==

@@ -47,7 +47,7 @@ void Player::init_structs() {
 void Player::ctx_create() {
   const World::Place& place = bytes_.chance(2) ? world_.places()[0] : bytes_.pick(world_.places());
   Struct<mixtral_params> params(bytes_, mixtral_params_init);
-  params->isa = bytes_.pick(std::array<std::int32_t, 8>{-1, -1, 0, 1, 2, 4, 5, -2});
+  params->isa = bytes_.pick(std::array<std::int32_t, 8>{-1, -1, 0, 1, 2, 6, 7, -2});
   params->executor = bytes_.pick(std::array<std::int32_t, 8>{0, 0, 0, 2, 2, 1, 3, -1});
   params->n_threads = bytes_.pick(std::array<std::int32_t, 8>{1, 1, 1, 2, 3, 2, -1, 1025});
   const bool host = params->executor == MIXTRAL_EXECUTOR_HOST;
@@ -55,7 +55,7 @@ void Player::ctx_create() {
   params->run = run ? run_callback() : nullptr;
   params->log = bytes_.chance(2) ? log_callback() : nullptr;
   const bool defaults = bytes_.chance(12), no_place = bytes_.chance(16), no_path = bytes_.chance(16);
-  const bool good_params = params.valid() && params->isa >= -1 && params->isa <= 4 && params->executor >= 0 &&
+  const bool good_params = params.valid() && params->isa >= -1 && params->isa <= 6 && params->executor >= 0 &&
                            params->executor <= 2 && params->n_threads > 0 && params->n_threads <= 1024 && run == host;
   Terms terms{.invalid = no_place || no_path || (!defaults && !good_params)};
   // OpenMP may not be there.

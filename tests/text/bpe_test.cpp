@@ -1,7 +1,9 @@
 #include "text/bpe.hpp"
 
 #include <doctest/doctest.h>
+#if defined(MIXTRAL_SENTENCEPIECE)
 #include <sentencepiece_processor.h>
+#endif
 
 #include <algorithm>
 #include <limits>
@@ -13,6 +15,7 @@
 
 using namespace mixtral;
 
+#if defined(MIXTRAL_SENTENCEPIECE)
 namespace {
 
 // Characters of a small alphabet, so that pieces overlap in many ways; some are more than one byte.
@@ -78,6 +81,7 @@ TEST_CASE("bpe: for random vocabularies of all types of pieces the ids are the S
   CHECK(unknown > 100);
   CHECK(unused > 100);
 }
+#endif
 
 TEST_CASE("bpe: a series of unknown characters goes on where ids end with one") {
   const Vocabulary v = test::small_vocabulary({"a"});

@@ -1,7 +1,9 @@
 #include "mixtral/text/tokenizer.hpp"
 
 #include <doctest/doctest.h>
+#if defined(MIXTRAL_SENTENCEPIECE)
 #include <sentencepiece_processor.h>
+#endif
 
 #include <nlohmann/json.hpp>
 #include <random>
@@ -32,6 +34,7 @@ std::string heldout(const std::string& language) {
   return test::read(test::golden_dir() / "tiny/heldout" / (language + ".txt"));
 }
 
+#if defined(MIXTRAL_SENTENCEPIECE)
 std::vector<TokenId> encode_with_library(const sentencepiece::SentencePieceProcessor& library,
                                          const std::string& text) {
   std::vector<int> ids;
@@ -48,6 +51,7 @@ std::string random_text(std::mt19937& random, std::size_t n_parts) {
   for (std::size_t i = 0; i < n_parts; ++i) text += kParts[random() % std::size(kParts)];
   return text;
 }
+#endif
 
 }  // namespace
 
@@ -111,6 +115,7 @@ TEST_CASE("Both files of the tiny model give the same ids for the held-out texts
   }
 }
 
+#if defined(MIXTRAL_SENTENCEPIECE)
 TEST_CASE("Ids and texts are the library's own on the original file") {
   for (const auto& directory : {kGoldenTokenizer, tiny_dir()}) {
     sentencepiece::SentencePieceProcessor library;
@@ -143,6 +148,7 @@ TEST_CASE("A text that is cut into many runs has the ids of the whole") {
     CHECK(tokenizer.encode(run) == encode_with_library(library, run));
   }
 }
+#endif
 
 TEST_CASE("Without byte pieces a series of unknown characters is one unknown token, however long") {
   const Tokenizer tokenizer(test::small_vocabulary({"a", "b", "ab"}));

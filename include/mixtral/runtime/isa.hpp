@@ -9,7 +9,7 @@
 namespace mixtral {
 
 // Pinned: values are never reused.
-enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3, kAmxInt8 = 4, kAvx2Vnni = 5 };
+enum class Isa { kReference = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3, kAmxInt8 = 4, kAvx2Vnni = 5, kNeon = 6 };
 
 // All that this library knows, best last; `supported` says what runs here.
 std::span<const Isa> all_isas() noexcept;
