@@ -18,7 +18,11 @@ constexpr mixtral_params kDefaults{.struct_size = sizeof(mixtral_params),
                                    .run = nullptr,
                                    .run_user = nullptr,
                                    .log = nullptr,
-                                   .log_user = nullptr};
+                                   .log_user = nullptr,
+                                   .bf16_products = MIXTRAL_BF16_FLOAT32,
+                                   .reserved = 0};
+// Of version 1.0.
+constexpr std::size_t kFirstParamsSize = offsetof(mixtral_params, bf16_products);
 
 Isa cap_of(const mixtral_params& params) {
   constexpr std::int32_t kLast = MIXTRAL_ISA_NEON;
@@ -28,6 +32,13 @@ Isa cap_of(const mixtral_params& params) {
   const auto compiled = all_isas();
   const auto cap = static_cast<Isa>(params.isa);
   return std::find(compiled.begin(), compiled.end(), cap) != compiled.end() ? cap : Isa::kReference;
+}
+
+Bf16Products bf16_products(const mixtral_params& params) {
+  require(params.bf16_products == MIXTRAL_BF16_FLOAT32 || params.bf16_products == MIXTRAL_BF16_ROUNDED,
+          "params: bf16_products is ", params.bf16_products, ", expected MIXTRAL_BF16_*");
+  require(params.reserved == 0, "params: reserved is ", params.reserved, ", expected 0");
+  return params.bf16_products == MIXTRAL_BF16_ROUNDED ? Bf16Products::kRounded : Bf16Products::kFloat32;
 }
 
 std::unique_ptr<Executor> make_executor(const mixtral_params& params) {
@@ -110,7 +121,7 @@ using namespace mixtral;
 using namespace mixtral::capi;
 
 mixtral_status mixtral_params_init(mixtral_params* params, size_t struct_size) {
-  return guarded([&] { init_struct(params, struct_size, kDefaults, "params"); });
+  return guarded([&] { init_struct(params, struct_size, kDefaults, "params", kFirstParamsSize); });
 }
 
 mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixtral_params* params, mixtral_ctx** ctx) {
@@ -118,13 +129,13 @@ mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixt
     const std::string_view dir = input_text(path, path_size, "path");
     require(!dir.empty() && dir.find('\0') == dir.npos, "path is empty or has a zero byte");
     require(ctx != nullptr, "the place for the ctx is NULL");
-    const mixtral_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params");
-    const Isa cap = cap_of(p);
+    const mixtral_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params", kFirstParamsSize);
+    const KernelTable table = make_table(cap_of(p), bf16_products(p));
     std::unique_ptr<Executor> executor = make_executor(p);
     OpenedModel opened = open_model(std::filesystem::path(dir));
     const ModelConfig config = opened.model.config;
     const std::shared_ptr<Engine> engine(new Engine{.opened = std::move(opened),
-                                                    .table = make_table(cap),
+                                                    .table = table,
                                                     .executor_kind = p.executor,
                                                     .executor = std::move(executor),
                                                     .gate = {},

@@ -53,6 +53,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   # gcc 12's partial redundancy elimination stores every sum of the inner loop to memory, in every round
   set(MIXTRAL_VNNI_OPTIONS ${avx512} -mavx512vnni $<$<CXX_COMPILER_ID:GNU>:-fno-tree-pre>)
   mixtral_add_isa(avx512_vnni ${MIXTRAL_VNNI_OPTIONS})
+  mixtral_add_isa(avx512_bf16 ${avx512} -mavx512bf16 $<$<CXX_COMPILER_ID:GNU>:-fno-tree-pre>)
   mixtral_add_isa(amx_int8 ${MIXTRAL_VNNI_OPTIONS}) # tiles are assembly
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   target_compile_definitions(mixtral_core PRIVATE MIXTRAL_AARCH64=1)

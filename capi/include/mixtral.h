@@ -124,6 +124,13 @@ enum {
   MIXTRAL_ISA_NEON = 6         /**< NEON, on 64-bit ARM */
 };
 
+/** Values of mixtral_params::bf16_products: how bf16 weights are multiplied. Packed weights and the router do not change. */
+enum {
+  MIXTRAL_BF16_FLOAT32 = 0, /**< in float32: the same bits on every CPU */
+  MIXTRAL_BF16_ROUNDED = 1  /**< by activations rounded to bf16: faster where the CPU has AVX-512 BF16. A token's logits
+                                 still depend on its own sequence alone, but not every CPU computes the same bits. */
+};
+
 /** Values of mixtral_params::executor. */
 enum {
   MIXTRAL_EXECUTOR_THREADS = 0, /**< threads of the ctx's own, which sleep between steps */
@@ -174,6 +181,8 @@ typedef struct mixtral_params {
   void* run_user;
   mixtral_log_fn log; /**< default NULL: nothing is said */
   void* log_user;
+  int32_t bf16_products; /**< MIXTRAL_BF16_*, default MIXTRAL_BF16_FLOAT32 */
+  int32_t reserved;      /**< 0 */
 } mixtral_params;
 
 /**

@@ -44,7 +44,7 @@ BenchModel open(const Options& o, const KernelTable& table, Executor& executor) 
 }
 
 void run(const Options& o) {
-  const KernelTable table = make_table(o.common.isa.empty() ? best_isa() : isa_from_name(o.common.isa));
+  const KernelTable table = table_of(o.common);
   ThreadExecutor executor(o.common.threads);
   const BenchModel subject = open(o, table, executor);
   const Ceiling ceiling(executor, isa_from_name(table.name));

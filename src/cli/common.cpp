@@ -39,6 +39,13 @@ void add_machine_options(CLI::App& command, CommonOptions& options) {
   for (const Isa isa : all_isas()) isa_names.emplace_back(name_of(isa));
   command.add_option("--isa", options.isa, "Use no better instruction set than this one")
       ->check(CLI::IsMember(isa_names));
+  command.add_flag("--bf16-products", options.bf16_products,
+                   "Round activations to bf16 before products with bf16 weights: other bits, faster with AVX-512 BF16");
+}
+
+KernelTable table_of(const CommonOptions& options) {
+  return make_table(options.isa.empty() ? best_isa() : isa_from_name(options.isa),
+                    options.bf16_products ? Bf16Products::kRounded : Bf16Products::kFloat32);
 }
 
 void add_common_options(CLI::App& command, CommonOptions& options) {

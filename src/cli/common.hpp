@@ -8,6 +8,7 @@
 
 #include "mixtral/core/dtype.hpp"
 #include "mixtral/core/types.hpp"
+#include "mixtral/ops/kernel_table.hpp"
 #include "mixtral/runtime/sampler.hpp"
 
 namespace CLI {
@@ -21,14 +22,17 @@ struct CommonOptions {
   std::filesystem::path model;  // --model; default: the tiny model that comes with the program
   int threads = 1;              // --threads; default: the CPUs that this process may use
   std::string isa;              // --isa; empty: the best instruction set of this CPU
+  bool bf16_products = false;   // --bf16-products
   bool resident = false;        // --resident
   std::string kv = "bf16";      // --kv
   bool json = false;            // --json
 };
 
-// Adds --threads and --isa. `options` must outlive the parsing.
+// Adds --threads, --isa and --bf16-products. `options` must outlive the parsing.
 void add_machine_options(CLI::App& command, CommonOptions& options);
-// These, --model and --resident.
+// The kernels that --isa and --bf16-products ask for.
+KernelTable table_of(const CommonOptions& options);
+// These options, --model and --resident.
 void add_model_options(CLI::App& command, CommonOptions& options);
 // --kv, which add_model_options() does not add.
 void add_kv_option(CLI::App& command, CommonOptions& options);

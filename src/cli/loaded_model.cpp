@@ -16,9 +16,7 @@ OpenedModel open(const CommonOptions& options) {
 }  // namespace
 
 LoadedModel::LoadedModel(const CommonOptions& options)
-    : OpenedModel(open(options)),
-      table(make_table(options.isa.empty() ? best_isa() : isa_from_name(options.isa))),
-      executor(options.threads) {}
+    : OpenedModel(open(options)), table(table_of(options)), executor(options.threads) {}
 
 std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text) {
   const Tokenizer& tokenizer = loaded.require_tokenizer();

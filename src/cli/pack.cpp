@@ -48,7 +48,7 @@ void pack(const Options& o) {
   const std::filesystem::path& out = o.paths.back();
   std::error_code ignored;
   require(!std::filesystem::is_directory(out, ignored), out.string(), ": is a directory, expected a file to write");
-  const KernelTable table = make_table(o.common.isa.empty() ? best_isa() : isa_from_name(o.common.isa));
+  const KernelTable table = table_of(o.common);
   ThreadExecutor executor(o.common.threads);
   Scratch scratch;
   const OpContext ctx{table, executor, scratch};

@@ -57,6 +57,11 @@ bool cpu_has_avx512() noexcept {
   return cpu_has_avx2() && has(cpuid(7, 0).ebx, kFeatures) && has(saved_register_sets(), kXmmYmmMasksZmm);
 }
 
+bool cpu_has_avx512_bf16() noexcept {
+  constexpr unsigned kBf16 = 1u << 5;  // leaf 7, subleaf 1, eax
+  return cpu_has_avx512() && has(cpuid(7, 1).eax, kBf16);
+}
+
 bool cpu_has_avx512_vnni() noexcept {
   constexpr unsigned kVnni = 1u << 11;  // leaf 7, ecx
   return cpu_has_avx512() && has(cpuid(7, 0).ecx, kVnni);
@@ -174,11 +179,15 @@ Isa best_isa() noexcept {
   return best;
 }
 
-KernelTable make_table(Isa cap) noexcept {
+KernelTable make_table(Isa cap, Bf16Products bf16) noexcept {
   KernelTable table{};
+  table.round_to_bf16 = bf16 == Bf16Products::kRounded;
   for (const IsaEntry& entry : kIsas) {
     if (includes(cap, entry.isa) && entry.runs_here()) entry.fill(table, cpu_maker());
   }
+#if defined(MIXTRAL_X86)
+  if (includes(cap, Isa::kAvx512) && cpu_has_avx512_bf16()) kernels::fill_avx512_bf16(table);
+#endif
   return table;
 }
 

@@ -13,6 +13,7 @@ void fill_avx2(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx2_vnni(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx512(KernelTable& table, CpuMaker maker) noexcept;
 void fill_avx512_vnni(KernelTable& table, CpuMaker maker) noexcept;
+void fill_avx512_bf16(KernelTable& table) noexcept;  // products of bf16 pairs alone
 void fill_amx_int8(KernelTable& table, CpuMaker maker) noexcept;
 void fill_neon(KernelTable& table, CpuMaker maker) noexcept;
 

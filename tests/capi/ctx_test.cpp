@@ -101,7 +101,7 @@ TEST_CASE("a ctx describes its model") {
 TEST_CASE("every cap of the instruction set gives the same logits") {
   std::vector<float> want;
   for (const std::int32_t isa : {MIXTRAL_ISA_REFERENCE, MIXTRAL_ISA_AVX2, MIXTRAL_ISA_AVX512, MIXTRAL_ISA_AVX512_VNNI,
-                                 MIXTRAL_ISA_AMX_INT8, MIXTRAL_ISA_NEON, MIXTRAL_ISA_BEST}) {
+                                 MIXTRAL_ISA_AMX_INT8, MIXTRAL_ISA_AVX2_VNNI, MIXTRAL_ISA_NEON, MIXTRAL_ISA_BEST}) {
     mixtral_params p = params();
     p.isa = isa;
     const Ctx ctx = open_ctx(p);
@@ -116,6 +116,25 @@ TEST_CASE("every cap of the instruction set gives the same logits") {
     if (want.empty()) want = got;
     CHECK(got == want);
   }
+}
+
+TEST_CASE("bf16 products change the logits a little, on request; a program of the first version gets float32") {
+  const auto last_logits = [](const mixtral_params& p) {
+    const Ctx ctx = open_ctx(p);
+    const CSession session = make_session(ctx.get());
+    feed(session.get(), {1, 50, 60, 70});
+    ok(mixtral_session_eval(session.get()));
+    return logits_of(session.get(), 3);
+  };
+  mixtral_params p = params();
+  CHECK(p.bf16_products == MIXTRAL_BF16_FLOAT32);
+  const auto exact = last_logits(p);
+  p.bf16_products = MIXTRAL_BF16_ROUNDED;
+  const auto rounded = last_logits(p);
+  CHECK(rounded != exact);
+  for (std::size_t i = 0; i < exact.size(); ++i) CHECK(std::abs(rounded[i] - exact[i]) < 0.3f);
+  p.struct_size = offsetof(mixtral_params, bf16_products);  // what stands behind is not read
+  CHECK(last_logits(p) == exact);
 }
 
 TEST_CASE("options of a ctx that make no sense are refused by name") {
@@ -134,6 +153,8 @@ TEST_CASE("options of a ctx that make no sense are refused by name") {
   CHECK(text([](auto& p) { p.n_threads = -1; }) == "params: n_threads is -1, expected 0 to 1024");
   CHECK(text([](auto& p) { p.executor = MIXTRAL_EXECUTOR_HOST; }) ==
         "params: run must be given for MIXTRAL_EXECUTOR_HOST and for nothing else");
+  CHECK(text([](auto& p) { p.bf16_products = 2; }) == "params: bf16_products is 2, expected MIXTRAL_BF16_*");
+  CHECK(text([](auto& p) { p.reserved = 1; }) == "params: reserved is 1, expected 0");
   CHECK(text([](auto& p) { p.struct_size = 8; }) == "params: struct_size is 8, expected 48 to 1024");
   mixtral_ctx* ctx = nullptr;
   CHECK(refused(mixtral_ctx_create("a\0b", 3, nullptr, &ctx), MIXTRAL_INVALID_ARGUMENT) ==

@@ -46,7 +46,7 @@ void Player::init_structs() {
 
 void Player::ctx_create() {
   const World::Place& place = bytes_.chance(2) ? world_.places()[0] : bytes_.pick(world_.places());
-  Struct<mixtral_params> params(bytes_, mixtral_params_init);
+  Struct<mixtral_params, offsetof(mixtral_params, bf16_products)> params(bytes_, mixtral_params_init);
   params->isa = bytes_.pick(std::array<std::int32_t, 8>{-1, -1, 0, 1, 2, 6, 7, -2});
   params->executor = bytes_.pick(std::array<std::int32_t, 8>{0, 0, 0, 2, 2, 1, 3, -1});
   params->n_threads = bytes_.pick(std::array<std::int32_t, 8>{1, 1, 1, 2, 3, 2, -1, 1025});

@@ -105,3 +105,53 @@ TEST_CASE("linear refuses shapes that do not fit and weights without kernels") {
   refuse(w.view(), x, short_y, "[1, 4]");
   refuse(wide.view(), x, y, "F64");
 }
+
+TEST_CASE("products of bf16 pairs: bf16 activations in the double oracle, the same bits in every batch and block") {
+  test::Random random(52);
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{70, 1100}, {33, 64}, {5, 31}, {8, 13000}}) {
+    const auto w = random.matrix<bf16>(rows, cols);
+    const auto x = random.matrix<float>(29, cols);
+    Matrix<bf16> rounded(x.shape());
+    for (Index i = 0; i < x.size(); ++i) rounded.data()[i] = to_bf16(x.data()[i]);
+    Matrix<double> want(Shape<2>{{29, rows}});
+    const auto wide_w = test::in_double(w);
+    const auto wide_x = test::in_double(rounded);
+    reference::linear(wide_w.cview(), wide_x.cview(), want.view());
+    test::for_each_table([&](KernelTable table) {
+      table.round_to_bf16 = true;
+      SerialExecutor serial;
+      Scratch scratch;
+      const OpContext op{table, serial, scratch};
+      Matrix<float> y(want.shape());
+      ops::linear(op, MatrixView(w.view()), x.view(), y.view());
+      test::check_close(y, want, test::kDotProduct);
+      for (const Index n : {0, 1, 2, 5, 6, 7, 12, 13, 25}) {
+        Matrix<float> part(Shape<2>{{n, rows}});
+        ops::linear(op, MatrixView(w.view()), x.cview().rows(29 - n, n), part.view());
+        CHECK(std::equal(part.data(), part.data() + part.size(), y.row(29 - n)));
+      }
+    });
+  }
+}
+
+TEST_CASE("bf16 products leave exact jobs, other weights and tables that were not asked alone") {
+  test::Random random(53);
+  const auto w = random.matrix<bf16>(40, 100);
+  const auto f = random.matrix<float>(40, 100);
+  const auto x = random.matrix<float>(3, 100);
+  for (const Isa isa : all_isas()) {
+    if (!supported(isa)) continue;
+    SerialExecutor serial;
+    Scratch scratch;
+    const KernelTable strict = make_table(isa), rounding = make_table(isa, Bf16Products::kRounded);
+    const auto product = [&](const KernelTable& table, const MatrixView& weights, bool exact) {
+      Matrix<float> y(Shape<2>{{3, 40}});
+      const ops::LinearJob job{weights, y.view(), exact};
+      ops::linear({table, serial, scratch}, std::span(&job, 1), x.view());
+      return y;
+    };
+    CHECK(test::same_bits(product(rounding, f.view(), false), product(strict, f.view(), false)));
+    CHECK(test::same_bits(product(rounding, w.view(), true), product(strict, w.view(), false)));
+    CHECK_FALSE(test::same_bits(product(rounding, w.view(), false), product(strict, w.view(), false)));
+  }
+}

@@ -78,10 +78,12 @@ inline void select_experts(const OpContext& ctx, std::span<const std::uint8_t> a
   }
 }
 
-// Gate and choice: logits = x gate^T in float32, then select_experts.  gate [n_experts, dim], x [n, dim]
+// Gate and choice: logits = x gate^T in float32, whatever the table rounds elsewhere, then select_experts.
+// gate [n_experts, dim], x [n, dim]
 inline void route(const OpContext& ctx, const MatrixView& gate, TensorView<const float, 2> x,
                   std::span<const std::uint8_t> available, const RouterOutput& out) {
-  ops::linear(ctx, gate, x, out.logits);
+  const ops::LinearJob job{.w = gate, .y = out.logits, .exact = true};
+  ops::linear(ctx, std::span(&job, 1), x);
   select_experts(ctx, available, out);
 }
 

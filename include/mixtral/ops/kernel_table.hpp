@@ -8,7 +8,7 @@
 #include "mixtral/core/types.hpp"
 #include "mixtral/ops/kv_layout.hpp"
 #include "mixtral/simd/attention_rows.hpp"
-#include "mixtral/simd/linear_rows.hpp"
+#include "mixtral/simd/linear_pairs.hpp"
 #include "mixtral/simd/pack_rows.hpp"
 #include "mixtral/simd/packed_rows.hpp"
 
@@ -22,6 +22,8 @@ inline constexpr int kPackedTypes = 2;
 struct KernelTable {
   const char* name;
   void (*linear[kLinearTypes])(const simd::LinearArgs&) noexcept;
+  void (*linear_pairs)(const simd::LinearArgs&) noexcept;  // BF16 weights, activations rounded to bf16
+  bool round_to_bf16;  // BF16 weights are multiplied by linear_pairs, other than the router's
   void (*widen[kLinearTypes])(const std::byte* in, Index n, float* out) noexcept;
   void (*rms_norm)(const float* x, const float* weight, float eps, Index n, float* y) noexcept;
   void (*softmax)(float* x, Index n) noexcept;

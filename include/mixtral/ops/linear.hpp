@@ -32,8 +32,9 @@ inline Index count_tasks(const MatrixView& w) noexcept {
 struct LinearInput {
   TensorView<const float, 2> x;
   QuantizedRows q;
+  bool exact = false;  // never rounded to bf16
 
-  LinearInput rows(Index begin, Index count) const noexcept { return {x.rows(begin, count), q.rows(begin)}; }
+  LinearInput rows(Index begin, Index count) const noexcept { return {x.rows(begin, count), q.rows(begin), exact}; }
 };
 
 // Task i of y = x w^T.
@@ -51,15 +52,17 @@ inline void linear_task(const KernelTable& table, const MatrixView& w, const Lin
                                                 .y = y.data() + begin,
                                                 .y_stride = y.row_stride()});
   } else {
-    table.linear[static_cast<int>(w.dtype)]({.w = w.row(begin),
-                                             .w_row_bytes = w.row_bytes,
-                                             .x = in.x.data(),
-                                             .x_stride = in.x.row_stride(),
-                                             .y = y.data() + begin,
-                                             .y_stride = y.row_stride(),
-                                             .rows = rows,
-                                             .cols = w.cols,
-                                             .tokens = y.dim(0)});
+    const bool pairs = table.round_to_bf16 && w.dtype == DType::kBF16 && !in.exact;
+    const auto linear = pairs ? table.linear_pairs : table.linear[static_cast<int>(w.dtype)];
+    linear({.w = w.row(begin),
+            .w_row_bytes = w.row_bytes,
+            .x = in.x.data(),
+            .x_stride = in.x.row_stride(),
+            .y = y.data() + begin,
+            .y_stride = y.row_stride(),
+            .rows = rows,
+            .cols = w.cols,
+            .tokens = y.dim(0)});
   }
 }
 
@@ -80,10 +83,13 @@ inline void require_linear(const MatrixView& w, TensorView<const float, 2> x, Te
 //
 // w [rows, cols] of any type of weights, x [n, cols], y [n, rows]; y overlaps neither. With dense weights each output
 // is one float32 sum in an order that depends on cols alone (simd/linear_rows.hpp); for packed ones x is first made
-// bytes, a scale for each 512 (simd/packed_rows.hpp). Throws Error(kInvalidArgument) on shapes that do not fit.
+// bytes, a scale for each 512 (simd/packed_rows.hpp); for BF16 ones it is rounded to bf16 if the table says so and the
+// job does not ask for exact products (simd/linear_pairs.hpp). Throws Error(kInvalidArgument) on shapes that do not
+// fit.
 struct LinearJob {
   MatrixView w;
   TensorView<float, 2> y;
+  bool exact = false;
 };
 inline void linear(const OpContext& ctx, std::span<const LinearJob> jobs, TensorView<const float, 2> x) {
   Index n_tasks = 0;
@@ -94,11 +100,11 @@ inline void linear(const OpContext& ctx, std::span<const LinearJob> jobs, Tensor
     packed = packed || job.w.is_packed();
   }
   const ScratchScope scope(ctx.scratch);
-  const detail::LinearInput in{x, packed ? quantize(ctx, x) : QuantizedRows{}};
+  const QuantizedRows q = packed ? quantize(ctx, x) : QuantizedRows{};
   ctx.executor.parallel_for(n_tasks, [&](Index i, int) {
     const LinearJob* job = jobs.data();
     while (i >= detail::count_tasks(job->w)) i -= detail::count_tasks((job++)->w);
-    detail::linear_task(ctx.table, job->w, in, job->y, i);
+    detail::linear_task(ctx.table, job->w, {x, q, job->exact}, job->y, i);
   });
 }
 

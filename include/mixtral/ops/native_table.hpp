@@ -19,6 +19,7 @@ void fill_rows(KernelTable& t) noexcept {
   t.linear[0] = simd::linear<Arch, float>;
   t.linear[1] = simd::linear<Arch, bf16>;
   t.linear[2] = simd::linear<Arch, f16>;
+  t.linear_pairs = simd::linear_pairs<Arch>;
   t.widen[0] = simd::widen<Arch, float>;
   t.widen[1] = simd::widen<Arch, bf16>;
   t.widen[2] = simd::widen<Arch, f16>;
