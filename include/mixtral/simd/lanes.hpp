@@ -62,13 +62,21 @@ struct Part {
     return xsimd::min(a, b);
   }
 
-  // xsimd 8.1 has no fused multiply-add for AVX-512 (it multiplies, rounds, adds). This one, the conversions
-  // of load_16bit and the horizontal steps of sum, largest and find are the only intrinsics in our headers.
+  // xsimd 8.1 has no fused multiply-add for AVX-512 (it multiplies, rounds, adds). This one, NEON's division, the
+  // conversions of load_16bit and the horizontal steps of sum, largest and find are the only intrinsics in our headers.
   static type fma(type a, type b, type c) noexcept {
 #if XSIMD_WITH_AVX512F
     if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) return _mm512_fmadd_ps(a, b, c);
 #endif
     return xsimd::fma(a, b, c);
+  }
+
+  // xsimd 8.1 has a float32 division for NEON that multiplies by an estimate of 1 / b.
+  static type div(type a, type b) noexcept {
+#if XSIMD_WITH_NEON64
+    if constexpr (std::is_base_of_v<xsimd::neon64, Arch>) return vdivq_f32(a, b);
+#endif
+    return a / b;
   }
 
   // The lower or upper half of every 32 bits, as a bfloat16.
@@ -101,6 +109,7 @@ struct Part<Scalar> {
   static float max(float a, float b) noexcept { return a > b ? a : b; }
   static float min(float a, float b) noexcept { return a < b ? a : b; }
   static float fma(float a, float b, float c) noexcept { return std::fma(a, b, c); }
+  static float div(float a, float b) noexcept { return a / b; }
   static float low_halves(const bf16* p) noexcept { return word(p, 0); }
   static float high_halves(const bf16* p) noexcept { return word(p, 1); }
   static float word(const bf16* p, int half) noexcept {
@@ -198,7 +207,7 @@ struct Lanes {
     return map([&](auto i) { return a.part[i] * b.part[i]; });
   }
   [[gnu::always_inline]] friend Lanes operator/(const Lanes& a, const Lanes& b) noexcept {
-    return map([&](auto i) { return a.part[i] / b.part[i]; });
+    return map([&](auto i) { return Part::div(a.part[i], b.part[i]); });
   }
   // a * b + c, rounded once where the architecture can.
   [[gnu::always_inline]] friend Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) noexcept {
