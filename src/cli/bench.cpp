@@ -71,6 +71,9 @@ void add_plan_options(CLI::App& command, Plan& plan) {
       ->delimiter(',')
       ->check(some)
       ->capture_default_str();
+  command.add_option("--ragged", plan.ragged, "Read the prompt once more while so many sequences decode in its steps")
+      ->check(CLI::Range(Index{0}, Index{1} << 12))
+      ->capture_default_str();
   command.add_option("--depth", plan.depth, "Tokens before them in the KV cache")->check(any)->capture_default_str();
   command.add_option("--repeat", plan.repeat, "Repetitions that count, after a warm-up")
       ->check(some)

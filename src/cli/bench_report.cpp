@@ -124,19 +124,26 @@ json phase_json(const Phase& phase) {
           {"repetitions", std::move(raw)}};
 }
 
-// Tokens a second over those of the first batch, in the same repetition; of both, probes that agreed.
-probes::Spread times_first(const Phase& first, const Phase& phase) {
+// A figure of each repetition of `phase` over that of `first`; of both, probes that agreed.
+template <class F>
+probes::Spread times_of(const Phase& first, const Phase& phase, F&& value) {
   std::vector<double> ratios;
   for (std::size_t i = 0; i < phase.repetitions.size(); ++i) {
     const Repetition &a = first.repetitions[i], &b = phase.repetitions[i];
-    if (a.steady() && b.steady()) ratios.push_back(b.tokens_per_second() / a.tokens_per_second());
+    if (a.steady() && b.steady()) ratios.push_back(value(b) / value(a));
   }
   return probes::spread(std::move(ratios));
 }
+probes::Spread times_first(const Phase& first, const Phase& phase) {
+  return times_of(first, phase, [](const Repetition& r) { return r.tokens_per_second(); });
+}
+probes::Spread times_as_long(const Phase& first, const Phase& phase) {
+  return times_of(first, phase, [](const Repetition& r) { return r.seconds; });
+}
 
 json options_json(const Plan& plan) {
-  return {{"prompt", plan.prompt}, {"decode", plan.decode},        {"batch", plan.batch},
-          {"depth", plan.depth},   {"kv", name_of(plan.kv_dtype)}, {"repeat", plan.repeat}};
+  return {{"prompt", plan.prompt}, {"decode", plan.decode}, {"batch", plan.batch},         {"ragged", plan.ragged},
+          {"depth", plan.depth},   {"repeat", plan.repeat}, {"kv", name_of(plan.kv_dtype)}};
 }
 
 std::string median_text(const json& values, int digits) {
@@ -186,7 +193,9 @@ json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& m
                 {"scratch_bytes", measured.scratch_bytes},
                 {"beside_weights_bytes", std::max<Index>(measured.anonymous_bytes - own, 0)}}},
               {"prefill", measured.prefill ? phase_json(*measured.prefill) : json()},
+              {"ragged", measured.ragged ? phase_json(*measured.ragged) : json()},
               {"decode", json::array()}};
+  if (measured.ragged) out["ragged"]["times_prompt"] = times_as_long(*measured.prefill, *measured.ragged);
   for (const Phase& phase : measured.decode) {
     out["decode"].push_back(phase_json(phase));
     if (measured.decode.size() > 1) out["decode"].back()["times_first"] = times_first(measured.decode[0], phase);
@@ -206,6 +215,11 @@ std::string bench_text(const json& r) {
          "     tok/s                 (range)              rate   ceiling   share   experts  runs  dropped";
   out += r["decode"].size() > 1 ? "  x first\n" : "\n";
   if (!r["prefill"].is_null()) out += line_of(str("prompt of ", r["options"]["prompt"].get<Index>()), r["prefill"]);
+  if (!r["ragged"].is_null()) {
+    out += line_of(str("and decode ", r["ragged"]["batch"].get<Index>(), " beside"), r["ragged"]);
+    out += str(std::string(22, ' '), "   takes ", median_text(r["ragged"]["times_prompt"], 2),
+               " times as long as the prompt alone\n");
+  }
   for (const json& phase : r["decode"]) {
     const auto batch = phase["batch"].get<Index>();
     out += line_of(str("decode ", batch, " at ", phase["depth"].get<Index>()), phase);

@@ -85,32 +85,40 @@ Sequences::Sequences(const Model& model, const OpContext& context, DType kv_dtyp
   for (Index i = 0; i < count; ++i) cache_.open();
 }
 
-void Sequences::add(SlotId slot, Index position) {
-  tokens_.push_back(static_cast<TokenId>(random_() % static_cast<unsigned>(model_.config.vocab_size)));
-  positions_.push_back(position);
-  slots_.push_back(slot);
+void Sequences::add(Index sequence, Index n) {
+  const auto slot = static_cast<SlotId>(sequence);
+  const Index length = cache_.length(slot);
+  cache_.reserve(slot, n);
+  added_.emplace_back(slot, n);
+  for (Index p = length; p < length + n; ++p) {
+    tokens_.push_back(static_cast<TokenId>(random_() % static_cast<unsigned>(model_.config.vocab_size)));
+    positions_.push_back(p);
+    slots_.push_back(slot);
+  }
 }
 
 void Sequences::extend(Index i, Index n, bool logits, WorkCounter* counter) {
-  const auto slot = static_cast<SlotId>(i);
   while (n > 0) {
-    const Index count = std::min(n, kChunk), length = cache_.length(slot);
+    const Index count = std::min(n, kChunk);
     n -= count;
-    for (Index p = length; p < length + count; ++p) add(slot, p);
-    cache_.reserve(slot, count);
+    add(i, count);
     run(logits && n == 0 ? 1 : 0, counter);
-    cache_.commit(slot, count);
   }
 }
 
 void Sequences::step(Index n, WorkCounter* counter) {
-  for (Index i = 0; i < n; ++i) {
-    const auto slot = static_cast<SlotId>(i);
-    add(slot, cache_.length(slot));
-    cache_.reserve(slot, 1);
-  }
+  for (Index i = 0; i < n; ++i) add(i, 1);
   run(n, counter);
-  for (Index i = 0; i < n; ++i) cache_.commit(static_cast<SlotId>(i), 1);
+}
+
+void Sequences::extend_beside(Index i, Index n, Index others, WorkCounter* counter) {
+  while (n > 0) {
+    const Index count = std::min(n, kChunk);
+    n -= count;
+    add(i, count);
+    for (Index other = 0; other < others; ++other) add(other, 1);
+    run(others + (n == 0 ? 1 : 0), counter);
+  }
 }
 
 // The tokens that were added, with logits of the last ones.
@@ -123,13 +131,15 @@ void Sequences::run(Index n_logits, WorkCounter* counter) {
   forward_(context_, model_, {.tokens = tokens_, .positions = positions_, .slots = slots_, .logit_rows = logit_rows_},
            cache_, logits, counter);
   if (counter != nullptr) counter->end_step(positions_, n_logits);
+  for (const auto& [slot, count] : added_) cache_.commit(slot, count);
+  added_.clear();
   tokens_.clear();
   positions_.clear();
   slots_.clear();
 }
 
-void Sequences::truncate(Index n, Index length) {
-  for (Index i = 0; i < n; ++i) cache_.truncate(static_cast<SlotId>(i), length);
+void Sequences::truncate(Index first, Index n, Index length) {
+  for (Index i = first; i < first + n; ++i) cache_.truncate(static_cast<SlotId>(i), length);
 }
 
 Resource prompt_resource(const Model& model) noexcept {
@@ -166,6 +176,8 @@ void repeat_phase(Phase& phase, WorkCounter counter, const Ceiling& ceiling, boo
 void require_plan(const Plan& plan) {
   require(plan.prompt >= 0 && plan.decode >= 0 && plan.depth >= 0 && plan.repeat > 0, "bench: ", plan.prompt,
           " tokens of prompt, ", plan.decode, " decoded ones, depth ", plan.depth, ", ", plan.repeat, " repetitions");
+  require(plan.ragged == 0 || (plan.ragged > 0 && plan.prompt > 0), "bench: ", plan.ragged,
+          " sequences that decode beside a prompt of ", plan.prompt, " tokens");
   for (const Index b : plan.batch) require(b > 0, "bench: a batch of ", b);
 }
 
@@ -188,21 +200,33 @@ Measured measure(const Model& model, const KernelTable& table, Executor& executo
   Sequences prompt(model, context, plan.kv_dtype, 1, plan.prompt);
   Sequences batch(model, context, plan.kv_dtype, std::max<Index>(most, 1), most > 0 ? plan.depth + plan.decode : 0);
   for (Index i = 0; i < most; ++i) batch.extend(i, plan.depth, false);
+  // The last one reads the prompt.
+  Sequences ragged(model, context, plan.kv_dtype, plan.ragged + 1,
+                   plan.ragged > 0 ? std::max(plan.prompt, plan.depth + (plan.prompt + kChunk - 1) / kChunk) : 0);
+  if (plan.ragged > 0)
+    out.ragged = Phase{.resource = prompt_resource(model), .batch = plan.ragged, .depth = plan.depth};
+  for (Index i = 0; i < plan.ragged; ++i) ragged.extend(i, plan.depth, false);
   for (int r = 0; r <= plan.repeat; ++r) {
     if (out.prefill) {
       repeat_phase(*out.prefill, counter, ceiling, r > 0,
                    [&](WorkCounter& count) { prompt.extend(0, plan.prompt, true, &count); });
-      prompt.truncate(1, 0);
+      prompt.truncate(0, 1, 0);
+    }
+    if (out.ragged) {
+      repeat_phase(*out.ragged, counter, ceiling, r > 0,
+                   [&](WorkCounter& count) { ragged.extend_beside(plan.ragged, plan.prompt, plan.ragged, &count); });
+      ragged.truncate(0, plan.ragged, plan.depth);
+      ragged.truncate(plan.ragged, 1, 0);
     }
     for (Phase& phase : out.decode) {
       repeat_phase(phase, counter, ceiling, r > 0, [&](WorkCounter& count) {
         for (Index i = 0; i < plan.decode; ++i) batch.step(phase.batch, &count);
       });
-      batch.truncate(phase.batch, plan.depth);
+      batch.truncate(0, phase.batch, plan.depth);
     }
     out.anonymous_bytes = std::max(out.anonymous_bytes, anonymous_bytes());
   }
-  out.kv_bytes = prompt.kv_bytes() + batch.kv_bytes();
+  out.kv_bytes = prompt.kv_bytes() + batch.kv_bytes() + ragged.kv_bytes();
   out.scratch_bytes = static_cast<Index>(scratch.capacity_bytes());
   return out;
 }

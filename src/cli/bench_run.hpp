@@ -4,6 +4,7 @@
 #include <optional>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "mixtral/core/arena.hpp"
@@ -49,14 +50,18 @@ class Sequences {
   void extend(Index i, Index n, bool logits, WorkCounter* counter = nullptr);
   // One step: each of the first n sequences goes on by one random token, and all logits are computed.
   void step(Index n, WorkCounter* counter);
-  // The first n sequences forget what is behind `length`.
-  void truncate(Index n, Index length);
+  // Sequence i goes on by n random tokens, in chunks; in the step of each chunk the first `others` sequences go on by
+  // one token each. Logits of these, and of the last one of sequence i.
+  void extend_beside(Index i, Index n, Index others, WorkCounter* counter);
+  // So many sequences forget what is behind `length`.
+  void truncate(Index first, Index n, Index length);
 
   Index kv_bytes() const noexcept { return cache_.allocated_bytes(); }
 
  private:
   void run(Index n_logits, WorkCounter* counter);
-  void add(SlotId slot, Index position);
+  // The next n tokens of a sequence join the next step.
+  void add(Index sequence, Index n);
 
   const Model& model_;
   OpContext context_;
@@ -67,6 +72,7 @@ class Sequences {
   std::vector<TokenId> tokens_;
   std::vector<Index> positions_, logit_rows_;
   std::vector<SlotId> slots_;
+  std::vector<std::pair<SlotId, Index>> added_;
 };
 
 // What bounds a phase.
@@ -101,7 +107,7 @@ struct Repetition {
 
 struct Phase {
   Resource resource = Resource::kDram;
-  Index batch = 1;  // sequences
+  Index batch = 1;  // sequences that decode
   Index depth = 0;  // tokens in the cache at the beginning
   std::vector<Repetition> repetitions = {};
 };
@@ -109,12 +115,13 @@ struct Phase {
 struct Plan {
   Index prompt = 512, decode = 64, depth = 0;
   std::vector<Index> batch = {1};
+  Index ragged = 0;  // sequences that decode while the prompt is read once more
   DType kv_dtype = DType::kBF16;
   int repeat = 5;
 };
 
 struct Measured {
-  std::optional<Phase> prefill;
+  std::optional<Phase> prefill, ragged;
   std::vector<Phase> decode;
   Index kv_bytes = 0, scratch_bytes = 0;
   Index anonymous_bytes = 0;  // of this process at most; 0 if the system does not tell

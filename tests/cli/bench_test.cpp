@@ -113,6 +113,23 @@ TEST_CASE("bench counts the weights that a step touches, its operations and the 
   }
 }
 
+TEST_CASE("bench reads a prompt while other sequences decode in its steps") {
+  const json a = bench("-p 600 -n 0 --ragged 3 --depth 40 --repeat 1 --threads 1");
+  const json& repetition = a.at("ragged").at("repetitions")[0];
+  CHECK(a.at("ragged").at("batch") == 3);
+  CHECK(repetition.at("steps") == 2);  // 512 and 88 tokens
+  CHECK(repetition.at("tokens") == 600 + 2 * 3);
+  const auto operations = [&](const char* phase) {
+    return a.at(phase).at("repetitions")[0].at("operations").get<double>();
+  };
+  CHECK(operations("ragged") > operations("prefill"));
+  const double row =
+      repetition.at("kv_bytes").get<double>() - a.at("prefill").at("repetitions")[0].at("kv_bytes").get<double>();
+  CHECK(row == doctest::Approx(3 * (40 + 41) * a.at("prefill").at("repetitions")[0].at("kv_bytes").get<double>() /
+                               (600.0 * 599 / 2)));
+  CHECK(run_program("bench -p 0 --ragged 2 --repeat 1").status != 0);
+}
+
 TEST_CASE("Without --json bench prints a line for each phase") {
   const Answer answer = run_program("bench -p 8 -n 2 --batch 2 --repeat 1 --isa reference --threads 1");
   CHECK(answer.status == 0);

@@ -77,30 +77,41 @@ struct P4Search {
     for (Index i = 0; i < kBlockCols; ++i) f(i, max(least, min(most, fma(w[i], grid.inverse, magic))) - magic);
   }
 
-  // Squared errors of each block for N zero points together. Sums take turns: each waits for the one before.
+  // Squared errors of each block for N zero points together. Sums take turns: each waits for the one before. One part
+  // of the lanes after the other: AVX2 has no registers for both.
   template <int N, bool kWeighted>
   [[gnu::always_inline]] void errors_of(const Grid& grid, const V (&z)[N], V (&errors)[N]) const noexcept {
+    using Part = typename V::Part;
+    using Register = typename V::Register;
     constexpr int kTurns = 2 / N;
-    const V magic = V::broadcast(kRoundingMagic);
-    V least[N], most[N], sums[kTurns][N];
+    V leasts[N], mosts[N];
     unroll<N>([&](auto j) {
-      least[j] = grid.least(z[j]);
-      most[j] = grid.most(z[j]);
-      unroll<kTurns>([&](auto turn) { sums[turn][j] = V::zero(); });
+      leasts[j] = grid.least(z[j]);
+      mosts[j] = grid.most(z[j]);
     });
-    for (Index i = 0; i < kBlockCols; i += kTurns) {
-      unroll<kTurns>([&](auto turn) {
-        const V x = w[i + turn], rounded = fma(x, grid.inverse, magic);
-        unroll<N>([&](auto j) {
-          const V rest = fma(x, grid.inverse, magic - max(least[j], min(most[j], rounded)));
-          sums[turn][j] = fma(kWeighted ? rest * importance[i + turn] : rest, rest, sums[turn][j]);
+    for (int p = 0; p < V::kParts; ++p) {
+      const Register inverse = grid.inverse.part[p], magic = Part::broadcast(kRoundingMagic);
+      Register least[N], most[N], sums[kTurns][N];
+      unroll<N>([&](auto j) {
+        least[j] = leasts[j].part[p];
+        most[j] = mosts[j].part[p];
+        unroll<kTurns>([&](auto turn) { sums[turn][j] = Part::broadcast(0.0f); });
+      });
+      for (Index i = 0; i < kBlockCols; i += kTurns) {
+        unroll<kTurns>([&](auto turn) {
+          const Register x = w[i + turn].part[p], rounded = Part::fma(x, inverse, magic);
+          unroll<N>([&](auto j) {
+            const Register rest = Part::fma(x, inverse, magic - Part::max(least[j], Part::min(most[j], rounded)));
+            const Register weighted_rest = kWeighted ? rest * importance[i + turn].part[p] : rest;
+            sums[turn][j] = Part::fma(weighted_rest, rest, sums[turn][j]);
+          });
         });
+      }
+      unroll<N>([&](auto j) {
+        const Register sum = kTurns == 1 ? sums[0][j] : sums[0][j] + sums[kTurns - 1][j], step = grid.step.part[p];
+        errors[j].part[p] = sum * step * step;
       });
     }
-    unroll<N>([&](auto j) {
-      const V sum = kTurns == 1 ? sums[0][j] : sums[0][j] + sums[kTurns - 1][j];
-      errors[j] = sum * grid.step * grid.step;
-    });
   }
   template <int N>
   void errors(const Grid& grid, const V (&z)[N], V (&out)[N]) const noexcept {
@@ -111,11 +122,12 @@ struct P4Search {
   template <bool kWeighted>
   [[gnu::always_inline]] float fitted_scale_of(const Choice& c) const noexcept {
     V wv = V::zero(), vv = V::zero();
-    each(c.scale, c.m, c.z, [&](Index i, V v) __attribute__((always_inline)) {
-      const V u = kWeighted ? v * importance[i] : v;
-      wv = fma(w[i], u, wv);
-      vv = fma(v, u, vv);
-    });
+    each(
+        c.scale, c.m, c.z, [&](Index i, V v) __attribute__((always_inline)) {
+          const V u = kWeighted ? v * importance[i] : v;
+          wv = fma(w[i], u, wv);
+          vv = fma(v, u, vv);
+        });
     const float denominator = (vv * c.m * c.m).sum();
     const float fitted = denominator > 0 ? (wv * c.m).sum() / denominator : 0;
     return fitted > 0 ? fitted : c.scale;
