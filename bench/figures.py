@@ -7,8 +7,8 @@ from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "results"
-MODELS = ["model_p4", "model_p8", "model_bf16", "model_p4_avx2", "model_p8_avx2", "model_p4_long", "model_p4_deep",
-          "model_p4_deep_i8"]
+MODELS = ["model_p4", "model_p8", "model_bf16", "model_bf16_rounded", "model_p4_avx2", "model_p8_avx2", "model_p4_128",
+          "model_p4_2048", "model_p4_long", "model_p4_deep", "model_p4_deep_i8"]
 # One shape of the products; bench/results/kernels.json has all.
 KERNEL_SHAPE = "rows:28672/cols:4096"
 
@@ -43,7 +43,8 @@ def spread(values, digits, unit=""):
 
 def weights(result):
     experts = result["weights"]["experts"]
-    return f"{experts['format']}, {8 * experts['bytes'] / experts['parameters']:.2f} bits"
+    rounded = ", bf16 products" if result["options"].get("bf16_products") else ""
+    return f"{experts['format']}, {8 * experts['bytes'] / experts['parameters']:.2f} bits{rounded}"
 
 
 def runs(phase):
@@ -80,7 +81,7 @@ def model_table(results):
     for r in results:
         one = decode(r, 1)
         depth = ""
-        if one["depth"]:
+        if one and one["depth"]:
             depth = (f"behind {one['depth']} tokens ({r['options']['kv']}, {one['kv_bytes_per_step'] / 1e6:.0f} MB a "
                      f"step): ")
         length = f"{r['options']['prompt']} tokens: " if r["prefill"] else ""
@@ -102,6 +103,13 @@ def batch_table(results):
                          spread(p["times_first"], 2), per_layer, spread(p["percent_of_ceiling"], 0, " %"), runs(p)])
     return table(["weights", "instruction set", "sequences", "tok/s", "times one", "distinct experts, each layer",
                   "share of DRAM", "repetitions"], rows)
+
+
+def ragged_table(results):
+    rows = [[weights(r), r["isa"], f"{r['options']['prompt']} tokens", str(r["ragged"]["batch"]),
+             spread(r["ragged"]["times_prompt"], 2), runs(r["ragged"])] for r in results if r.get("ragged")]
+    return table(["weights", "instruction set", "prompt", "sequences that decode in its steps", "time, in times of the "
+                  "prompt alone", "repetitions"], rows) if rows else ""
 
 
 def memory_table(results):
@@ -168,7 +176,8 @@ def machine_parts(folder):
     models = [r for r in (load(folder, name) for name in MODELS) if r]
     batches = [r for r in models if len(r["decode"]) > 1]
     gemv, kernels = load(folder, "gemv"), load(folder, "kernels")
-    parts = [f"### {models[0]['machine']}\n", model_table(models), batch_table(batches), memory_table(models)]
+    parts = [f"### {folder.name}: {models[0]['machine']}\n", model_table(models), batch_table(batches)]
+    parts += [part for part in (ragged_table(models), memory_table(models)) if part]
     parts += [gemv_table(gemv)] if gemv else []
     parts += [kernel_table(kernels)] if kernels else []
     return models, parts

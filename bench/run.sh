@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes all files of bench/results/MACHINE one after the other, then the figures of the READMEs.
-# Takes 9 GB of memory. Needs a build with -DMIXTRAL_BUILD_BENCH=ON. Arguments: MACHINE, a word for it (epyc, xeon); the
+# Takes 9 GB of memory. Needs a build with -DMIXTRAL_BUILD_BENCH=ON. Arguments: MACHINE, a word for it (zen4, xeon); the
 # build's folder of programs (build/bench/bin).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -22,11 +22,16 @@ bench() { # NAME WEIGHTS [OPTION...]
 }
 
 rm -f "$results"/*.new
-bench model_p4 p4 -p 512 -n 16 --batch 1,2,4,8,16 --repeat 7
+bench model_p4 p4 -p 512 -n 16 --batch 1,2,4,8,16,64 --repeat 7
 bench model_p8 p8 -p 512 -n 16 --batch 1,2,4,8,16 --repeat 7
-bench model_bf16 bf16 -p 512 -n 16 --isa avx512
-bench model_p4_avx2 p4 -p 512 -n 16 --batch 1,8 --isa avx2
-bench model_p8_avx2 p8 -p 512 -n 16 --isa avx2
+bench model_bf16 bf16 -p 512 -n 16
+bench model_bf16_rounded bf16 -p 512 -n 16 --bf16-products
+if [[ $(uname -m) == x86_64 ]] && grep -q avx512f /proc/cpuinfo; then
+  bench model_p4_avx2 p4 -p 512 -n 16 --batch 1,8 --isa avx2
+  bench model_p8_avx2 p8 -p 512 -n 16 --isa avx2
+fi
+bench model_p4_128 p4 -p 128 -n 0
+bench model_p4_2048 p4 -p 2048 -n 0 --ragged 16 --repeat 3
 bench model_p4_long p4 -p 4096 -n 16 --depth 4096 --repeat 3
 bench model_p4_deep p4 -p 0 -n 16 --depth 16384
 bench model_p4_deep_i8 p4 -p 0 -n 16 --depth 16384 --kv i8

@@ -56,6 +56,7 @@ void run(const Options& o) {
                                   .memory = subject.memory,
                                   .anonymous_weights = subject.anonymous_bytes,
                                   .isa = table.name,
+                                  .bf16_products = o.common.bf16_products,
                                   .threads = o.common.threads},
                                  plan, measured, ceiling.bytes());
   write_stdout(o.common.json ? result.dump(2) + "\n" : bench_text(result));

@@ -141,11 +141,16 @@ probes::Spread times_as_long(const Phase& first, const Phase& phase) {
   return times_of(first, phase, [](const Repetition& r) { return r.seconds; });
 }
 
-json options_json(const Plan& plan) {
-  return {{"prompt", plan.prompt}, {"decode", plan.decode}, {"batch", plan.batch},         {"ragged", plan.ragged},
-          {"depth", plan.depth},   {"repeat", plan.repeat}, {"kv", name_of(plan.kv_dtype)}};
+json options_json(const BenchSubject& subject, const Plan& plan) {
+  return {{"prompt", plan.prompt},
+          {"decode", plan.decode},
+          {"batch", plan.batch},
+          {"ragged", plan.ragged},
+          {"depth", plan.depth},
+          {"kv", name_of(plan.kv_dtype)},
+          {"bf16_products", subject.bf16_products},
+          {"repeat", plan.repeat}};
 }
-
 std::string median_text(const json& values, int digits) {
   return values.is_null() ? "-" : fixed(values["median"].get<double>(), digits);
 }
@@ -186,7 +191,7 @@ json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& m
               {"layers", subject.model.config.n_layers},
               {"weights_in", subject.memory},
               {"weights", weights_json(subject.model)},
-              {"options", options_json(plan)},
+              {"options", options_json(subject, plan)},
               {"memory",
                {{"weights_bytes", weight_bytes(subject.model)},
                 {"kv_bytes", measured.kv_bytes},

@@ -15,6 +15,7 @@ struct BenchSubject {
   std::string memory;           // where its weights are
   Index anonymous_weights = 0;  // bytes of them in memory of the process's own
   std::string_view isa;
+  bool bf16_products = false;
   int threads = 1;
 };
 

@@ -82,6 +82,11 @@ __attribute__((target("avx512f,avx512vnni"))) void products_vnni(std::int64_t n)
   __asm__ volatile(MIXTRAL_ZERO_16 MIXTRAL_ROUND(MIXTRAL_12(MIXTRAL_VNNI)) : "+r"(n) : : MIXTRAL_CLOBBERS);
 }
 
+#define MIXTRAL_VNNI_YMM(i) "%{vex%} vpdpbusd %%ymm12, %%ymm13, %%ymm" #i "\n\t"
+__attribute__((target("avx2"))) void products_avx2_vnni(std::int64_t n) {
+  __asm__ volatile(MIXTRAL_ZERO_16 MIXTRAL_ROUND(MIXTRAL_12(MIXTRAL_VNNI_YMM)) : "+r"(n) : : MIXTRAL_CLOBBERS);
+}
+
 // Six chains of three: products in ymm0 to 5, sums in ymm6 to 11.
 #define MIXTRAL_CHAIN(product, sum)                     \
   "vpmaddubsw %%ymm12, %%ymm13, %%ymm" #product         \
@@ -120,7 +125,8 @@ constexpr Loop kF32[] = {{Isa::kAvx2, 2 * 8 * 12, fma_avx2}, {Isa::kAvx512, 2 * 
 // By ByteProducts.
 constexpr Loop kByteProducts[] = {{Isa::kAvx2, 2 * 32 * 6, products_avx2},
                                   {Isa::kAvx2, 2 * 32 * 4 * 8, products_avx2_eight},
-                                  {Isa::kAvx512Vnni, 2 * 64 * 12, products_vnni}};
+                                  {Isa::kAvx512Vnni, 2 * 64 * 12, products_vnni},
+                                  {Isa::kAvx2Vnni, 2 * 32 * 12, products_avx2_vnni}};
 
 ReadStreams best_reader() {
   if (supported(Isa::kAvx512)) return read_streams_avx512;

@@ -28,6 +28,7 @@ enum class ByteProducts {
   kAvx2,       // vpmaddubsw, vpmaddwd, vpaddd
   kAvx2Eight,  // eight vpmaddubsw added with 16 bits, then one vpmaddwd and vpaddd
   kVnni,       // vpdpbusd on 512 bits
+  kAvx2Vnni,   // on 256
 };
 double byte_product_rate(Executor& executor, ByteProducts kind);
 

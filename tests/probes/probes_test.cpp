@@ -32,6 +32,7 @@ TEST_CASE("Every probe that this CPU can run gives a positive, finite rate, the 
       CHECK(is_rate(probes::byte_product_rate(executor, kind)) == supported(Isa::kAvx2));
     }
     CHECK(is_rate(probes::byte_product_rate(executor, kVnni)) == supported(Isa::kAvx512Vnni));
+    CHECK(is_rate(probes::byte_product_rate(executor, kAvx2Vnni)) == supported(Isa::kAvx2Vnni));
   }
 }
 
