@@ -16,10 +16,8 @@ namespace {
 // P8: bytes would not fit, so both sides become words for vpmaddwd.
 constexpr int kTokens = 6;
 constexpr Index kRegisterRows = 8;
-// Up to so many tokens a slab is read tile by tile, as it lies in memory; for more, half of its rows after the other.
-constexpr int kFewTokens = 4;
-// Panels that few tokens read side by side; with one or four the memory gives less.
-constexpr int kStreams = 2;
+// Up to so many tokens read some panels side by side; with one or four of them the memory gives less.
+constexpr int kFewTokens = 4, kStreams = 2;
 
 __m256i load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 // The same four bytes or four words of activations for every row.
@@ -201,16 +199,6 @@ struct Activations<8, T> {
 
 // Functions that are never inlined: gcc 12 would keep sums of one T in memory for another's.
 
-// Sixteen rows from `row` on by T tokens, one slab.  sums [T][32]
-template <class Cpu, int Bits, int T, class X>
-[[gnu::noinline]] void multiply_half(const Slab<Bits>& slab, Index row, const X* x, const SlabMeta* meta,
-                                     float* sums) noexcept {
-  alignas(32) std::int32_t dots[T * kHalfRows];  // of this function: a tenth faster than of the caller
-  begin_rows<T, kHalfRows>(slab, row, meta, dots);
-  add_rows<Cpu, T, kHalfRows>(slab, {0, slab.tiles}, row, x, dots);
-  unroll<T>([&](auto t) { end_rows(slab.scales() + row, meta[t], dots + t * kHalfRows, sums + t * kPanelRows + row); });
-}
-
 // One tile by T tokens.  dots [T][32]
 template <class Cpu, int Bits, int T, class X>
 [[gnu::noinline]] void add_tile(const Slab<Bits>& slab, Index tile, const X* x, std::int32_t* dots) noexcept {
@@ -219,9 +207,9 @@ template <class Cpu, int Bits, int T, class X>
   }
 }
 
-// The same slab of P panels by a few tokens.  x [T][512], sums [P][T][32]
+// A slab that streams from memory: tile by tile, as it lies there, of P panels in turns.  x [T][512], sums [P][T][32]
 template <class Cpu, int Bits, int P, int T>
-void multiply_few(const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
+void multiply_streamed(const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
   alignas(32) std::int32_t dots[P][T * kPanelRows];
   const Activations<Bits, T> in(x);
   const auto halves = [](auto&& f) {
@@ -241,14 +229,21 @@ void multiply_few(const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta
   });
 }
 
-// The weights of the first tokens are asked for ahead.
-template <class Cpu, int Bits, int T>
-void multiply(const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, bool first, float* sums) noexcept {
+// Sixteen rows from `row` on by T tokens, one slab.  sums [T][32]
+template <int Bits, int T, class X>
+[[gnu::noinline]] void multiply_half(const Slab<Bits>& slab, Index row, const X* x, const SlabMeta* meta,
+                                     float* sums) noexcept {
+  alignas(32) std::int32_t dots[T * kHalfRows];  // of this function: a tenth faster than of the caller
+  begin_rows<T, kHalfRows>(slab, row, meta, dots);
+  add_rows<Nobody, T, kHalfRows>(slab, {0, slab.tiles}, row, x, dots);
+  unroll<T>([&](auto t) { end_rows(slab.scales() + row, meta[t], dots + t * kHalfRows, sums + t * kPanelRows + row); });
+}
+
+// A slab that is in the L1 cache: half of its rows after the other, whose sums stay in registers.
+template <int Bits, int T>
+void multiply_cached(const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
   const Activations<Bits, T> in(x);
-  for (Index row = 0; row < kPanelRows; row += kHalfRows) {
-    first ? multiply_half<Cpu, Bits, T>(slab, row, in.x, meta, sums)
-          : multiply_half<Nobody, Bits, T>(slab, row, in.x, meta, sums);
-  }
+  for (Index row = 0; row < kPanelRows; row += kHalfRows) multiply_half<Bits, T>(slab, row, in.x, meta, sums);
 }
 
 template <class Cpu, int Bits>
@@ -257,15 +252,20 @@ void packed_linear(const PackedLinearArgs& a) noexcept {
     return with_constant<kFewTokens>(a.tokens, [&](auto n) {
       stream_panels<Bits, n, kStreams>(
           a, [&](auto p, const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) {
-            multiply_few<Cpu, Bits, p, n>(slabs, x, meta, sums);
+            multiply_streamed<Cpu, Bits, p, n>(slabs, x, meta, sums);
           });
     });
   }
   multiply_panels<Bits>(
       a, [](const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, float* sums) {
-        for (Index t = 0; t < tokens; t += kTokens) {
-          with_constant<kTokens>(tokens - t < kTokens ? tokens - t : kTokens, [&](auto n) {
-            multiply<Cpu, Bits, n>(slab, x + t * kSlabCols, meta + t, t == 0, sums + t * kPanelRows);
+        // Groups of nearly the same size; the first one brings the slab into the cache.
+        const Index groups = (tokens + kTokens - 1) / kTokens, group = (tokens + groups - 1) / groups;
+        with_constant<kTokens>(group, [&](auto n) {
+          multiply_streamed<Cpu, Bits, 1, n>(Slabs<Bits>{slab.data, 0, slab.tiles}, x, meta, sums);
+        });
+        for (Index t = group; t < tokens; t += group) {
+          with_constant<kTokens>(tokens - t < group ? tokens - t : group, [&](auto n) {
+            multiply_cached<Bits, n>(slab, x + t * kSlabCols, meta + t, sums + t * kPanelRows);
           });
         }
       });
