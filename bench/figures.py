@@ -174,9 +174,11 @@ def kernel_table(report):
 def machine_parts(folder):
     """All tables of one machine."""
     models = [r for r in (load(folder, name) for name in MODELS) if r]
+    for r in models:
+        r["machine"] += f" ({folder.name})"  # CPUs of one maker may all have the same name
     batches = [r for r in models if len(r["decode"]) > 1]
     gemv, kernels = load(folder, "gemv"), load(folder, "kernels")
-    parts = [f"### {folder.name}: {models[0]['machine']}\n", model_table(models), batch_table(batches)]
+    parts = [f"### {models[0]['machine']}\n", model_table(models), batch_table(batches)]
     parts += [part for part in (ragged_table(models), memory_table(models)) if part]
     parts += [gemv_table(gemv)] if gemv else []
     parts += [kernel_table(kernels)] if kernels else []
