@@ -65,12 +65,10 @@ bool amx_int8_works() noexcept {
   return std::memcmp(want, got, sizeof want) == 0;
 }
 
-void fill_amx_int8(KernelTable& table, CpuMaker maker) noexcept {
+void fill_amx_int8(KernelTable& table) noexcept {
   table.name = "amx_int8";
-  with_maker(maker, [&](auto cpu) {
-    table.packed_linear[0] = packed_linear_tiles<decltype(cpu), 4, AmxTiles>;
-    table.packed_linear[1] = packed_linear_tiles<decltype(cpu), 8, AmxTiles>;
-  });
+  table.packed_linear[0] = packed_linear_tiles<4, AmxTiles>;
+  table.packed_linear[1] = packed_linear_tiles<8, AmxTiles>;
 }
 
 }  // namespace mixtral::kernels

@@ -16,8 +16,8 @@ namespace {
 // P8: bytes would not fit, so both sides become words for vpmaddwd.
 constexpr int kTokens = 6;
 constexpr Index kRegisterRows = 8;
-// Up to so many tokens read some panels side by side; with one or four of them the memory gives less.
-constexpr int kFewTokens = 4, kStreams = 2;
+// Up to so many tokens read kStreams panels side by side; with one or four of them the memory gives less.
+constexpr int kFewTokens = 4;
 
 __m256i load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 // The same four bytes or four words of activations for every row.
@@ -52,6 +52,9 @@ void add_to(std::int32_t* dots, __m256i x) noexcept {
   auto* eight = reinterpret_cast<__m256i*>(dots);
   _mm256_store_si256(eight, _mm256_add_epi32(_mm256_load_si256(eight), x));
 }
+
+// Where a slab's weights come from: from memory they are asked for ahead.
+enum class From { kMemory, kCache };
 
 // Tiles [begin, end) of a slab.
 struct Tiles {
@@ -94,7 +97,7 @@ template <int T, int kStride>
 }
 
 // dots [T][kStride] += m * (sum of q * x) of block B of a tile, sixteen rows from `row` on.
-template <class Cpu, int B, int T, int kStride>
+template <From kFrom, int B, int T, int kStride>
 [[gnu::always_inline]] inline void add_block(const Slab<4>& slab, Index tile, Index row, const std::int8_t* x,
                                              std::int32_t* dots) noexcept {
   const std::byte* lines = slab.half(tile, row / kHalfRows);
@@ -105,7 +108,7 @@ template <class Cpu, int B, int T, int kStride>
   Sum pairs[2][T];
   for (Index j = 0; j < 8; ++j) {
     const __m256i w0 = nibbles(lines + j * 64), w1 = nibbles(lines + j * 64 + 32);
-    if constexpr (B == 0) Cpu::ask(lines + j * 64);
+    if constexpr (kFrom == From::kMemory && B == 0) ask(lines + j * 64);
     unroll<T>([&](auto t) {
       const __m256i quad = broadcast(x + t * kSlabCols + tile * kTileCols + B * kBlockCols + j * 4);
       pairs[0][t].add_bytes(w0, quad);
@@ -120,12 +123,12 @@ template <class Cpu, int B, int T, int kStride>
 }
 
 // dots [T][kStride] += weights by activations, sixteen rows from `row` on.
-template <class Cpu, int T, int kStride>
+template <From kFrom, int T, int kStride>
 [[gnu::always_inline]] inline void add_rows(const Slab<4>& slab, Tiles tiles, Index row, const std::int8_t* x,
                                             std::int32_t* dots) noexcept {
   for (Index tile = tiles.begin; tile < tiles.end; ++tile) {
-    add_block<Cpu, 0, T, kStride>(slab, tile, row, x, dots);
-    add_block<Cpu, 1, T, kStride>(slab, tile, row, x, dots);
+    add_block<kFrom, 0, T, kStride>(slab, tile, row, x, dots);
+    add_block<kFrom, 1, T, kStride>(slab, tile, row, x, dots);
   }
 }
 
@@ -140,7 +143,7 @@ template <int T, int kStride>
   }
 }
 
-template <class Cpu, int T, int kStride>
+template <From kFrom, int T, int kStride>
 [[gnu::always_inline]] inline void add_rows(const Slab<8>& slab, Tiles tiles, Index row, const std::int16_t* x,
                                             std::int32_t* dots) noexcept {
   const auto words = [](const std::byte* four_rows) {
@@ -152,7 +155,7 @@ template <class Cpu, int T, int kStride>
       const std::byte* quads = slab.half(tile, row / kHalfRows) + eight * 4;
       for (Index j = 0; j < 16; ++j) {
         const __m256i w0 = words(quads + j * 64), w1 = words(quads + j * 64 + 16);
-        if (eight == 0) Cpu::ask(quads + j * 64);
+        if (kFrom == From::kMemory && eight == 0) ask(quads + j * 64);
         unroll<T>([&](auto t) {
           const __m256i quad = broadcast_words(x + t * kSlabCols + tile * kTileCols + j * 4);
           pairs[0][t].add_words(w0, quad);
@@ -200,15 +203,15 @@ struct Activations<8, T> {
 // Functions that are never inlined: gcc 12 would keep sums of one T in memory for another's.
 
 // One tile by T tokens.  dots [T][32]
-template <class Cpu, int Bits, int T, class X>
+template <int Bits, int T, class X>
 [[gnu::noinline]] void add_tile(const Slab<Bits>& slab, Index tile, const X* x, std::int32_t* dots) noexcept {
   for (Index row = 0; row < kPanelRows; row += kHalfRows) {
-    add_rows<Cpu, T, kPanelRows>(slab, {tile, tile + 1}, row, x, dots + row);
+    add_rows<From::kMemory, T, kPanelRows>(slab, {tile, tile + 1}, row, x, dots + row);
   }
 }
 
 // A slab that streams from memory: tile by tile, as it lies there, of P panels in turns.  x [T][512], sums [P][T][32]
-template <class Cpu, int Bits, int P, int T>
+template <int Bits, int P, int T>
 void multiply_streamed(const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
   alignas(32) std::int32_t dots[P][T * kPanelRows];
   const Activations<Bits, T> in(x);
@@ -219,7 +222,7 @@ void multiply_streamed(const Slabs<Bits>& slabs, const std::int8_t* x, const Sla
   };
   halves([&](int p, Index row) { begin_rows<T, kPanelRows>(slabs[p], row, meta, dots[p] + row); });
   for (Index tile = 0; tile < slabs.tiles; ++tile) {
-    for (int p = 0; p < P; ++p) add_tile<Cpu, Bits, T>(slabs[p], tile, in.x, dots[p]);
+    for (int p = 0; p < P; ++p) add_tile<Bits, T>(slabs[p], tile, in.x, dots[p]);
   }
   halves([&](int p, Index row) {
     for (Index t = 0; t < T; ++t) {
@@ -235,7 +238,7 @@ template <int Bits, int T, class X>
                                      float* sums) noexcept {
   alignas(32) std::int32_t dots[T * kHalfRows];  // of this function: a tenth faster than of the caller
   begin_rows<T, kHalfRows>(slab, row, meta, dots);
-  add_rows<Nobody, T, kHalfRows>(slab, {0, slab.tiles}, row, x, dots);
+  add_rows<From::kCache, T, kHalfRows>(slab, {0, slab.tiles}, row, x, dots);
   unroll<T>([&](auto t) { end_rows(slab.scales() + row, meta[t], dots + t * kHalfRows, sums + t * kPanelRows + row); });
 }
 
@@ -246,14 +249,12 @@ void multiply_cached(const Slab<Bits>& slab, const std::int8_t* x, const SlabMet
   for (Index row = 0; row < kPanelRows; row += kHalfRows) multiply_half<Bits, T>(slab, row, in.x, meta, sums);
 }
 
-template <class Cpu, int Bits>
+template <int Bits>
 void packed_linear(const PackedLinearArgs& a) noexcept {
   if (a.tokens <= kFewTokens) {
     return with_constant<kFewTokens>(a.tokens, [&](auto n) {
-      stream_panels<Bits, n, kStreams>(
-          a, [&](auto p, const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) {
-            multiply_streamed<Cpu, Bits, p, n>(slabs, x, meta, sums);
-          });
+      stream_panels<Bits, n>(a, [&](auto p, const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta,
+                                    float* sums) { multiply_streamed<Bits, p, n>(slabs, x, meta, sums); });
     });
   }
   multiply_panels<Bits>(
@@ -261,7 +262,7 @@ void packed_linear(const PackedLinearArgs& a) noexcept {
         // Groups of nearly the same size; the first one brings the slab into the cache.
         const Index groups = (tokens + kTokens - 1) / kTokens, group = (tokens + groups - 1) / groups;
         with_constant<kTokens>(group, [&](auto n) {
-          multiply_streamed<Cpu, Bits, 1, n>(Slabs<Bits>{slab.data, 0, slab.tiles}, x, meta, sums);
+          multiply_streamed<Bits, 1, n>(Slabs<Bits>{slab.data, 0, slab.tiles}, x, meta, sums);
         });
         for (Index t = group; t < tokens; t += group) {
           with_constant<kTokens>(tokens - t < group ? tokens - t : group, [&](auto n) {
@@ -273,13 +274,11 @@ void packed_linear(const PackedLinearArgs& a) noexcept {
 
 }  // namespace
 
-void fill_avx2(KernelTable& table, CpuMaker maker) noexcept {
+void fill_avx2(KernelTable& table) noexcept {
   table.name = "avx2";
   fill_rows<xsimd::fma3<xsimd::avx2>>(table);
-  with_maker(maker, [&](auto cpu) {
-    table.packed_linear[0] = packed_linear<decltype(cpu), 4>;
-    table.packed_linear[1] = packed_linear<decltype(cpu), 8>;
-  });
+  table.packed_linear[0] = packed_linear<4>;
+  table.packed_linear[1] = packed_linear<8>;
 }
 
 }  // namespace mixtral::kernels

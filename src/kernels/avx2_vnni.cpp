@@ -2,28 +2,31 @@
 // after dispatch.cpp has checked the CPU.
 #include <immintrin.h>
 
-#include "kernels/packed_avx2_vnni.hpp"
+#include "kernels/vnni_ymm.hpp"
 
 namespace mixtral::kernels {
 namespace {
 
 // In assembly, in the order of the source: gcc 12 would load more activations ahead than there are registers for.
-struct ByteProducts {
-  static void add(__m256i& sum, __m256i unsigned_bytes, __m256i signed_bytes) noexcept {
-    __m256i sums = sum;
-    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(unsigned_bytes), "x"(signed_bytes));
-    sum = sums;
+struct Products {
+  static void bytes(__m256i& sum, __m256i w, __m256i x) noexcept {
+    __m256i lanes = sum;
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(lanes) : "x"(w), "x"(x));
+    sum = lanes;
+  }
+  static void words(__m256i& sum, __m256i w, __m256i x) noexcept {
+    __m256i lanes = sum;
+    asm("%{vex%} vpdpwssd %2, %1, %0" : "+x"(lanes) : "x"(w), "x"(x));
+    sum = lanes;
   }
 };
 
 }  // namespace
 
-void fill_avx2_vnni(KernelTable& table, CpuMaker maker) noexcept {
+void fill_avx2_vnni(KernelTable& table) noexcept {
   table.name = "avx2_vnni";
-  with_maker(maker, [&](auto cpu) {
-    table.packed_linear[0] = packed_linear_avx2_vnni<decltype(cpu), 4, ByteProducts>;
-    table.packed_linear[1] = packed_linear_avx2_vnni<decltype(cpu), 8, ByteProducts>;
-  });
+  table.packed_linear[0] = packed_linear_vnni<Ymm<Products>, 4>;
+  table.packed_linear[1] = packed_linear_vnni<Ymm<Products>, 8>;
 }
 
 }  // namespace mixtral::kernels

@@ -5,7 +5,7 @@
 
 namespace mixtral::kernels {
 
-void fill_avx512(KernelTable& table, CpuMaker) noexcept {
+void fill_avx512(KernelTable& table) noexcept {
   table.name = "avx512";
   fill_rows<xsimd::avx512bw>(table);
 }

@@ -2,24 +2,14 @@
 // CPU.
 #include <immintrin.h>
 
-#include "kernels/packed_vnni.hpp"
+#include "kernels/vnni_zmm.hpp"
 
 namespace mixtral::kernels {
-namespace {
 
-template <class Cpu, int Bits>
-void packed_linear(const PackedLinearArgs& a) noexcept {
-  a.tokens <= kNarrowTokens ? multiply_few<Cpu, Bits>(a) : multiply<Cpu, Bits>(a);
-}
-
-}  // namespace
-
-void fill_avx512_vnni(KernelTable& table, CpuMaker maker) noexcept {
+void fill_avx512_vnni(KernelTable& table) noexcept {
   table.name = "avx512_vnni";
-  with_maker(maker, [&](auto cpu) {
-    table.packed_linear[0] = packed_linear<decltype(cpu), 4>;
-    table.packed_linear[1] = packed_linear<decltype(cpu), 8>;
-  });
+  table.packed_linear[0] = packed_linear_vnni<Zmm, 4>;
+  table.packed_linear[1] = packed_linear_vnni<Zmm, 8>;
 }
 
 }  // namespace mixtral::kernels

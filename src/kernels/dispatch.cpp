@@ -88,17 +88,6 @@ bool cpu_has_amx_int8() noexcept {
   return works;
 }
 
-kernels::CpuMaker cpu_maker() noexcept {
-  constexpr unsigned kAmdEbx = 0x68747541, kAmdEdx = 0x69746e65, kAmdEcx = 0x444d4163;  // "AuthenticAMD"
-  const CpuidRegisters name = cpuid(0, 0);
-  const bool amd = name.ebx == kAmdEbx && name.edx == kAmdEdx && name.ecx == kAmdEcx;
-  return amd ? kernels::CpuMaker::kAmd : kernels::CpuMaker::kIntel;
-}
-
-#else
-
-kernels::CpuMaker cpu_maker() noexcept { return kernels::CpuMaker::kIntel; }
-
 #endif
 
 bool always() noexcept { return true; }
@@ -109,7 +98,7 @@ struct IsaEntry {
   std::string_view name;
   bool by_default;  // whether best_isa() may choose it
   bool (*runs_here)() noexcept;
-  void (*fill)(KernelTable&, kernels::CpuMaker) noexcept;
+  void (*fill)(KernelTable&) noexcept;
 };
 
 constexpr IsaEntry kIsas[] = {
@@ -183,7 +172,7 @@ KernelTable make_table(Isa cap, Bf16Products bf16) noexcept {
   KernelTable table{};
   table.round_to_bf16 = bf16 == Bf16Products::kRounded;
   for (const IsaEntry& entry : kIsas) {
-    if (includes(cap, entry.isa) && entry.runs_here()) entry.fill(table, cpu_maker());
+    if (includes(cap, entry.isa) && entry.runs_here()) entry.fill(table);
   }
 #if defined(MIXTRAL_X86)
   if (includes(cap, Isa::kAvx512) && cpu_has_avx512_bf16()) kernels::fill_avx512_bf16(table);

@@ -4,7 +4,7 @@
 
 namespace mixtral::kernels {
 
-void fill_neon(KernelTable& table, CpuMaker) noexcept {
+void fill_neon(KernelTable& table) noexcept {
   table.name = "neon";
   fill_rows<xsimd::neon64>(table);
 }

@@ -9,7 +9,7 @@
 //   store<C>(to)         16 rows of 16 int32, one after the other
 #pragma once
 
-#include "kernels/packed_vnni.hpp"
+#include "kernels/vnni_zmm.hpp"
 
 namespace mixtral::kernels {
 namespace {
@@ -19,10 +19,10 @@ constexpr Index kTileRows = 16;
 constexpr Index kFewestTileTokens = 16;
 
 // Sums [16 tokens][16 rows] of one half of the panel's rows.
-void add_tile_sums(const std::int32_t* dots, __m512 scale_w, const SlabMeta* meta, float* sums) noexcept {
+void add_tile_sums(const std::int32_t* dots, const float* scales_w, const SlabMeta* meta, float* sums) noexcept {
+  const __m512 scales = Zmm::load_floats(scales_w);
   for (Index t = 0; t < kTileRows; ++t) {
-    add_dot(_mm512_load_si512(dots + t * kTileRows), kBias * meta[t].sum, scale_w, meta[t].scale,
-            sums + t * kPanelRows);
+    add_dot<Zmm>(Zmm::load(dots + t * kTileRows), kBias * meta[t].sum, scales, meta[t].scale, sums + t * kPanelRows);
   }
 }
 
@@ -49,19 +49,18 @@ void multiply_tiles(Tiles& unit, const Slab<Bits>& slab, const std::byte* w, con
   unroll<2 * N>([&](auto c) { unit.template store<c>(dots[c]); });
   unroll<2 * N>([&](auto c) {
     const Index t = c / 2 * kTileRows, h = c % 2;
-    add_tile_sums(dots[c], scale_of(slab, h), meta + t, sums + t * kPanelRows + h * kHalfRows);
+    add_tile_sums(dots[c], slab.scales() + h * kHalfRows, meta + t, sums + t * kPanelRows + h * kHalfRows);
   });
 }
 
-template <class Cpu, int Bits, class Tiles>
+template <int Bits, class Tiles>
 void packed_linear_tiles(const PackedLinearArgs& a) noexcept {
-  if (a.tokens <= kNarrowTokens) return multiply_few<Cpu, Bits>(a);
-  if (a.tokens < kFewestTileTokens) return multiply<Cpu, Bits>(a);
+  if (a.tokens < kFewestTileTokens) return packed_linear_vnni<Zmm, Bits>(a);
   Tiles unit;
   alignas(64) std::byte room[kPanelRows * kSlabCols];
   multiply_panels<Bits>(
       a, [&](const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, float* sums) {
-        const std::byte* w = bytes_of<Cpu>(slab, room);
+        const std::byte* w = bytes_of<Zmm>(slab, room);
         Index t = 0;
         for (; t + 2 * kTileRows <= tokens; t += 2 * kTileRows) {
           multiply_tiles<2>(unit, slab, w, x + t * kSlabCols, meta + t, sums + t * kPanelRows);
@@ -70,7 +69,7 @@ void packed_linear_tiles(const PackedLinearArgs& a) noexcept {
           multiply_tiles<1>(unit, slab, w, x + t * kSlabCols, meta + t, sums + t * kPanelRows);
           t += kTileRows;
         }
-        multiply_rest(slab, w, x, meta, t, tokens, sums);
+        multiply_bytes<Zmm>(slab, w, x + t * kSlabCols, meta + t, tokens - t, sums + t * kPanelRows);
       });
 }
 

@@ -13,26 +13,20 @@ using simd::SlabMeta;
 using simd::unroll;
 using simd::with_constant;
 
-// How many panels a product of a few tokens reads in turns, a tile of each, and how weights are asked for ahead. Both
-// differ between makers of CPUs by up to a third of the memory's rate; bench/README.md has the figures.
-struct Intel {
-  static constexpr int streams(int /*bits*/, int tokens) noexcept { return tokens <= 4 ? 4 : 1; }
-  static void ask(const std::byte* line) noexcept {
-    _mm_prefetch(reinterpret_cast<const char*>(line + 4096), _MM_HINT_T0);
-  }
-};
-struct Amd {
-  static constexpr int streams(int bits, int tokens) noexcept { return bits == 4 && tokens <= 4 ? 2 : 1; }
-  static void ask(const std::byte* line) noexcept {
-    _mm_prefetch(reinterpret_cast<const char*>(line + 4096), _MM_HINT_T1);
-    _mm_prefetch(reinterpret_cast<const char*>(line + 1024), _MM_HINT_T0);
-  }
-};
+// So many panels a product of a few tokens reads in turns, a tile of each.
+constexpr int kStreams = 2;
 
-// Asks for nothing.
-struct Nobody {
-  static void ask(const std::byte* /*line*/) noexcept {}
-};
+// Asks for a line into the L2 cache or the L1 cache. In assembly: gcc 12 takes a function that does nothing else for
+// one without effect, and leaves out calls of it.
+inline void prefetch_l2(const std::byte* line) noexcept { asm volatile("prefetcht1 %0" : : "m"(*line)); }
+inline void prefetch_l1(const std::byte* line) noexcept { asm volatile("prefetcht0 %0" : : "m"(*line)); }
+
+// While one line of weights is used: asks for those that follow, far ahead into the L2 cache, a little ahead into the
+// L1 cache. Measured on Intel and AMD; bench/README.md has the figures of other ways.
+inline void ask(const std::byte* line) noexcept {
+  prefetch_l2(line + 4096);
+  prefetch_l1(line + 1024);
+}
 
 // One slab of a panel, and where its parts are.
 template <int Bits>
@@ -62,8 +56,8 @@ Slab<Bits> slab_of(const PackedLinearArgs& a, Index panel, Index s) noexcept {
 template <int Bits>
 struct Slabs {
   const std::byte* data;
-  Index panel_bytes, tiles;
-  Slab<Bits> operator[](Index p) const noexcept { return {data + p * panel_bytes, tiles}; }
+  Index step, tiles;  // bytes from one to the next
+  Slab<Bits> operator[](Index p) const noexcept { return {data + p * step, tiles}; }
 };
 
 // The sums [tokens][32] of one panel become outputs.
@@ -75,23 +69,25 @@ void store(const PackedLinearArgs& a, Index panel, Index t0, Index tokens, const
   }
 }
 
-// T tokens: weights stream through once, kStreams panels side by side:
-// product(std::integral_constant<int, P>, slabs, x [T][512], meta, sums [P][T][32]) adds one slab's of P panels.
-template <int Bits, int T, int kStreams, class Product>
+// T tokens: weights stream through once, kStreams runs of panels side by side, so that what is asked for ahead is what
+// the same stream uses next: product(std::integral_constant<int, P>, slabs, x [T][512], meta, sums [P][T][32]) adds one
+// slab's of P panels.
+template <int Bits, int T, class Product>
 void stream_panels(const PackedLinearArgs& a, Product&& product) noexcept {
   const PackedLayout layout{Bits, a.cols};
-  for (Index panel = 0; panel * kPanelRows < a.rows; panel += kStreams) {
-    const Index panels = panels_of(a.rows) - panel;
-    with_constant<kStreams>(panels < kStreams ? panels : kStreams, [&](auto n) {
-      alignas(64) float sums[n * T * kPanelRows] = {};
-      for (Index s = 0; s < layout.slabs(); ++s) {
-        const Slab<Bits> slab = slab_of<Bits>(a, panel, s);
-        product(n, Slabs<Bits>{slab.data, layout.panel_bytes(), slab.tiles}, a.q + s * a.slab_tokens * kSlabCols,
-                a.meta + s * a.slab_tokens, sums);
-      }
-      for (Index p = 0; p < n; ++p) store(a, panel + p, 0, T, sums + p * T * kPanelRows);
-    });
-  }
+  const Index panels = panels_of(a.rows), run = panels / kStreams;
+  // P panels, `step` apart.
+  const auto multiply = [&](auto n, Index panel, Index step) {
+    alignas(64) float sums[n * T * kPanelRows] = {};
+    for (Index s = 0; s < layout.slabs(); ++s) {
+      const Slab<Bits> slab = slab_of<Bits>(a, panel, s);
+      product(n, Slabs<Bits>{slab.data, step * layout.panel_bytes(), slab.tiles}, a.q + s * a.slab_tokens * kSlabCols,
+              a.meta + s * a.slab_tokens, sums);
+    }
+    for (Index p = 0; p < n; ++p) store(a, panel + p * step, 0, T, sums + p * T * kPanelRows);
+  };
+  for (Index i = 0; i < run; ++i) multiply(std::integral_constant<int, kStreams>{}, i, run);
+  for (Index i = run * kStreams; i < panels; ++i) multiply(std::integral_constant<int, 1>{}, i, 0);
 }
 
 // Any number of tokens, some at a time whose float32 sums (16 KiB) wait while a panel is multiplied:
@@ -111,12 +107,6 @@ void multiply_panels(const PackedLinearArgs& a, Product&& product) noexcept {
       store(a, panel, t0, tokens, sums);
     }
   }
-}
-
-// Calls set(Intel{}) or set(Amd{}).
-template <class F>
-void with_maker(CpuMaker maker, F&& set) noexcept {
-  maker == CpuMaker::kAmd ? set(Amd{}) : set(Intel{});
 }
 
 }  // namespace

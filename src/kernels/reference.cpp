@@ -4,7 +4,7 @@
 
 namespace mixtral::kernels {
 
-void fill_reference(KernelTable& table, CpuMaker) noexcept {
+void fill_reference(KernelTable& table) noexcept {
   table.name = "reference";
   fill_rows<simd::Scalar>(table);
   fill_plain_packed<simd::Scalar>(table);

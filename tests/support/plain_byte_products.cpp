@@ -1,21 +1,29 @@
-// The kernels of AVX2 with VNNI on plain code in place of vpdpbusd. Compiled for AVX2, so nothing else may be in here.
+// The kernels of AVX2 with VNNI on plain code in place of vpdpbusd and vpdpwssd. Compiled for AVX2, so nothing else may
+// be in here.
 #include <immintrin.h>
 
-#include "kernels/packed_avx2_vnni.hpp"
+#include "kernels/vnni_ymm.hpp"
 
 namespace mixtral::test {
 namespace {
 
+template <class U, class S>
+void add_products(__m256i& sum, __m256i w, __m256i x) noexcept {
+  constexpr int kNumbers = sizeof(__m256i) / sizeof(U);
+  std::int32_t sums[8];
+  U ws[kNumbers];
+  S xs[kNumbers];
+  std::memcpy(sums, &sum, sizeof sums);
+  std::memcpy(ws, &w, sizeof ws);
+  std::memcpy(xs, &x, sizeof xs);
+  for (int i = 0; i < kNumbers; ++i) sums[i * 8 / kNumbers] += ws[i] * xs[i];
+  std::memcpy(&sum, sums, sizeof sums);
+}
+
 struct PlainProducts {
-  static void add(__m256i& sum, __m256i unsigned_bytes, __m256i signed_bytes) noexcept {
-    std::int32_t sums[8];
-    std::uint8_t u[32];
-    std::int8_t s[32];
-    std::memcpy(sums, &sum, sizeof sums);
-    std::memcpy(u, &unsigned_bytes, sizeof u);
-    std::memcpy(s, &signed_bytes, sizeof s);
-    for (int i = 0; i < 32; ++i) sums[i / 4] += u[i] * s[i];
-    std::memcpy(&sum, sums, sizeof sums);
+  static void bytes(__m256i& sum, __m256i w, __m256i x) noexcept { add_products<std::uint8_t, std::int8_t>(sum, w, x); }
+  static void words(__m256i& sum, __m256i w, __m256i x) noexcept {
+    add_products<std::int16_t, std::int16_t>(sum, w, x);
   }
 };
 
@@ -23,8 +31,8 @@ struct PlainProducts {
 
 void fill_plain_byte_products(KernelTable& table) noexcept {
   table.name = "avx2_vnni on plain products";
-  table.packed_linear[0] = kernels::packed_linear_avx2_vnni<kernels::Intel, 4, PlainProducts>;
-  table.packed_linear[1] = kernels::packed_linear_avx2_vnni<kernels::Intel, 8, PlainProducts>;
+  table.packed_linear[0] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, 4>;
+  table.packed_linear[1] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, 8>;
 }
 
 }  // namespace mixtral::test

@@ -8,8 +8,8 @@ namespace mixtral::test {
 
 void fill_plain_tiles(KernelTable& table) noexcept {
   table.name = "amx_int8 on plain tiles";
-  table.packed_linear[0] = kernels::packed_linear_tiles<kernels::Intel, 4, kernels::PlainTiles>;
-  table.packed_linear[1] = kernels::packed_linear_tiles<kernels::Intel, 8, kernels::PlainTiles>;
+  table.packed_linear[0] = kernels::packed_linear_tiles<4, kernels::PlainTiles>;
+  table.packed_linear[1] = kernels::packed_linear_tiles<8, kernels::PlainTiles>;
 }
 
 }  // namespace mixtral::test

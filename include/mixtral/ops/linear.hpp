@@ -15,9 +15,9 @@ namespace detail {
 // time, so that workers that are held up leave their share to the others.
 inline Index rows_per_task(const MatrixView& w) noexcept {
   const Index row_bytes = std::max<Index>(w.row_bytes, 1);
-  if (w.is_packed()) {  // whole panels: kernels stream up to four together
-    const Index panels = std::max<Index>(Index{512} * 1024 / (row_bytes * w.row_step()), 1);
-    return std::clamp<Index>(panels > 4 ? panels / 4 * 4 : panels, 1, 16) * w.row_step();
+  if (w.is_packed()) {  // whole panels, an even number: kernels stream two together
+    const Index panels = Index{512} * 1024 / (row_bytes * w.row_step());
+    return (panels < 2 ? 1 : std::min<Index>(panels / 2 * 2, 16)) * w.row_step();
   }
   // A multiple of 8 rows: what the kernels take at a time.
   return std::clamp<Index>(Index{256} * 1024 / row_bytes / 8 * 8, 8, 512);

@@ -1,0 +1,81 @@
+// The register of packed_vnni.hpp on AVX2. `Products` is AVX2's VNNI, or code that does the same:
+//   bytes(sum, w, x)  sum[8] int32 += the four products of unsigned bytes w and signed bytes x
+//   words(sum, w, x)  sum[8] int32 += the two products of words
+#pragma once
+
+#include "kernels/packed_vnni.hpp"
+
+namespace mixtral::kernels {
+namespace {
+
+template <class Products>
+struct Ymm {
+  using Register = __m256i;
+  using Floats = __m256;
+  static constexpr int kRows = 8;
+  // 16 registers. Up to 2 * 6 sums beside 2 weights, an activation and, for P4, scales and masks, some of them in
+  // memory.
+  static constexpr int kFewTokens = 8, kPairTokens = 6, kSplitSums = 2;
+  // 2 * 6 sums, 2 weights and a broadcast.
+  static constexpr int kTileTokens = 6;
+
+  static Register zero() noexcept { return _mm256_setzero_si256(); }
+  static Register set_8(int x) noexcept { return _mm256_set1_epi8(static_cast<char>(x)); }
+  static Register set_16(int x) noexcept { return _mm256_set1_epi16(static_cast<short>(x)); }
+  static Register set_32(int x) noexcept { return _mm256_set1_epi32(x); }
+  static Register load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static void store(void* p, Register x) noexcept { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
+  // Eight bytes to 32 bits each.
+  static Register widen(const std::byte* p) noexcept {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  // The same four bytes for all rows.
+  static Register broadcast(const void* x) noexcept {
+    std::int32_t quad;
+    std::memcpy(&quad, x, sizeof quad);
+    return _mm256_set1_epi32(quad);
+  }
+  // Bytes a, b, c, d of each 32-bit lane.
+  static Register shuffle(Register x, char a, char b, char c, char d) noexcept {
+    const __m128i four = _mm_setr_epi8(a, b, c, d, a + 4, b + 4, c + 4, d + 4, a + 8, b + 8, c + 8, d + 8, a + 12,
+                                       b + 12, c + 12, d + 12);
+    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(four));
+  }
+  static Register bit_and(Register a, Register b) noexcept { return _mm256_and_si256(a, b); }
+  static Register bit_or(Register a, Register b) noexcept { return _mm256_or_si256(a, b); }
+  template <int N>
+  static Register shift_left_16(Register x) noexcept {
+    return _mm256_slli_epi16(x, N);
+  }
+  template <int N>
+  static Register shift_right_16(Register x) noexcept {
+    return _mm256_srli_epi16(x, N);
+  }
+  template <int N>
+  static Register shift_left_32(Register x) noexcept {
+    return _mm256_slli_epi32(x, N);
+  }
+  static Register add_8(Register a, Register b) noexcept { return _mm256_add_epi8(a, b); }
+  static Register add_32(Register a, Register b) noexcept { return _mm256_add_epi32(a, b); }
+  static Register sub_16(Register a, Register b) noexcept { return _mm256_sub_epi16(a, b); }
+  static Register sub_32(Register a, Register b) noexcept { return _mm256_sub_epi32(a, b); }
+  static Register times_low_16(Register a, Register b) noexcept { return _mm256_mullo_epi16(a, b); }
+  static Register times_high_16(Register a, Register b) noexcept { return _mm256_mulhi_epu16(a, b); }
+  static Floats load_floats(const float* p) noexcept { return _mm256_loadu_ps(p); }
+  // sums = fma(exact, scales * scale, sums)
+  static void add_scaled(Register exact, Floats scales, float scale, float* sums) noexcept {
+    const Floats both = _mm256_mul_ps(scales, _mm256_set1_ps(scale));
+    _mm256_storeu_ps(sums, _mm256_fmadd_ps(_mm256_cvtepi32_ps(exact), both, _mm256_loadu_ps(sums)));
+  }
+
+  static void dot(Register& sum, Register w, Register x) noexcept { Products::bytes(sum, w, x); }
+  static void dot_quad(Register& sum, Register w, const std::int8_t* x) noexcept {
+    Products::bytes(sum, w, broadcast(x));
+  }
+  static void dot_pair(Register& sum, Register w, const std::int16_t* x) noexcept {
+    Products::words(sum, w, broadcast(x));
+  }
+};
+
+}  // namespace
+}  // namespace mixtral::kernels
