@@ -6,6 +6,7 @@
 //   load, store, add, ...       what intrinsics of its width do
 //   dot(sum, w, x)              sum[kRows] += the four products of unsigned bytes w and signed bytes x in each lane
 //   dot_quad(sum, w, x)         the same with four bytes in memory for all lanes
+//   kQuadInProduct              whether dot_quad is one instruction
 //   dot_pair(sum, w, x)         sum[kRows] += the two products of words in each lane; two words in memory
 //   kFewTokens, kPairTokens, kSplitSums, kTileTokens   how many sums its register file has room for, see below
 #pragma once
@@ -176,9 +177,16 @@ template <class V, int T>
       const auto w0 = V::load(first + j * 64), w1 = V::load(second + j * 64);
       ahead.ask();
       unroll<T>([&](auto t) {
-        const auto quad = V::broadcast(xs + t * kSlabCols + j * 4);
-        V::dot(dots[0][t], w0, quad);
-        V::dot(dots[1][t], w1, quad);
+        const std::int8_t* quad = xs + t * kSlabCols + j * 4;
+        // Loaded once for both, or twice as part of the products: half of each keeps loads and instructions balanced.
+        if constexpr (V::kQuadInProduct && t % 2 == 0) {
+          V::dot_quad(dots[0][t], w0, quad);
+          V::dot_quad(dots[1][t], w1, quad);
+        } else {
+          const auto loaded = V::broadcast(quad);
+          V::dot(dots[0][t], w0, loaded);
+          V::dot(dots[1][t], w1, loaded);
+        }
       });
     }
   }

@@ -69,6 +69,7 @@ struct Ymm {
   }
 
   static void dot(Register& sum, Register w, Register x) noexcept { Products::bytes(sum, w, x); }
+  static constexpr bool kQuadInProduct = false;
   static void dot_quad(Register& sum, Register w, const std::int8_t* x) noexcept {
     Products::bytes(sum, w, broadcast(x));
   }

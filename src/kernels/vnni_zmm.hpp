@@ -66,6 +66,7 @@ struct Zmm {
   }
 
   static void dot(Register& sum, Register w, Register x) noexcept { sum = _mm512_dpbusd_epi32(sum, w, x); }
+  static constexpr bool kQuadInProduct = true;
   // In assembly, so that the broadcast is part of the instruction.
   static void dot_quad(Register& sum, Register w, const std::int8_t* x) noexcept {
     Register lanes = sum;
