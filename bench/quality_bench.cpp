@@ -1,5 +1,6 @@
-// How far packed weights are from the bf16 model that they were made of, on texts that it has not seen, beside a plain
-// 4-bit format with a scale for every 32 weights. Prints one JSON object.
+// How far packed weights are from the bf16 model that they were made of, beside a plain 4-bit format with a scale for
+// every 32 weights: on texts that the model has not seen, and on texts that it writes itself, of which there are enough
+// to tell formats of nearly the same quality apart. Prints one JSON object.
 #include <array>
 #include <cmath>
 #include <filesystem>
@@ -12,6 +13,8 @@
 #include "mixtral/io/packed.hpp"
 #include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/comparison.hpp"
+#include "mixtral/runtime/generate.hpp"
+#include "mixtral/runtime/importance.hpp"
 #include "mixtral/runtime/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 
@@ -36,17 +39,37 @@ void for_each_linear(const ModelConfig& config, F&& f) {
   });
 }
 
-Variant packed_variant(const OpContext& op, const Checkpoint& dense, DType dtype) {
+Variant packed_variant(const OpContext& op, const Checkpoint& dense, DType dtype, const Importance* importance) {
   CheckpointWeights source(dense);
-  Model model = pack_in_memory(op, dense.config, source,
-                               {.formats = {dtype, dtype, dtype}, .importance = {}, .files = {}, .progress = {}});
+  PackOptions options{.formats = {dtype, dtype, dtype}, .importance = {}, .files = {}, .progress = {}};
+  if (importance != nullptr) options.importance = [&](const TensorSlot& slot) { return importance->of(slot); };
+  Model model = pack_in_memory(op, dense.config, source, options);
   Index bytes = 0, weights = 0;
   for_each_linear(model.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
     bytes += model.weights.at(slot).bytes();
     weights += shape.count();
   });
   const double bits = 8 * static_cast<double>(bytes) / static_cast<double>(weights);
-  return {std::string(name_of(dtype)), bits, op.table, std::move(model)};
+  std::string name(name_of(dtype));
+  if (importance != nullptr) name += ", calibrated";
+  return {std::move(name), bits, op.table, std::move(model)};
+}
+
+// Writes `n` texts of 512 tokens, the first with `seed`, each drawn from the model's own distribution.
+std::vector<cli::Piece> own_texts(const Model& model, const KernelTable& table, Executor& executor, int n,
+                                  std::uint64_t seed, ForwardObserver* observer = nullptr) {
+  std::vector<cli::Piece> out;
+  for (int i = 0; i < n; ++i) {
+    Session session(model, table, executor);
+    session.feed(model.config.bos_id);
+    GenerateOptions options;
+    options.max_tokens = 511;
+    options.sampler.seed = seed + static_cast<std::uint64_t>(i);
+    const std::vector<TokenId> drawn = generate(session, nullptr, options, observer).ids;
+    out.push_back({{model.config.bos_id}, drawn});
+    out.back().inputs.insert(out.back().inputs.end(), drawn.begin(), drawn.end() - 1);
+  }
+  return out;
 }
 
 // Q4_0: a float16 scale d for 32 weights, w = d * (q - 8), q 4 bits; 4.5 bits a weight. d is searched: of 64 that bring
@@ -135,22 +158,35 @@ Json run(const std::filesystem::path& dir, const std::vector<std::string>& texts
   const OpContext op{g_plain, executor, scratch};
   const Tokenizer& tokenizer = opened.require_tokenizer();
 
+  Importance importance(opened.model.config);
+  own_texts(opened.model, g_plain, executor, 16, 1, &importance);  // other texts than those measured on
   std::vector<Variant> variants = {{"bf16", 16, g_plain, opened.model}};
-  for (const DType dtype : {DType::kP8, DType::kP4}) variants.push_back(packed_variant(op, opened.model, dtype));
+  variants.push_back(packed_variant(op, opened.model, DType::kP8, nullptr));
+  variants.push_back(packed_variant(op, opened.model, DType::kP4, nullptr));
+  variants.push_back(packed_variant(op, opened.model, DType::kP4, &importance));
   variants.push_back({"Q4_0, searched scales, activations as for P4", 4.5, g_plain, q4_0_model(op, opened.model)});
   variants.back().table.linear[0] = linear_of_bytes;
 
-  Json out = Json::array();
-  for (const Variant& v : variants) {
-    Comparison comparison({opened.model, g_plain}, {v.model, v.table}, executor);
-    for (const std::string& path : texts) {
-      for (const cli::Piece& piece : cli::text_pieces(path, tokenizer, comparison.max_positions())) {
-        comparison.run(piece.inputs, piece.targets);
-      }
+  std::vector<cli::Piece> held_out;
+  for (const std::string& path : texts) {
+    for (cli::Piece& piece : cli::text_pieces(path, tokenizer, opened.model.config.max_positions)) {
+      held_out.push_back(std::move(piece));
     }
-    out.push_back(figures(v, comparison));
   }
-  return {{"model", dir.filename().string()}, {"isa", g_plain.name}, {"variants", out}};
+  const std::vector<cli::Piece> own = own_texts(opened.model, g_plain, executor, 100, 1000);
+  const auto measured = [&](const std::vector<cli::Piece>& pieces) {
+    Json out = Json::array();
+    for (const Variant& v : variants) {
+      Comparison comparison({opened.model, g_plain}, {v.model, v.table}, executor);
+      for (const cli::Piece& piece : pieces) comparison.run(piece.inputs, piece.targets);
+      out.push_back(figures(v, comparison));
+    }
+    return out;
+  };
+  return {{"model", dir.filename().string()},
+          {"isa", g_plain.name},
+          {"variants", measured(held_out)},
+          {"own_text", measured(own)}};
 }
 
 }  // namespace

@@ -1,13 +1,17 @@
 // `mixtral pack`: a checkpoint, or random weights, as one packed file; and whether such a file is what was written.
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
+#include "cli/text_pieces.hpp"
 #include "cli/weight_groups.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/io/synthetic.hpp"
+#include "mixtral/runtime/importance.hpp"
+#include "mixtral/runtime/session.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
 
 namespace mixtral::cli {
@@ -18,8 +22,31 @@ struct Options {
   std::vector<std::filesystem::path> paths;  // IN OUT, or OUT
   std::string synthetic, weights, attention, head;
   std::filesystem::path verify;
-  Index layers = 0;
+  std::vector<std::filesystem::path> calibrate;
+  Index layers = 0, max_tokens = 0;
 };
+
+// What the texts say about which input channels matter.
+Importance importance_of(const Options& o, const OpenedModel& in, const KernelTable& table, Executor& executor) {
+  Importance out(in.model.config);
+  std::vector<Piece> pieces;
+  Index all = 0, done = 0;
+  for (const std::filesystem::path& file : o.calibrate) {
+    const Index context = std::min<Index>(in.model.config.max_positions, 2048);
+    for (Piece& piece : text_pieces(file, in.require_tokenizer(), context, o.max_tokens)) {
+      all += static_cast<Index>(piece.inputs.size());
+      pieces.push_back(std::move(piece));
+    }
+  }
+  ProgressBar bar("calibrate", all);
+  for (const Piece& piece : pieces) {
+    Session session(in.model, table, executor);
+    session.feed(piece.inputs);
+    session.eval(&out, [&](Index first, TensorView<const float, 2> logits) { bar.show(done + first + logits.dim(0)); });
+    done += static_cast<Index>(piece.inputs.size());
+  }
+  return out;
+}
 
 double giga(Index bytes) { return 1e-9 * static_cast<double>(bytes); }
 
@@ -53,23 +80,33 @@ void pack(const Options& o) {
   Scratch scratch;
   const OpContext ctx{table, executor, scratch};
   PackOptions options{.formats = formats_of(o), .importance = {}, .files = {}, .progress = {}};
-  ProgressBar bar("pack", 1000);
-  options.progress = [&](Index done, Index all) { bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1)); };
+  std::optional<ProgressBar> bar;
+  options.progress = [&](Index done, Index all) {
+    if (!bar) bar.emplace("pack", 1000);
+    bar->show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1));
+  };
 
-  const double begin = seconds();
+  double begin = seconds();
   if (random) {
     SyntheticWeights source(executor);
     pack_model(out, ctx, synthetic_config(o.synthetic, o.layers), source, options);
   } else {
     const std::filesystem::path& in = o.paths.front();
     require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
-    const Checkpoint model = load_checkpoint(in);
+    const OpenedModel opened = open_model(in);
+    const Checkpoint& model = opened.model;
     options.files = model.files.empty() ? read_tokenizer_files(in) : model.files;
+    if (!o.calibrate.empty()) {
+      options.importance = [importance = importance_of(o, opened, table, executor)](const TensorSlot& slot) {
+        return importance.of(slot);
+      };
+    }
     CheckpointWeights source(model);
+    begin = seconds();
     pack_model(out, ctx, model.config, source, options);
   }
   const double time = seconds() - begin;
-  bar.finish();
+  bar.reset();
   const Sizes sizes = sizes_of(load_packed(out));
   const double bits = 8 * static_cast<double>(sizes.bytes) / static_cast<double>(std::max<Index>(sizes.weights, 1));
   write_stdout(str(out.string(), ": ", fixed(giga(static_cast<Index>(std::filesystem::file_size(out))), 2), " GB, ",
@@ -103,6 +140,7 @@ void add_pack(CLI::App& program) {
   CLI::App* command = program.add_subcommand("pack", "Write a model as one file of 4- or 8-bit weights, or check one");
   command->footer(
       "Examples: mixtral pack DIR model.mixtral --weights p4 --head p8\n"
+      "          mixtral pack DIR model.mixtral --weights p4 --calibrate FILE\n"
       "          mixtral pack --synthetic mixtral-8x7b --layers 2 random.mixtral --weights p4\n"
       "          mixtral pack --verify model.mixtral");
   command->add_option("paths", options->paths, "IN OUT: a model and the file to write; with --synthetic: OUT")
@@ -117,6 +155,14 @@ void add_pack(CLI::App& program) {
   command->add_option("--layers", options->layers, "Layers of the synthetic model (default: all)")
       ->check(CLI::Range(Index{1}, Index{1024}))
       ->needs(synthetic);
+  auto* calibrate = command
+                        ->add_option("--calibrate", options->calibrate,
+                                     "Texts that the model reads first: input channels count as much as they are used")
+                        ->type_name("FILE")
+                        ->excludes(synthetic);
+  command->add_option("--max-tokens", options->max_tokens, "Of each text no more than the first N tokens")
+      ->check(CLI::PositiveNumber)
+      ->needs(calibrate);
   auto* check = command->add_option("--verify", options->verify, "Compare the checksums of this packed file")
                     ->type_name("PATH")
                     ->excludes(weights)

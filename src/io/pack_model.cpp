@@ -101,8 +101,8 @@ class Packer {
     std::memset(out + file.contents.size(), 0, static_cast<std::size_t>(bytes) - file.contents.size());
   }
 
-  std::span<const float> importance(const TensorSlot& slot) const {
-    return options_.importance ? options_.importance(slot) : std::span<const float>{};
+  std::vector<float> importance(const TensorSlot& slot) const {
+    return options_.importance ? options_.importance(slot) : std::vector<float>{};
   }
 
   void fill_unit(const Item& item, std::byte* out) {

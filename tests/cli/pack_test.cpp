@@ -54,6 +54,25 @@ TEST_CASE("pack writes a file that every command runs, verify checks it") {
   CHECK(contains(bad.err, "layers.2.experts.3 is"));
 }
 
+TEST_CASE("pack --calibrate reads texts first, which changes the numbers that are stored") {
+  const test::TempDir dir;
+  const std::string plain = quoted(dir / "plain"), calibrated = quoted(dir / "calibrated");
+  const std::string text = quoted(std::string(MIXTRAL_GOLDEN_DIR) + "/tiny/heldout/en.txt");
+  CHECK(run_program("pack " + kTiny + " " + plain + " --weights p4").status == 0);
+  const auto packed =
+      run_program("pack " + kTiny + " " + calibrated + " --weights p4 --calibrate " + text + " --max-tokens 200");
+  CHECK(packed.status == 0);
+  CHECK(packed.err.empty());
+  CHECK(std::filesystem::file_size(dir / "plain") == std::filesystem::file_size(dir / "calibrated"));
+  CHECK(read_file(dir / "plain", Index{1} << 30) != read_file(dir / "calibrated", Index{1} << 30));
+  CHECK(run_program("pack --verify " + calibrated).status == 0);
+
+  const auto missing = run_program("pack " + kTiny + " " + plain + " --weights p4 --calibrate nowhere.txt");
+  CHECK(missing.status == 1);
+  CHECK(contains(missing.err, "nowhere.txt"));
+  CHECK(run_program("pack " + kTiny + " " + plain + " --weights p4 --max-tokens 5").status == 2);
+}
+
 TEST_CASE("a bf16 file is a model to pack like any other, its tokenizer goes on with it") {
   const test::TempDir dir;
   const std::string wide = quoted(dir / "wide"), narrow = quoted(dir / "narrow"), direct = quoted(dir / "direct");

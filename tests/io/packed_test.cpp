@@ -226,7 +226,7 @@ TEST_CASE("importance reaches the quantiser, progress the caller") {
   std::vector<float> importance(static_cast<std::size_t>(small.model.model.config.hidden_dim), 0);
   importance[3] = 1;
   options.importance = [&](const TensorSlot& slot) {
-    return slot.kind == TensorKind::kW2 ? std::span<const float>(importance) : std::span<const float>{};
+    return slot.kind == TensorKind::kW2 ? importance : std::vector<float>{};
   };
   Index last = 0, total = 0;
   options.progress = [&](Index done, Index all) {

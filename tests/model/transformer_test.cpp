@@ -282,10 +282,24 @@ TEST_CASE("the observer sees the steps of the model in order, with their shapes"
   class Recorder final : public ForwardObserver {
    public:
     void on_embedding(TensorView<const float, 2> x) override { log += str("embedding", shape_text(x.shape()), " "); }
+    void on_attention_norm(Index l, TensorView<const float, 2> h) override {
+      log += str("h", l, shape_text(h.shape()), " ");
+    }
+    void on_attended(Index l, TensorView<const float, 2> x) override {
+      log += str("attended", l, shape_text(x.shape()), " ");
+    }
     void on_attention(Index l, TensorView<const float, 2> x) override {
       log += str("attention", l, shape_text(x.shape()), " ");
     }
+    void on_expert(Index, const moe::ExpertRows& rows) override {
+      CHECK(rows.expert > last_expert);
+      last_expert = rows.expert;
+      CHECK(rows.h.shape() == Shape<2>{{3, 32}});
+      CHECK(rows.hidden.shape() == Shape<2>{{static_cast<Index>(rows.tokens.size()), 48}});
+      expert_rows += rows.tokens.size();
+    }
     void on_routing(Index l, const RouterOutput& r) override {
+      last_expert = -1;
       log += str("routing", l, shape_text(r.logits.shape()), shape_text(r.experts.shape()),
                  shape_text(r.weights.shape()), " ");
     }
@@ -294,6 +308,8 @@ TEST_CASE("the observer sees the steps of the model in order, with their shapes"
     }
     void on_final_norm(TensorView<const float, 2> x) override { log += str("norm", shape_text(x.shape())); }
     std::string log;
+    Index last_expert = -1;
+    std::size_t expert_rows = 0;
   };
   const test::RandomModel m(test::small_config());
   SerialExecutor serial;
@@ -303,8 +319,9 @@ TEST_CASE("the observer sees the steps of the model in order, with their shapes"
   Recorder recorder;
   host.step({{s, 3}}, false, &recorder);
   CHECK(recorder.log ==
-        "embedding[3, 32] attention0[3, 32] routing0[3, 8][3, 2][3, 2] layer0[3, 32] attention1[3, 32] "
-        "routing1[3, 8][3, 2][3, 2] layer1[3, 32] norm[3, 32]");
+        "embedding[3, 32] h0[3, 32] attended0[3, 32] attention0[3, 32] routing0[3, 8][3, 2][3, 2] layer0[3, 32] "
+        "h1[3, 32] attended1[3, 32] attention1[3, 32] routing1[3, 8][3, 2][3, 2] layer1[3, 32] norm[3, 32]");
+  CHECK(recorder.expert_rows == 2 * 3 * 2);  // layers, tokens, choices
 }
 
 TEST_CASE("a step may have no tokens, or want no logits, or want some in any order") {

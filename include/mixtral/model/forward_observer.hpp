@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mixtral/core/tensor.hpp"
-#include "mixtral/moe/router.hpp"
+#include "mixtral/moe/moe_layer.hpp"
 
 namespace mixtral {
 
@@ -11,11 +11,14 @@ namespace mixtral {
 class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;
-  virtual void on_embedding(TensorView<const float, 2> /*x*/) {}                     // [n, dim]
-  virtual void on_attention(Index /*layer*/, TensorView<const float, 2> /*out*/) {}  // [n, dim], before the residual
-  virtual void on_routing(Index /*layer*/, const RouterOutput& /*routing*/) {}       // see RouterOutput
-  virtual void on_layer(Index /*layer*/, TensorView<const float, 2> /*x*/) {}        // [n, dim], residual stream
-  virtual void on_final_norm(TensorView<const float, 2> /*x*/) {}                    // [m, dim], rows with logits
+  virtual void on_embedding(TensorView<const float, 2> /*x*/) {}                        // [n, dim]
+  virtual void on_attention_norm(Index /*layer*/, TensorView<const float, 2> /*h*/) {}  // [n, dim]: what wq, wk, wv get
+  virtual void on_attended(Index /*layer*/, TensorView<const float, 2> /*values*/) {}  // [n, heads * head_dim]: wo gets
+  virtual void on_attention(Index /*layer*/, TensorView<const float, 2> /*out*/) {}    // [n, dim], before the residual
+  virtual void on_routing(Index /*layer*/, const RouterOutput& /*routing*/) {}         // see RouterOutput
+  virtual void on_expert(Index /*layer*/, const moe::ExpertRows& /*rows*/) {}          // each expert that has tokens
+  virtual void on_layer(Index /*layer*/, TensorView<const float, 2> /*x*/) {}          // [n, dim], residual stream
+  virtual void on_final_norm(TensorView<const float, 2> /*x*/) {}                      // [m, dim], rows with logits
 };
 
 }  // namespace mixtral

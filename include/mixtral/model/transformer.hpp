@@ -96,12 +96,14 @@ inline void attention_block(const OpContext& ctx, const Model& model, Index laye
   const ModelConfig& c = model.config;
   const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
   ops::rms_norm(ctx, b.x, w.attention_norm, c.norm_eps, b.h);
+  if (observer != nullptr) observer->on_attention_norm(layer, b.h);
   const ops::LinearJob jobs[] = {{w.wq, b.q}, {w.wk, b.k}, {w.wv, b.v}};
   ops::linear(ctx, jobs, b.h);
   ops::rope(ctx, b.q, b.angles, c.rope_pairing);
   ops::rope(ctx, b.k, b.angles, c.rope_pairing);
   write_kv(ctx, layer, in, cache, b);
   ops::attention(ctx, b.q, b.rows, cache.layout(), layer, c.sliding_window, b.attended);
+  if (observer != nullptr) observer->on_attended(layer, b.attended);
   ops::linear(ctx, w.wo, b.attended, b.h);
   if (observer != nullptr) observer->on_attention(layer, b.h);
   ctx.executor.parallel_for(b.x.dim(0), [&](Index t, int) {
@@ -116,7 +118,9 @@ inline void moe_block(const OpContext& ctx, const Model& model, Index layer, Dis
   ops::rms_norm(ctx, b.x, w.ffn_norm, model.config.norm_eps, b.h);
   moe::route(ctx, w.gate, b.h, {}, b.routing);
   if (observer != nullptr) observer->on_routing(layer, b.routing);
-  moe::moe_layer(ctx, w.experts, b.routing, plan, b.h, b.x);
+  const auto watch = [&](const moe::ExpertRows& rows) { observer->on_expert(layer, rows); };
+  const moe::ExpertHook hook(watch);
+  moe::moe_layer(ctx, w.experts, b.routing, plan, b.h, b.x, observer != nullptr ? &hook : nullptr);
 }
 
 // logits of the wanted rows.  x [n, dim], logits [m, vocab_size]

@@ -4,11 +4,21 @@
 #include <algorithm>
 #include <span>
 
+#include "mixtral/core/function_ref.hpp"
 #include "mixtral/moe/dispatch_plan.hpp"
 #include "mixtral/moe/expert_ffn.hpp"
 #include "mixtral/moe/router.hpp"
 
 namespace mixtral::moe {
+
+// One expert and its rows of a step, for whoever looks in. Valid during the call only.
+struct ExpertRows {
+  Index expert;
+  TensorView<const float, 2> h;       // [n, dim]: the inputs of all tokens
+  std::span<const Index> tokens;      // rows of h that this expert has, rising
+  TensorView<const float, 2> hidden;  // [tokens, hidden_dim]: what w2 gets
+};
+using ExpertHook = FunctionRef<void(const ExpertRows&)>;
 
 namespace detail {
 
@@ -40,9 +50,9 @@ inline ops::detail::LinearInput gather(const OpContext& ctx, const DispatchPlan&
 }  // namespace detail
 
 // Runs every expert of the plan on its tokens.  h [n, dim], outputs [n * k, dim], grouped by expert
-// Throws Error(kInvalidArgument) on shapes that do not fit.
+// Throws Error(kInvalidArgument) on shapes that do not fit, and what the hook throws.
 inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> experts, const DispatchPlan& plan,
-                        TensorView<const float, 2> h, TensorView<float, 2> outputs) {
+                        TensorView<const float, 2> h, TensorView<float, 2> outputs, const ExpertHook* hook = nullptr) {
   require(outputs.dim(0) == plan.n_rows() && outputs.dim(1) == h.dim(1) &&
               static_cast<Index>(experts.size()) == plan.n_experts(),
           "run_experts: h is ", shape_text(h.shape()), ", outputs ", shape_text(outputs.shape()), ", for ",
@@ -71,6 +81,10 @@ inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> exp
     begin += batch.y.dim(0);
   }
   detail::run_batches(ctx, {batches, static_cast<std::size_t>(n_used)});
+  if (hook == nullptr) return;
+  for (Index e = 0, i = 0; e < plan.n_experts(); ++e) {
+    if (plan.rows_of(e) > 0) (*hook)({e, h, plan.tokens_of(e), batches[i++].hidden});
+  }
 }
 
 // x[t] = (x[t] + w0 * y0) + w1 * y1 ..., in the order of the token's choices, so that the result does not
@@ -86,9 +100,11 @@ inline void combine(const OpContext& ctx, const DispatchPlan& plan, TensorView<c
 }
 
 // x += the weighted outputs of the chosen experts on h.  h [n, dim] (normed), x [n, dim] (residual stream)
-// Throws Error(kInvalidArgument) on shapes that do not fit or an expert that does not exist; x is then unchanged.
+// Throws Error(kInvalidArgument) on shapes that do not fit or an expert that does not exist, and what the hook throws;
+// x is then unchanged.
 inline void moe_layer(const OpContext& ctx, std::span<const ExpertWeights> experts, const RouterOutput& routing,
-                      DispatchPlan& plan, TensorView<const float, 2> h, TensorView<float, 2> x) {
+                      DispatchPlan& plan, TensorView<const float, 2> h, TensorView<float, 2> x,
+                      const ExpertHook* hook = nullptr) {
   ops::detail::require_same_shape("moe_layer", "h", h, "x", x);
   require(routing.experts.dim(0) == h.dim(0) && routing.weights.shape() == routing.experts.shape(),
           "moe_layer: experts ", shape_text(routing.experts.shape()), ", weights ", shape_text(routing.weights.shape()),
@@ -96,7 +112,7 @@ inline void moe_layer(const OpContext& ctx, std::span<const ExpertWeights> exper
   plan.build(routing.experts, static_cast<Index>(experts.size()));
   const ScratchScope scope(ctx.scratch);
   const auto outputs = ctx.scratch.matrix<float>(plan.n_rows(), h.dim(1));
-  run_experts(ctx, experts, plan, h, outputs);
+  run_experts(ctx, experts, plan, h, outputs, hook);
   combine(ctx, plan, outputs, routing.weights, x);
 }
 

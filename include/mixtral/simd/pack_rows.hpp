@@ -24,11 +24,16 @@ struct P4Search {
   using V = Lanes<Arch>;
   V w[kBlockCols], importance[kBlockCols];
   bool weighted = false;
-  V low, high;  // of each block, with zero
+  V low, high;           // of each block, with zero
+  V square;              // of each block, the sum of w * w
+  float all_square = 0;  // of all blocks
 
+  // Multipliers and zero points of all blocks, and what the whole numbers v = q - z add up to that follow from them:
+  // with these sums, the error at any scale and the best scale cost nothing more.
   struct Choice {
-    V error = V::broadcast(3e38f);  // of each block
     V m = V::broadcast(1), z = V::broadcast(8);
+    V wv = V::zero(), vv = V::zero();  // of each block, the sums of w * v and v * v
+    V error = V::broadcast(3e38f);     // of each block
     float scale = 0;
     float total = 3e38f;  // error of all blocks
   };
@@ -43,15 +48,16 @@ struct P4Search {
       for (Index i = 0; i < n; ++i) column[i][b] = row[b * kBlockCols + i];
     }
     weighted = weights != nullptr;
-    low = high = V::zero();
+    for (Index k = 0; weighted && k < cols; ++k) weight[k % kBlockCols][k / kBlockCols] = weights[k];
+    low = high = square = V::zero();
     for (Index i = 0; i < kBlockCols; ++i) {
       w[i] = V::load(column[i]);
       low = min(low, w[i]);
       high = max(high, w[i]);
+      if (weighted) importance[i] = V::load(weight[i]);
+      square = fma(weighted ? w[i] * importance[i] : w[i], w[i], square);
     }
-    if (!weighted) return;
-    for (Index k = 0; k < cols; ++k) weight[k % kBlockCols][k / kBlockCols] = weights[k];
-    for (Index i = 0; i < kBlockCols; ++i) importance[i] = V::load(weight[i]);
+    all_square = square.sum();
   }
 
   // What the elements of each block are divided by, and the range of m * (q - z).
@@ -77,10 +83,10 @@ struct P4Search {
     for (Index i = 0; i < kBlockCols; ++i) f(i, max(least, min(most, fma(w[i], grid.inverse, magic))) - magic);
   }
 
-  // Squared errors of each block for N zero points together. Sums take turns: each waits for the one before. One part
-  // of the lanes after the other: AVX2 has no registers for both.
+  // The sums of w * v and v * v of each block for N zero points together. Sums take turns: each waits for the one
+  // before. One part of the lanes after the other: AVX2 has no registers for both.
   template <int N, bool kWeighted>
-  [[gnu::always_inline]] void errors_of(const Grid& grid, const V (&z)[N], V (&errors)[N]) const noexcept {
+  [[gnu::always_inline]] void sums_of(const Grid& grid, const V (&z)[N], V (&wv)[N], V (&vv)[N]) const noexcept {
     using Part = typename V::Part;
     using Register = typename V::Register;
     constexpr int kTurns = 2 / N;
@@ -91,47 +97,32 @@ struct P4Search {
     });
     for (int p = 0; p < V::kParts; ++p) {
       const Register inverse = grid.inverse.part[p], magic = Part::broadcast(kRoundingMagic);
-      Register least[N], most[N], sums[kTurns][N];
+      Register least[N], most[N], wv_sums[kTurns][N], vv_sums[kTurns][N];
       unroll<N>([&](auto j) {
         least[j] = leasts[j].part[p];
         most[j] = mosts[j].part[p];
-        unroll<kTurns>([&](auto turn) { sums[turn][j] = Part::broadcast(0.0f); });
+        unroll<kTurns>([&](auto turn) { wv_sums[turn][j] = vv_sums[turn][j] = Part::broadcast(0.0f); });
       });
       for (Index i = 0; i < kBlockCols; i += kTurns) {
         unroll<kTurns>([&](auto turn) {
           const Register x = w[i + turn].part[p], rounded = Part::fma(x, inverse, magic);
           unroll<N>([&](auto j) {
-            const Register rest = Part::fma(x, inverse, magic - Part::max(least[j], Part::min(most[j], rounded)));
-            const Register weighted_rest = kWeighted ? rest * importance[i + turn].part[p] : rest;
-            sums[turn][j] = Part::fma(weighted_rest, rest, sums[turn][j]);
+            const Register v = Part::max(least[j], Part::min(most[j], rounded)) - magic;
+            const Register weighted_v = kWeighted ? v * importance[i + turn].part[p] : v;
+            wv_sums[turn][j] = Part::fma(x, weighted_v, wv_sums[turn][j]);
+            vv_sums[turn][j] = Part::fma(v, weighted_v, vv_sums[turn][j]);
           });
         });
       }
       unroll<N>([&](auto j) {
-        const Register sum = kTurns == 1 ? sums[0][j] : sums[0][j] + sums[kTurns - 1][j], step = grid.step.part[p];
-        errors[j].part[p] = sum * step * step;
+        wv[j].part[p] = kTurns == 1 ? wv_sums[0][j] : wv_sums[0][j] + wv_sums[kTurns - 1][j];
+        vv[j].part[p] = kTurns == 1 ? vv_sums[0][j] : vv_sums[0][j] + vv_sums[kTurns - 1][j];
       });
     }
   }
-  template <int N>
-  void errors(const Grid& grid, const V (&z)[N], V (&out)[N]) const noexcept {
-    weighted ? errors_of<N, true>(grid, z, out) : errors_of<N, false>(grid, z, out);
-  }
 
-  // The scale that fits the chosen whole numbers best (least squares).
-  template <bool kWeighted>
-  [[gnu::always_inline]] float fitted_scale_of(const Choice& c) const noexcept {
-    V wv = V::zero(), vv = V::zero();
-    each(
-        c.scale, c.m, c.z, [&](Index i, V v) __attribute__((always_inline)) {
-          const V u = kWeighted ? v * importance[i] : v;
-          wv = fma(w[i], u, wv);
-          vv = fma(v, u, vv);
-        });
-    const float denominator = (vv * c.m * c.m).sum();
-    const float fitted = denominator > 0 ? (wv * c.m).sum() / denominator : 0;
-    return fitted > 0 ? fitted : c.scale;
-  }
+  // The sum of (w - step * v)^2 of each block.
+  V error_of(V step, V wv, V vv) const noexcept { return fma(step, fma(step, vv, wv * V::broadcast(-2.0f)), square); }
 
   // The zero point that centres the block's range and, for N = 2, the nearest one on the other side.
   template <int N>
@@ -140,36 +131,38 @@ struct P4Search {
     const V centre = fma((low + high) * V::broadcast(-0.5f), grid.inverse, V::broadcast(7.5f));
     const V near = round(centre), one = V::broadcast(1.0f);
     const V both[2] = {clamp(near, 0, 15), clamp(where_less(near, centre, near + one, near - one), 0, 15)};
-    V z[N], e[N];
+    V z[N], wv[N], vv[N];
     unroll<N>([&](auto j) { z[j] = both[j]; });
-    errors(grid, z, e);
+    weighted ? sums_of<N, true>(grid, z, wv, vv) : sums_of<N, false>(grid, z, wv, vv);
     unroll<N>([&](auto j) {
-      best.m = where_less(e[j], best.error, m, best.m);
-      best.z = where_less(e[j], best.error, z[j], best.z);
-      best.error = min(best.error, e[j]);
+      const V error = error_of(grid.step, wv[j], vv[j]);
+      const auto keep = [&](V& now, V other) { now = where_less(error, best.error, other, now); };
+      keep(best.m, m);
+      keep(best.z, z[j]);
+      keep(best.wv, wv[j]);
+      keep(best.vv, vv[j]);
+      best.error = min(best.error, error);
     });
-    best.total = best.error.sum();
   }
-  // Multipliers around `m`.
-  void consider_around(Choice& best, V m) const noexcept {
-    for (const float step : {0.0f, -1.0f, 1.0f}) consider<2>(best, clamp(m + V::broadcast(step), 1, 15));
-  }
+  // The scale that fits the whole numbers best (least squares).
   void refit(Choice& best) const noexcept {
-    Choice fitted;
-    fitted.scale = weighted ? fitted_scale_of<true>(best) : fitted_scale_of<false>(best);
-    fitted.m = best.m;
-    fitted.z = best.z;
-    const V z[1] = {best.z};
-    V e[1];
-    errors({fitted.scale, best.m}, z, e);
-    fitted.error = e[0];
-    fitted.total = e[0].sum();
-    if (fitted.total < best.total) best = fitted;
+    const float wv = (best.wv * best.m).sum(), vv = (best.vv * best.m * best.m).sum();
+    if (wv > 0 && vv > 0) best.scale = wv / vv;
+    best.total = std::fma(best.scale, std::fma(best.scale, vv, -2.0f * wv), all_square);
+    best.error = error_of(V::broadcast(best.scale) * best.m, best.wv, best.vv);
+  }
+  // The whole numbers of the fitted scale, and of multipliers around them.
+  void improve(Choice& best) const noexcept {
+    const V m = best.m;
+    consider<2>(best, m);
+    consider<1>(best, clamp(m - V::broadcast(1.0f), 1, 15));
+    consider<1>(best, clamp(m + V::broadcast(1.0f), 1, 15));
+    refit(best);
   }
 
-  // Coarse scales first, each with the multipliers that come nearest to 0.9 of the step that holds the whole range;
-  // then the best few, fitted to the numbers, with neighbouring multipliers and zero points, and fitted again; then the
-  // best one until nothing changes, at most twice. About sixty looks at the slab.
+  // Coarse scales first, each with the multipliers that come nearest to 0.9 of the step that holds the whole range,
+  // fitted to the numbers; then the best few with neighbouring multipliers and zero points, fitted again; then the best
+  // one until nothing changes, at most twice. About thirty looks at the slab.
   Choice run() const noexcept {
     const V step = (high - low) * V::broadcast(1.0f / 15.0f);
     const float widest = step.largest();
@@ -185,21 +178,19 @@ struct P4Search {
       Choice c;
       c.scale = scale;
       consider<1>(c, multiplier(scale));
+      refit(c);
       for (int i = 0; i < kKept; ++i) {
         if (c.total < kept[i].total) std::swap(c, kept[i]);
       }
     }
     Choice* best = &kept[0];
     for (Choice& c : kept) {
-      refit(c);
-      consider_around(c, c.m);
-      refit(c);
+      improve(c);
       if (c.total < best->total) best = &c;
     }
     for (int round = 0; round < 2; ++round) {
       const float before = best->total;
-      consider_around(*best, best->m);
-      refit(*best);
+      improve(*best);
       if (!(best->total < before)) break;
     }
     return *best;
@@ -276,8 +267,9 @@ bool pack_slab_p4(const PackSlabArgs& a) noexcept {
   detail::P4Search<Arch> search;
   for (Index r = 0; r < kPanelRows; ++r) {
     const float* row = a.w + r * a.w_stride;
-    if (!detail::all_finite<Arch>(row, a.cols)) return false;
     search.load(row, a.cols, a.importance);
+    // Large numbers have infinite squares, too.
+    if (!std::isfinite(search.all_square) && !detail::all_finite<Arch>(row, a.cols)) return false;
     const auto choice = search.run();
     search.write(choice, q[r], mz[r]);
     scale[r] = choice.scale;
