@@ -125,6 +125,7 @@ TEST_CASE("one row of a long context, cut into chunks for many workers, has the 
       Matrix<float> want(q.shape());
       ops::attention({table, serial, scratch}, q.cview(), rows, kv, 0, window, want.view());
       test::for_each_executor([&](Executor& executor) {
+        Scratch own;
         for (const Index t : {simd::kKvChunk - 1, simd::kKvChunk, 2 * simd::kKvChunk - 1, 2 * simd::kKvChunk, n - 2}) {
           // Two rows of one sequence and a third one from another place.
           const std::vector<ops::AttentionRow> some = {rows[static_cast<std::size_t>(t)],
@@ -132,7 +133,7 @@ TEST_CASE("one row of a long context, cut into chunks for many workers, has the 
           Matrix<float> few(Shape<2>{{3, q.dim(1)}}), out(few.shape());
           std::copy_n(q.row(t), 2 * q.dim(1), few.row(0));
           std::copy_n(q.row(3), q.dim(1), few.row(2));
-          ops::attention({table, executor, scratch}, few.cview(), some, kv, 0, window, out.view());
+          ops::attention({table, executor, own}, few.cview(), some, kv, 0, window, out.view());
           const auto same = [&](Index row, Index of) {
             return test::same_bits(out.view().row_span(row), want.view().row_span(of));
           };
@@ -140,6 +141,9 @@ TEST_CASE("one row of a long context, cut into chunks for many workers, has the 
           CHECK(same(1, t + 1));
           CHECK(same(2, 3));
         }
+        // Blocks double as they grow, the first one has 64 KiB.
+        const Index most = ops::attention_scratch_bytes(kv, group, n, executor.n_workers());
+        CHECK(static_cast<Index>(own.capacity_bytes()) <= 2 * most + 128 * 1024);
       });
     }
   }

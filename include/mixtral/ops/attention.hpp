@@ -34,6 +34,8 @@ struct AttentionPlan {
 };
 
 inline constexpr Index kAttentionRows = 64;  // of a tile: their queries and sums stay in the L1 and L2 caches
+// Fewer tiles for each worker are cut into chunks, if all their results take no more than so many floats.
+inline constexpr Index kFewTasks = 16, kMostFloats = Index{1} << 23;
 
 inline AttentionPlan plan_attention(Scratch& scratch, std::span<const AttentionRow> rows, Index group, Index window) {
   const Index most = std::max<Index>(kAttentionRows / group, 1);
@@ -125,7 +127,6 @@ struct Attention {
 
   // A task is one tile of one head: of all its chunks, or of one if there is too little to do otherwise.
   void run(const AttentionPlan& plan) const {
-    constexpr Index kFewTasks = 16, kMostFloats = Index{1} << 23;
     const ScratchScope scope(ctx.scratch);
     const Index tasks = static_cast<Index>(plan.tiles.size()) * kv.n_kv_heads, workers = ctx.executor.n_workers();
     const auto work =
@@ -166,7 +167,10 @@ struct Attention {
 inline Index attention_scratch_bytes(const KvLayout& kv, Index group, Index positions, Index workers) noexcept {
   const Index rows = std::max(detail::kAttentionRows, group), stride = simd::kv_stride(kv.head_dim);
   const Index chunks = (positions + simd::kKvChunk - 1) / simd::kKvChunk;
-  return workers * (simd::attention_work(rows, kv.head_dim, stride) + chunks * rows * (stride + 2)) *
+  const Index result = chunks * rows * (stride + 2);  // of a tile: sums and two numbers a row
+  const Index cut =
+      chunks == 1 ? 0 : std::min(detail::kFewTasks * workers * result, detail::kMostFloats / stride * (stride + 2));
+  return (workers * simd::attention_work(rows, kv.head_dim, stride) + std::max(workers * result, cut)) *
          static_cast<Index>(sizeof(float));
 }
 
