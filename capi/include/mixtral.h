@@ -127,7 +127,7 @@ enum {
 /** Values of mixtral_params::bf16_products: how bf16 weights are multiplied. Packed weights and the router do not change. */
 enum {
   MIXTRAL_BF16_FLOAT32 = 0, /**< in float32: the same bits on every CPU */
-  MIXTRAL_BF16_ROUNDED = 1  /**< by activations rounded to bf16: faster where the CPU has AVX-512 BF16. A token's logits
+  MIXTRAL_BF16_ROUNDED = 1  /**< by activations rounded to bf16, in pairs with AVX-512 BF16. A token's logits
                                  still depend on its own sequence alone, but not every CPU computes the same bits. */
 };
 

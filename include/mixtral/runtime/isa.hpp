@@ -32,7 +32,7 @@ bool includes(Isa isa, Isa part) noexcept;
 // one's.
 //
 // BF16 weights are multiplied in float32, or, if asked for, by activations that are rounded to bf16, two products at a
-// time where the CPU can (AVX-512 BF16, and `cap` includes AVX-512): faster prompts, other bits, and bits that differ
+// time where the CPU can (AVX-512 BF16, and `cap` includes AVX-512): other bits, and bits that differ
 // between CPUs with such a unit and without. The router is never rounded.
 enum class Bf16Products { kFloat32, kRounded };
 KernelTable make_table(Isa cap, Bf16Products bf16 = Bf16Products::kFloat32) noexcept;
