@@ -29,12 +29,14 @@ const Arena& weights() {
   return arena;
 }
 
+// What the weights are filled with.
+std::string g_filled;
+
 // Fills the weights unless they are these already: the library calls a benchmark several times.
 template <class Fill>
 void fill_once(const std::string& name, Fill&& fill) {
-  static std::string last;
-  if (name != last) fill();
-  last = name;
+  if (name != g_filled) fill();
+  g_filled = name;
 }
 
 // Numbers between 2^-9 and 2^-7, as bf16 and as float32.
