@@ -1,9 +1,9 @@
 // Products with packed weights by vpdpbusd, on registers of 512 bits (vnni_zmm.hpp) or 256 (vnni_ymm.hpp). Included by
 // files that are compiled for them, after <immintrin.h>, hence the unnamed namespace.
 //
-// `V` is the register:
-//   Register, Floats, kRows     its types; its 32-bit lanes, one for each row of weights
-//   load, store, add, ...       what intrinsics of its width do
+// `V` is the register, a VectorOps and:
+//   Floats, kRows               its float32 type; its 32-bit lanes, one for each row of weights
+//   widen, shuffle, ...         what needs an intrinsic of its width
 //   dot(sum, w, x)              sum[kRows] += the four products of unsigned bytes w and signed bytes x in each lane
 //   dot_quad(sum, w, x)         the same with four bytes in memory for all lanes
 //   kQuadInProduct              whether dot_quad is one instruction
@@ -19,6 +19,58 @@ namespace {
 // vpdpbusd multiplies unsigned by signed bytes: weights that are bytes carry 128, which is taken back as 128 * sum(x).
 // No overflow: 512 * 255 * 127 < 2^24.
 constexpr int kBias = 128;
+
+// What a register of any width does without an intrinsic: the compiler's vectors have these operators.
+template <int kBytes>
+struct VectorOps {
+  // Not aliases: gcc 12 would forget the attribute. Register: __m256i or __m512i.
+  typedef long long Register __attribute__((vector_size(kBytes)));
+  typedef std::uint8_t Bytes __attribute__((vector_size(kBytes)));
+  typedef std::uint16_t Words __attribute__((vector_size(kBytes)));
+  typedef std::uint32_t Longs __attribute__((vector_size(kBytes)));
+
+  static Register zero() noexcept { return Register{}; }
+  static Register set_8(int x) noexcept { return (Register)(Bytes{} + static_cast<std::uint8_t>(x)); }
+  static Register set_16(int x) noexcept { return (Register)(Words{} + static_cast<std::uint16_t>(x)); }
+  static Register set_32(int x) noexcept { return (Register)(Longs{} + static_cast<std::uint32_t>(x)); }
+  static Register load(const void* p) noexcept {
+    Register x;
+    std::memcpy(&x, p, sizeof x);
+    return x;
+  }
+  static void store(void* p, Register x) noexcept { std::memcpy(p, &x, sizeof x); }
+  // The same four bytes in every lane.
+  static Register broadcast(const void* four) noexcept {
+    std::int32_t x;
+    std::memcpy(&x, four, sizeof x);
+    return set_32(x);
+  }
+  template <int N>
+  static Register shift_left_16(Register x) noexcept {
+    return (Register)((Words)x << N);
+  }
+  template <int N>
+  static Register shift_right_16(Register x) noexcept {
+    return (Register)((Words)x >> N);
+  }
+  template <int N>
+  static Register shift_left_32(Register x) noexcept {
+    return (Register)((Longs)x << N);
+  }
+  static Register bit_and(Register a, Register b) noexcept { return a & b; }
+  static Register bit_or(Register a, Register b) noexcept { return a | b; }
+  static Register add_8(Register a, Register b) noexcept { return (Register)((Bytes)a + (Bytes)b); }
+  static Register add_32(Register a, Register b) noexcept { return (Register)((Longs)a + (Longs)b); }
+  static Register sub_16(Register a, Register b) noexcept { return (Register)((Words)a - (Words)b); }
+  static Register sub_32(Register a, Register b) noexcept { return (Register)((Longs)a - (Longs)b); }
+  static Register times_low_16(Register a, Register b) noexcept { return (Register)((Words)a * (Words)b); }
+};
+
+// Bytes a, b, c, d of each 32-bit lane, for the byte shuffle of each 16 bytes.
+inline __m128i bytes_of_lanes(char a, char b, char c, char d) noexcept {
+  return _mm_setr_epi8(a, b, c, d, a + 4, b + 4, c + 4, d + 4, a + 8, b + 8, c + 8, d + 8, a + 12, b + 12, c + 12,
+                       d + 12);
+}
 
 // Where kRows rows of a tile, from `row` on, begin: a line of 64 bytes has sixteen.
 template <int Bits>

@@ -9,8 +9,7 @@ namespace mixtral::kernels {
 namespace {
 
 template <class Products>
-struct Ymm {
-  using Register = __m256i;
+struct Ymm : VectorOps<sizeof(__m256i)> {
   using Floats = __m256;
   static constexpr int kRows = 8;
   // 16 registers. Up to 2 * 6 sums beside 2 weights, an activation and, for P4, scales and masks, some of them in
@@ -19,47 +18,14 @@ struct Ymm {
   // 2 * 6 sums, 2 weights and a broadcast.
   static constexpr int kTileTokens = 6;
 
-  static Register zero() noexcept { return _mm256_setzero_si256(); }
-  static Register set_8(int x) noexcept { return _mm256_set1_epi8(static_cast<char>(x)); }
-  static Register set_16(int x) noexcept { return _mm256_set1_epi16(static_cast<short>(x)); }
-  static Register set_32(int x) noexcept { return _mm256_set1_epi32(x); }
-  static Register load(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-  static void store(void* p, Register x) noexcept { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
   // Eight bytes to 32 bits each.
   static Register widen(const std::byte* p) noexcept {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   }
-  // The same four bytes for all rows.
-  static Register broadcast(const void* x) noexcept {
-    std::int32_t quad;
-    std::memcpy(&quad, x, sizeof quad);
-    return _mm256_set1_epi32(quad);
-  }
   // Bytes a, b, c, d of each 32-bit lane.
   static Register shuffle(Register x, char a, char b, char c, char d) noexcept {
-    const __m128i four = _mm_setr_epi8(a, b, c, d, a + 4, b + 4, c + 4, d + 4, a + 8, b + 8, c + 8, d + 8, a + 12,
-                                       b + 12, c + 12, d + 12);
-    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(four));
+    return _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(bytes_of_lanes(a, b, c, d)));
   }
-  static Register bit_and(Register a, Register b) noexcept { return _mm256_and_si256(a, b); }
-  static Register bit_or(Register a, Register b) noexcept { return _mm256_or_si256(a, b); }
-  template <int N>
-  static Register shift_left_16(Register x) noexcept {
-    return _mm256_slli_epi16(x, N);
-  }
-  template <int N>
-  static Register shift_right_16(Register x) noexcept {
-    return _mm256_srli_epi16(x, N);
-  }
-  template <int N>
-  static Register shift_left_32(Register x) noexcept {
-    return _mm256_slli_epi32(x, N);
-  }
-  static Register add_8(Register a, Register b) noexcept { return _mm256_add_epi8(a, b); }
-  static Register add_32(Register a, Register b) noexcept { return _mm256_add_epi32(a, b); }
-  static Register sub_16(Register a, Register b) noexcept { return _mm256_sub_epi16(a, b); }
-  static Register sub_32(Register a, Register b) noexcept { return _mm256_sub_epi32(a, b); }
-  static Register times_low_16(Register a, Register b) noexcept { return _mm256_mullo_epi16(a, b); }
   static Register times_high_16(Register a, Register b) noexcept { return _mm256_mulhi_epu16(a, b); }
   static Floats load_floats(const float* p) noexcept { return _mm256_loadu_ps(p); }
   // sums = fma(exact, scales * scale, sums)

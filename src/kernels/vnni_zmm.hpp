@@ -6,8 +6,7 @@
 namespace mixtral::kernels {
 namespace {
 
-struct Zmm {
-  using Register = __m512i;
+struct Zmm : VectorOps<sizeof(__m512i)> {
   using Floats = __m512;
   static constexpr int kRows = 16;
   // 32 registers: 16 sums beside 4 scales, 2 masks, 2 weights. vpdpbusd takes 5 cycles, 2 start in each: fewer than
@@ -16,47 +15,14 @@ struct Zmm {
   // 2 * 12 sums, 2 weights and a broadcast.
   static constexpr int kTileTokens = 12;
 
-  static Register zero() noexcept { return _mm512_setzero_si512(); }
-  static Register set_8(int x) noexcept { return _mm512_set1_epi8(static_cast<char>(x)); }
-  static Register set_16(int x) noexcept { return _mm512_set1_epi16(static_cast<short>(x)); }
-  static Register set_32(int x) noexcept { return _mm512_set1_epi32(x); }
-  static Register load(const void* p) noexcept { return _mm512_loadu_si512(p); }
-  static void store(void* p, Register x) noexcept { _mm512_storeu_si512(p, x); }
   // Sixteen bytes to 32 bits each.
   static Register widen(const std::byte* p) noexcept {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  // The same four bytes for all rows.
-  static Register broadcast(const std::int8_t* x) noexcept {
-    std::int32_t quad;
-    std::memcpy(&quad, x, sizeof quad);
-    return _mm512_set1_epi32(quad);
-  }
   // Bytes a, b, c, d of each 32-bit lane.
   static Register shuffle(Register x, char a, char b, char c, char d) noexcept {
-    const __m128i four = _mm_setr_epi8(a, b, c, d, a + 4, b + 4, c + 4, d + 4, a + 8, b + 8, c + 8, d + 8, a + 12,
-                                       b + 12, c + 12, d + 12);
-    return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(four));
+    return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(bytes_of_lanes(a, b, c, d)));
   }
-  static Register bit_and(Register a, Register b) noexcept { return _mm512_and_si512(a, b); }
-  static Register bit_or(Register a, Register b) noexcept { return _mm512_or_si512(a, b); }
-  template <int N>
-  static Register shift_left_16(Register x) noexcept {
-    return _mm512_slli_epi16(x, N);
-  }
-  template <int N>
-  static Register shift_right_16(Register x) noexcept {
-    return _mm512_srli_epi16(x, N);
-  }
-  template <int N>
-  static Register shift_left_32(Register x) noexcept {
-    return _mm512_slli_epi32(x, N);
-  }
-  static Register add_8(Register a, Register b) noexcept { return _mm512_add_epi8(a, b); }
-  static Register add_32(Register a, Register b) noexcept { return _mm512_add_epi32(a, b); }
-  static Register sub_16(Register a, Register b) noexcept { return _mm512_sub_epi16(a, b); }
-  static Register sub_32(Register a, Register b) noexcept { return _mm512_sub_epi32(a, b); }
-  static Register times_low_16(Register a, Register b) noexcept { return _mm512_mullo_epi16(a, b); }
   static Register times_high_16(Register a, Register b) noexcept { return _mm512_mulhi_epu16(a, b); }
   static Floats load_floats(const float* p) noexcept { return _mm512_loadu_ps(p); }
   // sums = fma(exact, scales * scale, sums)
