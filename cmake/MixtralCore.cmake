@@ -22,7 +22,8 @@ endfunction()
 file(GLOB MIXTRAL_CORE_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/core/*.cpp
      ${PROJECT_SOURCE_DIR}/src/io/*.cpp ${PROJECT_SOURCE_DIR}/src/text/*.cpp
      ${PROJECT_SOURCE_DIR}/src/runtime/*.cpp)
-add_library(mixtral_core STATIC ${MIXTRAL_CORE_SOURCES} ${PROJECT_SOURCE_DIR}/src/kernels/dispatch.cpp)
+add_library(mixtral_core STATIC ${MIXTRAL_CORE_SOURCES} ${PROJECT_SOURCE_DIR}/src/kernels/calibration.cpp
+                                ${PROJECT_SOURCE_DIR}/src/kernels/dispatch.cpp)
 add_library(mixtral::core ALIAS mixtral_core)
 set_target_properties(mixtral_core PROPERTIES EXPORT_NAME core CXX_VISIBILITY_PRESET hidden
                                               VISIBILITY_INLINES_HIDDEN ON)
@@ -55,6 +56,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   mixtral_add_isa(avx512_vnni ${MIXTRAL_VNNI_OPTIONS})
   mixtral_add_isa(avx512_bf16 ${avx512} -mavx512bf16 $<$<CXX_COMPILER_ID:GNU>:-fno-tree-pre>)
   mixtral_add_isa(amx_int8 ${MIXTRAL_VNNI_OPTIONS}) # tiles are assembly
+  mixtral_add_isa(amx_bf16 ${MIXTRAL_VNNI_OPTIONS})
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   target_compile_definitions(mixtral_core PRIVATE MIXTRAL_AARCH64=1)
   mixtral_add_isa(neon)

@@ -8,6 +8,7 @@
 #include "cli/loaded_model.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/io/synthetic.hpp"
+#include "probes/probes.hpp"
 
 namespace mixtral::cli {
 namespace {
@@ -50,12 +51,20 @@ void run(const Options& o) {
   const Ceiling ceiling(executor, isa_from_name(table.name));
   Plan plan = o.plan;
   plan.kv_dtype = kv_type(o.common.kv);
+  std::optional<MatrixUnit> matrix_unit;
+  if (includes(isa_from_name(table.name), Isa::kAmxInt8)) {
+    const auto rate = [&](auto kind) { return probes::byte_product_rate(executor, kind); };
+    const double vector_unit = rate(probes::ByteProducts::kVnni);
+    matrix_unit = {.from_tokens = matrix_unit_tokens(),
+                   .times_vector_unit = rate(probes::ByteProducts::kAmx) / vector_unit};
+  }
   const Measured measured = measure(subject.model, table, executor, ceiling, plan);
   const auto result = bench_json({.model = subject.model,
                                   .name = subject.name,
                                   .memory = subject.memory,
                                   .anonymous_weights = subject.anonymous_bytes,
                                   .isa = table.name,
+                                  .matrix_unit = matrix_unit,
                                   .bf16_products = o.common.bf16_products,
                                   .threads = o.common.threads},
                                  plan, measured, ceiling.bytes());

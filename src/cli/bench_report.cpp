@@ -59,6 +59,7 @@ Unit unit_of(Resource resource) {
   switch (resource) {
     case Resource::kDram: return {"DRAM read", "GB/s", 1e-9};
     case Resource::kF32: return {"float32 multiply-add", "TOPS", 1e-12};
+    case Resource::kPairProducts: return {"products of bf16 pairs", "TOPS", 1e-12};
     default: return {"products of bytes", "TOPS", 1e-12};
   }
 }
@@ -180,12 +181,21 @@ std::string line_of(const std::string& name, const json& phase) {
   return line + "\n";
 }
 
+// null: not used.
+json matrix_unit_json(const std::optional<MatrixUnit>& unit) {
+  if (!unit) return {};
+  constexpr Index kNever = Index{1} << 32;  // more tokens than a step has
+  return {{"from_tokens", unit->from_tokens < kNever ? json(unit->from_tokens) : json()},
+          {"times_vector_unit", unit->times_vector_unit}};
+}
+
 }  // namespace
 
 json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& measured, Index probe_bytes) {
   const Index own = subject.anonymous_weights + probe_bytes;
   json out = {{"machine", probes::machine_name()},
               {"isa", subject.isa},
+              {"matrix_unit", matrix_unit_json(subject.matrix_unit)},
               {"threads", subject.threads},
               {"model", subject.name},
               {"layers", subject.model.config.n_layers},
@@ -215,7 +225,14 @@ std::string bench_text(const json& r) {
                         "; ", r["isa"].get<std::string>(), ", ", r["threads"].get<int>(), " threads; ",
                         r["machine"].get<std::string>(), "\n");
   out += str("weights ", gib(memory["weights_bytes"]), ", KV cache ", mib(memory["kv_bytes"]), ", scratch ",
-             mib(memory["scratch_bytes"]), "; beside the weights ", mib(memory["beside_weights_bytes"]), "\n\n");
+             mib(memory["scratch_bytes"]), "; beside the weights ", mib(memory["beside_weights_bytes"]), "\n");
+  if (const json& unit = r["matrix_unit"]; !unit.is_null()) {
+    const json& from = unit["from_tokens"];
+    out += str("matrix unit ", from.is_null() ? "never taken" : str("from ", from.get<Index>(), " tokens on"),
+               ", its products ", fixed(unit["times_vector_unit"].get<double>(), 1),
+               " times as fast as the vector unit's\n");
+  }
+  out += "\n";
   out += std::string(22, ' ') +
          "     tok/s                 (range)              rate   ceiling   share   experts  runs  dropped";
   out += r["decode"].size() > 1 ? "  x first\n" : "\n";

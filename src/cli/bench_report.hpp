@@ -2,11 +2,18 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "cli/bench_run.hpp"
 
 namespace mixtral::cli {
+
+// AMX, whose speed has two modes.
+struct MatrixUnit {
+  Index from_tokens = 0;         // matrix_unit_tokens()
+  double times_vector_unit = 0;  // products of bytes, probe over probe
+};
 
 // What was measured on what.
 struct BenchSubject {
@@ -15,6 +22,7 @@ struct BenchSubject {
   std::string memory;           // where its weights are
   Index anonymous_weights = 0;  // bytes of them in memory of the process's own
   std::string_view isa;
+  std::optional<MatrixUnit> matrix_unit = {};
   bool bf16_products = false;
   int threads = 1;
 };

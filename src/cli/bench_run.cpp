@@ -142,8 +142,10 @@ void Sequences::truncate(Index first, Index n, Index length) {
   for (Index i = first; i < first + n; ++i) cache_.truncate(static_cast<SlotId>(i), length);
 }
 
-Resource prompt_resource(const Model& model) noexcept {
-  return model.weights.layers[0].experts[0].w1.is_packed() ? Resource::kByteProducts : Resource::kF32;
+Resource prompt_resource(const Model& model, const KernelTable& table) noexcept {
+  const MatrixView& w = model.weights.layers[0].experts[0].w1;
+  if (w.is_packed()) return Resource::kByteProducts;
+  return table.round_to_bf16 && w.dtype == DType::kBF16 ? Resource::kPairProducts : Resource::kF32;
 }
 
 Ceiling::Ceiling(Executor& executor, Isa isa) : executor_(executor), isa_(isa), arena_(probes::kDramBytes) {
@@ -154,6 +156,7 @@ double Ceiling::probe(Resource resource) const {
   switch (resource) {
     case Resource::kDram: return probes::dram_read_rate(arena_, executor_);
     case Resource::kF32: return probes::f32_rate(executor_, isa_);
+    case Resource::kPairProducts: return probes::pair_product_rate(executor_, isa_);
     default: return probes::byte_product_rate(executor_, isa_);
   }
 }
@@ -187,7 +190,7 @@ Measured measure(const Model& model, const KernelTable& table, Executor& executo
                  const Plan& plan) {
   require_plan(plan);
   Measured out;
-  if (plan.prompt > 0) out.prefill = Phase{.resource = prompt_resource(model)};
+  if (plan.prompt > 0) out.prefill = Phase{.resource = prompt_resource(model, table)};
   Index most = 0;
   for (const Index batch : plan.batch) {
     if (plan.decode == 0) break;
@@ -204,7 +207,7 @@ Measured measure(const Model& model, const KernelTable& table, Executor& executo
   Sequences ragged(model, context, plan.kv_dtype, plan.ragged + 1,
                    plan.ragged > 0 ? std::max(plan.prompt, plan.depth + (plan.prompt + kChunk - 1) / kChunk) : 0);
   if (plan.ragged > 0)
-    out.ragged = Phase{.resource = prompt_resource(model), .batch = plan.ragged, .depth = plan.depth};
+    out.ragged = Phase{.resource = prompt_resource(model, table), .batch = plan.ragged, .depth = plan.depth};
   for (Index i = 0; i < plan.ragged; ++i) ragged.extend(i, plan.depth, false);
   for (int r = 0; r <= plan.repeat; ++r) {
     if (out.prefill) {

@@ -76,9 +76,9 @@ class Sequences {
 };
 
 // What bounds a phase.
-enum class Resource { kDram, kF32, kByteProducts };
+enum class Resource { kDram, kF32, kByteProducts, kPairProducts };
 // What bounds the products of a prompt: by the type of most weights.
-Resource prompt_resource(const Model& model) noexcept;
+Resource prompt_resource(const Model& model, const KernelTable& table) noexcept;
 
 class Ceiling {
  public:

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #endif
 
+#include "kernels/calibration.hpp"
 #include "kernels/isa.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/runtime/isa.hpp"
@@ -78,13 +79,31 @@ bool may_use_amx() noexcept {
 #endif
 }
 
+// Once the unit has shown that it multiplies as it should, measures from how many tokens on it is the faster one: hosts
+// differ by a factor of four.
+bool calibrate_amx() noexcept {
+  if (!may_use_amx() || !kernels::amx_int8_works()) return false;
+  KernelTable few{}, many{};
+  kernels::fill_avx512_vnni(few);
+  kernels::fill_amx_int8(many);
+  kernels::amx_fewest_tokens = kernels::tokens_where_faster(few.packed_linear[0], many.packed_linear[0]);
+  return true;
+}
+
 bool cpu_has_amx_int8() noexcept {
   constexpr unsigned kTileInt8 = 1u << 24 | 1u << 25;  // leaf 7, edx
   constexpr unsigned kTileRegisters = 1u << 17 | 1u << 18;
   if (!cpu_has_avx512_vnni() || !has(cpuid(7, 0).edx, kTileInt8) || !has(saved_register_sets(), kTileRegisters)) {
     return false;
   }
-  static const bool works = may_use_amx() && kernels::amx_int8_works();
+  static const bool works = calibrate_amx();
+  return works;
+}
+
+bool cpu_has_amx_bf16() noexcept {
+  constexpr unsigned kTileBf16 = 1u << 22;  // leaf 7, edx
+  if (!has(cpuid(7, 0).edx, kTileBf16) || !cpu_has_avx512_bf16() || !cpu_has_amx_int8()) return false;
+  static const bool works = kernels::amx_bf16_works();
   return works;
 }
 
@@ -96,21 +115,20 @@ bool always() noexcept { return true; }
 struct IsaEntry {
   Isa isa, base;
   std::string_view name;
-  bool by_default;  // whether best_isa() may choose it
   bool (*runs_here)() noexcept;
   void (*fill)(KernelTable&) noexcept;
 };
 
 constexpr IsaEntry kIsas[] = {
-    {Isa::kReference, Isa::kReference, "reference", true, always, kernels::fill_reference},
+    {Isa::kReference, Isa::kReference, "reference", always, kernels::fill_reference},
 #if defined(MIXTRAL_X86)
-    {Isa::kAvx2, Isa::kReference, "avx2", true, cpu_has_avx2, kernels::fill_avx2},
-    {Isa::kAvx2Vnni, Isa::kAvx2, "avx2_vnni", true, cpu_has_avx2_vnni, kernels::fill_avx2_vnni},
-    {Isa::kAvx512, Isa::kAvx2, "avx512", true, cpu_has_avx512, kernels::fill_avx512},
-    {Isa::kAvx512Vnni, Isa::kAvx512, "avx512_vnni", true, cpu_has_avx512_vnni, kernels::fill_avx512_vnni},
-    {Isa::kAmxInt8, Isa::kAvx512Vnni, "amx_int8", false, cpu_has_amx_int8, kernels::fill_amx_int8},
+    {Isa::kAvx2, Isa::kReference, "avx2", cpu_has_avx2, kernels::fill_avx2},
+    {Isa::kAvx2Vnni, Isa::kAvx2, "avx2_vnni", cpu_has_avx2_vnni, kernels::fill_avx2_vnni},
+    {Isa::kAvx512, Isa::kAvx2, "avx512", cpu_has_avx512, kernels::fill_avx512},
+    {Isa::kAvx512Vnni, Isa::kAvx512, "avx512_vnni", cpu_has_avx512_vnni, kernels::fill_avx512_vnni},
+    {Isa::kAmxInt8, Isa::kAvx512Vnni, "amx_int8", cpu_has_amx_int8, kernels::fill_amx_int8},
 #elif defined(MIXTRAL_AARCH64)
-    {Isa::kNeon, Isa::kReference, "neon", true, always, kernels::fill_neon},
+    {Isa::kNeon, Isa::kReference, "neon", always, kernels::fill_neon},
 #endif
 };
 
@@ -163,7 +181,7 @@ bool includes(Isa isa, Isa part) noexcept {
 Isa best_isa() noexcept {
   Isa best = Isa::kReference;
   for (const IsaEntry& entry : kIsas) {
-    if (entry.by_default && entry.runs_here()) best = entry.isa;
+    if (entry.runs_here()) best = entry.isa;
   }
   return best;
 }
@@ -175,9 +193,26 @@ KernelTable make_table(Isa cap, Bf16Products bf16) noexcept {
     if (includes(cap, entry.isa) && entry.runs_here()) entry.fill(table);
   }
 #if defined(MIXTRAL_X86)
-  if (includes(cap, Isa::kAvx512) && cpu_has_avx512_bf16()) kernels::fill_avx512_bf16(table);
+  const PairUnit unit = pair_unit(cap);
+  if (unit != PairUnit::kPlain) kernels::fill_avx512_bf16(table);
+  if (unit == PairUnit::kAmxBf16) kernels::fill_amx_bf16(table);
 #endif
   return table;
+}
+
+PairUnit pair_unit([[maybe_unused]] Isa cap) noexcept {
+#if defined(MIXTRAL_X86)
+  if (includes(cap, Isa::kAmxInt8) && cpu_has_amx_bf16()) return PairUnit::kAmxBf16;
+  if (includes(cap, Isa::kAvx512) && cpu_has_avx512_bf16()) return PairUnit::kAvx512Bf16;
+#endif
+  return PairUnit::kPlain;
+}
+
+Index matrix_unit_tokens() noexcept {
+#if defined(MIXTRAL_X86)
+  if (cpu_has_amx_int8()) return kernels::amx_fewest_tokens;
+#endif
+  return 0;
 }
 
 }  // namespace mixtral

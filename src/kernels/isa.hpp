@@ -14,7 +14,13 @@ void fill_avx512_bf16(KernelTable& table) noexcept;  // products of bf16 pairs a
 void fill_amx_int8(KernelTable& table) noexcept;
 void fill_neon(KernelTable& table) noexcept;
 
-// Whether the matrix unit multiplies as it should. Needs the system's permission to use it.
+void fill_amx_bf16(KernelTable& table) noexcept;  // products of bf16 pairs alone
+
+// Whether the matrix unit multiplies as it should. Need the system's permission to use it.
 bool amx_int8_works() noexcept;
+bool amx_bf16_works() noexcept;
+
+// From so many tokens on, packed products are for the matrix unit. Written once, by dispatch.cpp's calibration.
+extern Index amx_fewest_tokens;
 
 }  // namespace mixtral::kernels

@@ -1,12 +1,6 @@
-// Products with packed weights for many tokens on a matrix unit with eight tiles of 16 rows of 64 bytes (AMX-INT8). A
-// slab's bytes lie as the unit wants its second operand: 16 column quads of 16 rows; activations as its first: 16
-// tokens of 64 columns, 512 bytes apart. The sums are whole numbers, so the bits are those of every other kernel.
-//
-// `Tiles` is the unit, or code that does the same:
-//   zero<C>()            tile C = 0
-//   load<T>(from, step)  tile T = 16 rows of 64 bytes, `step` bytes apart
-//   multiply<C, A, B>()  C[16][16] int32 += A[16][64] signed bytes * B[16 quads][16][4] unsigned bytes
-//   store<C>(to)         16 rows of 16 int32, one after the other
+// Products with packed weights for many tokens on a matrix unit (amx_tiles.hpp). A slab's bytes lie as the unit wants
+// its second operand: 16 column quads of 16 rows; activations as its first: 16 tokens of 64 columns, 512 bytes apart.
+// The sums are whole numbers, so the bits are those of every other kernel.
 #pragma once
 
 #include "kernels/vnni_zmm.hpp"
@@ -15,7 +9,7 @@ namespace mixtral::kernels {
 namespace {
 
 constexpr Index kTileRows = 16;
-// Fewer tokens go to the vector unit, whose tiles of tokens have any size.
+// Fewer tokens fill no tile.
 constexpr Index kFewestTileTokens = 16;
 
 // Sums [16 tokens][16 rows] of one half of the panel's rows.
@@ -26,23 +20,24 @@ void add_tile_sums(const std::int32_t* dots, const float* scales_w, const SlabMe
   }
 }
 
-// N times 16 tokens by one slab.  w [tile][half][16 quads][64], x [16 N][512]
+// N times 16 tokens by one slab; lines: to ask for in each tile.  w [tile][half][16 quads][64], x [16 N][512]
 template <int N, int Bits, class Tiles>
 void multiply_tiles(Tiles& unit, const Slab<Bits>& slab, const std::byte* w, const std::int8_t* x, const SlabMeta* meta,
-                    float* sums) noexcept {
+                    Ahead& ahead, Index lines, float* sums) noexcept {
   constexpr Index kTileBytes = kTileRows * kTileCols;
   unroll<2 * N>([&](auto c) { unit.template zero<c>(); });
   for (Index tile = 0; tile < slab.tiles; ++tile) {
     const std::int8_t* rows = x + tile * kTileCols;
+    for (Index i = 0; i < lines; ++i) ahead.ask();
     unit.template load<4>(rows, kSlabCols);
     unit.template load<6>(w + 2 * tile * kTileBytes, kTileCols);
-    unit.template multiply<0, 4, 6>();
+    unit.template multiply_bytes<0, 4, 6>();
     unit.template load<7>(w + (2 * tile + 1) * kTileBytes, kTileCols);
-    unit.template multiply<1, 4, 7>();
+    unit.template multiply_bytes<1, 4, 7>();
     if constexpr (N == 2) {
       unit.template load<5>(rows + kTileRows * kSlabCols, kSlabCols);
-      unit.template multiply<2, 5, 6>();
-      unit.template multiply<3, 5, 7>();
+      unit.template multiply_bytes<2, 5, 6>();
+      unit.template multiply_bytes<3, 5, 7>();
     }
   }
   alignas(64) std::int32_t dots[2 * N][kTileRows * kTileRows];
@@ -55,21 +50,24 @@ void multiply_tiles(Tiles& unit, const Slab<Bits>& slab, const std::byte* w, con
 
 template <int Bits, class Tiles>
 void packed_linear_tiles(const PackedLinearArgs& a) noexcept {
-  if (a.tokens < kFewestTileTokens) return packed_linear_vnni<Zmm, Bits>(a);
+  if (a.tokens < kFewestTileTokens || a.tokens < Tiles::fewest_tokens()) return packed_linear_vnni<Zmm, Bits>(a);
   Tiles unit;
   alignas(64) std::byte room[kPanelRows * kSlabCols];
   multiply_panels<Bits>(
       a, [&](const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, float* sums) {
         const std::byte* w = bytes_of<Zmm>(slab, room);
+        // The next slab is asked for meanwhile, evenly.
+        Ahead ahead = after(slab);
+        const Index steps = slab.tiles * ((tokens + 2 * kTileRows - 1) / (2 * kTileRows));
+        const Index lines = (slab.bytes() / 64 + steps - 1) / steps;
         Index t = 0;
-        for (; t + 2 * kTileRows <= tokens; t += 2 * kTileRows) {
-          multiply_tiles<2>(unit, slab, w, x + t * kSlabCols, meta + t, sums + t * kPanelRows);
-        }
-        if (t + kTileRows <= tokens) {
-          multiply_tiles<1>(unit, slab, w, x + t * kSlabCols, meta + t, sums + t * kPanelRows);
-          t += kTileRows;
-        }
-        multiply_bytes<Zmm>(slab, w, x + t * kSlabCols, meta + t, tokens - t, sums + t * kPanelRows);
+        const auto tiles = [&](auto n) {
+          multiply_tiles<n>(unit, slab, w, x + t * kSlabCols, meta + t, ahead, lines, sums + t * kPanelRows);
+          t += n * kTileRows;
+        };
+        while (t + 2 * kTileRows <= tokens) tiles(std::integral_constant<int, 2>{});
+        if (t + kTileRows <= tokens) tiles(std::integral_constant<int, 1>{});
+        multiply_bytes<Zmm>(slab, w, x + t * kSlabCols, meta + t, tokens - t, ahead, sums + t * kPanelRows);
       });
 }
 

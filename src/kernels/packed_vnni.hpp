@@ -214,6 +214,10 @@ struct Ahead {
     line += 64;
   }
 };
+template <int Bits>
+Ahead after(const Slab<Bits>& slab) noexcept {
+  return {slab.data + slab.bytes(), slab.data + 2 * slab.bytes()};
+}
 
 // Two registers of rows, from `row` on, by T <= kTileTokens tokens, a slab of bytes.  x [T][512], sums [T][32]
 template <class V, int T>
@@ -256,9 +260,8 @@ template <class V, int T>
 // A slab by any number of tokens.  w: its bytes
 template <class V, int Bits>
 void multiply_bytes(const Slab<Bits>& slab, const std::byte* w, const std::int8_t* x, const SlabMeta* meta,
-                    Index tokens, float* sums) noexcept {
+                    Index tokens, Ahead& ahead, float* sums) noexcept {
   constexpr Index kMost = V::kTileTokens;
-  Ahead ahead{slab.data + slab.bytes(), slab.data + 2 * slab.bytes()};
   for (Index t = 0; t < tokens;) {
     const Index rest = tokens - t;
     // The last two groups share, if the last one's few sums would wait for each other.
@@ -293,7 +296,8 @@ void packed_linear_vnni(const PackedLinearArgs& a) noexcept {
   alignas(64) std::byte room[kPanelRows * kSlabCols];
   multiply_panels<Bits>(
       a, [&](const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, float* sums) {
-        multiply_bytes<V>(slab, bytes_of<V>(slab, room), x, meta, tokens, sums);
+        Ahead ahead = after(slab);
+        multiply_bytes<V>(slab, bytes_of<V>(slab, room), x, meta, tokens, ahead, sums);
       });
 }
 

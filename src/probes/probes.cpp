@@ -121,12 +121,49 @@ __attribute__((target("avx2"))) void products_avx2_eight(std::int64_t n) {
                    : MIXTRAL_CLOBBERS);
 }
 
+#define MIXTRAL_PAIRS(i) "vdpbf16ps %%zmm12, %%zmm13, %%zmm" #i "\n\t"
+__attribute__((target("avx512f"))) void products_pairs(std::int64_t n) {
+  __asm__ volatile(MIXTRAL_ZERO_16 MIXTRAL_ROUND(MIXTRAL_12(MIXTRAL_PAIRS)) : "+r"(n) : : MIXTRAL_CLOBBERS);
+}
+
+// Two tiles of either operand make four products. In one go, since tiles are no operands that a compiler could keep.
+#define MIXTRAL_TILES(product)                                                                                      \
+  struct alignas(64) {                                                                                              \
+    std::uint8_t palette = 1, rest[15] = {};                                                                        \
+    std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};                                                 \
+    std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};                                                       \
+  } const config;                                                                                                   \
+  alignas(64) static const std::byte operands[4 * 1024] = {};                                                       \
+  __asm__ volatile(                                                                                                 \
+      "ldtilecfg %1\n\ttilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t" MIXTRAL_ROUND( \
+          "tileloadd (%2,%3,1), %%tmm4\n\ttileloadd 2048(%2,%3,1), %%tmm6\n\t" product                              \
+          " %%tmm6, %%tmm4, %%tmm0\n\ttileloadd 3072(%2,%3,1), %%tmm7\n\t" product                                  \
+          " %%tmm7, %%tmm4, %%tmm1\n\ttileloadd 1024(%2,%3,1), %%tmm5\n\t" product                                  \
+          " %%tmm6, %%tmm5, %%tmm2\n\t" product " %%tmm7, %%tmm5, %%tmm3\n\t") "\n\ttilerelease"                    \
+      : "+r"(n)                                                                                                     \
+      : "m"(config), "r"(operands), "r"(std::int64_t{64})                                                           \
+      : "cc", "memory")
+void products_amx(std::int64_t n) { MIXTRAL_TILES("tdpbsud"); }
+void products_amx_pairs(std::int64_t n) { MIXTRAL_TILES("tdpbf16ps"); }
+
 constexpr Loop kF32[] = {{Isa::kAvx2, 2 * 8 * 12, fma_avx2}, {Isa::kAvx512, 2 * 16 * 12, fma_avx512}};
 // By ByteProducts.
 constexpr Loop kByteProducts[] = {{Isa::kAvx2, 2 * 32 * 6, products_avx2},
                                   {Isa::kAvx2, 2 * 32 * 4 * 8, products_avx2_eight},
                                   {Isa::kAvx512Vnni, 2 * 64 * 12, products_vnni},
-                                  {Isa::kAvx2Vnni, 2 * 32 * 12, products_avx2_vnni}};
+                                  {Isa::kAvx2Vnni, 2 * 32 * 12, products_avx2_vnni},
+                                  {Isa::kAmxInt8, 2 * 4 * 16 * 16 * 64, products_amx}};
+
+// The best loop of the units for bf16 pairs; nobody's: nullptr.
+const Loop* pair_loop(Isa isa) {
+  static constexpr Loop kPairs{Isa::kAvx512, 2 * 32 * 12, products_pairs},
+      kTiles{Isa::kAmxInt8, 2 * 4 * 16 * 16 * 32, products_amx_pairs};
+  switch (pair_unit(isa)) {
+    case PairUnit::kAvx512Bf16: return &kPairs;
+    case PairUnit::kAmxBf16: return &kTiles;
+    default: return nullptr;
+  }
+}
 
 ReadStreams best_reader() {
   if (supported(Isa::kAvx512)) return read_streams_avx512;
@@ -136,6 +173,8 @@ ReadStreams best_reader() {
 #else
 
 constexpr std::span<const Loop> kF32, kByteProducts;
+
+const Loop* pair_loop(Isa) { return nullptr; }
 
 ReadStreams best_reader() { return read_streams_plain; }
 
@@ -189,6 +228,11 @@ double byte_product_rate(Executor& executor, Isa isa) {
     if (includes(isa, loop.needs)) best = std::max(best, rate_of(loop, executor));
   }
   return best;
+}
+
+double pair_product_rate(Executor& executor, Isa isa) {
+  const Loop* loop = pair_loop(isa);
+  return loop == nullptr ? 0 : rate_of(*loop, executor);
 }
 
 std::string machine_name() {

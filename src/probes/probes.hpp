@@ -29,11 +29,15 @@ enum class ByteProducts {
   kAvx2Eight,  // eight vpmaddubsw added with 16 bits, then one vpmaddwd and vpaddd
   kVnni,       // vpdpbusd on 512 bits
   kAvx2Vnni,   // on 256
+  kAmx,        // tdpbsud, 2 x 2 tiles, operands loaded from the L1 cache
 };
 double byte_product_rate(Executor& executor, ByteProducts kind);
 
 // The best of those that kernels of this instruction set may use.
 double byte_product_rate(Executor& executor, Isa isa);
+
+// Products of bf16 pairs, added with float32, of the instruction set's best unit for them; 0 without one.
+double pair_product_rate(Executor& executor, Isa isa);
 
 // The CPU's name as the system tells it, for results.
 std::string machine_name();

@@ -412,7 +412,7 @@ TEST_CASE("a packed model gives the same bits for every table, executor, split a
     }
     CHECK(std::sqrt(error / size) < 0.5);  // random weights: where a choice of experts flips, the rest is another token
 
-    test::for_each_packed_table([&](const KernelTable& table) {
+    test::for_each_table_and_plain_units([&](const KernelTable& table) {
       test::for_each_executor(
           [&](Executor& executor) { CHECK(test::same_bits(run_whole(packed.model, tokens, table, executor), want)); });
       ThreadExecutor threads(2);

@@ -240,7 +240,7 @@ TEST_CASE("packed experts are near the dense ones, and their bits depend on no e
     }
     CHECK(std::sqrt(error / size) < 0.15);  // three matrices of 8 % each, half of them
 
-    test::for_each_packed_table([&](const KernelTable& table) {
+    test::for_each_table_and_plain_units([&](const KernelTable& table) {
       test::for_each_executor([&](Executor& executor) {
         Scratch scratch;
         const OpContext op{table, executor, scratch};
@@ -258,6 +258,52 @@ TEST_CASE("packed experts are near the dense ones, and their bits depend on no e
       }
     });
   }
+}
+
+TEST_CASE("rounded experts are near the dense ones, and their bits depend on no executor or batch") {
+  constexpr Index kDim = 150, kHidden = 230, kTokens = 37;
+  test::Random random(82);
+  test::Store store;
+  test::SerialContext plain(test::reference_table());
+  std::vector<ExpertWeights> experts;
+  for (std::size_t e = 0; e < 8; ++e) {  // some with a matrix that is never rounded
+    experts.push_back({store.add(random, e == 3 ? DType::kF32 : DType::kBF16, kHidden, kDim, 0.1),
+                       store.add(random, e == 5 ? DType::kF32 : DType::kBF16, kDim, kHidden, 0.1),
+                       store.add(random, DType::kBF16, kHidden, kDim, 0.1)});
+  }
+  const auto h = random.matrix<float>(kTokens, kDim), gate = random.matrix<float>(8, kDim);
+  const auto run = [&](const OpContext& op, Index begin, Index count) {
+    Routing r(count, 8, 2);
+    const auto in = h.view().rows(begin, count);
+    moe::route(op, gate.view(), in, {}, r.output());
+    DispatchPlan plan;
+    Matrix<float> y(Shape<2>{{count, kDim}});
+    moe::moe_layer(op, experts, r.output(), plan, in, y.view());
+    return y;
+  };
+  const Matrix<float> exact = run(plain.op, 0, kTokens);
+  test::for_each_table_and_plain_units([&](KernelTable table) {
+    table.round_to_bf16 = true;
+    test::SerialContext c(table);
+    const Matrix<float> want = run(c.op, 0, kTokens);
+    double error = 0, size = 0;
+    for (Index i = 0; i < want.size(); ++i) {
+      error += std::pow(want.data()[i] - exact.data()[i], 2);
+      size += std::pow(exact.data()[i], 2);
+    }
+    CHECK(error > 0);
+    CHECK(std::sqrt(error / size) < 0.005);  // two roundings of 2^-9 at most
+    test::for_each_executor([&](Executor& executor) {
+      Scratch scratch;
+      CHECK(test::same_bits(run({table, executor, scratch}, 0, kTokens), want));
+    });
+    for (Index begin = 0; begin < kTokens; begin += 1 + begin % 5) {
+      const Index count = std::min(kTokens - begin, 1 + begin % 5);
+      CHECK(test::same_bits(
+          run(c.op, begin, count).span(),
+          want.span().subspan(static_cast<std::size_t>(begin * kDim), static_cast<std::size_t>(count * kDim))));
+    }
+  });
 }
 
 TEST_CASE("packed w1 and w3 that are no pair are refused") {

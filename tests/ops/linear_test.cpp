@@ -110,7 +110,7 @@ TEST_CASE("linear refuses shapes that do not fit and weights without kernels") {
 
 TEST_CASE("products of bf16 pairs: bf16 activations in the double oracle, the same bits in every batch and block") {
   test::Random random(52);
-  for (const auto& [rows, cols] : {std::pair<Index, Index>{70, 1100}, {33, 64}, {5, 31}, {8, 13000}}) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{70, 1100}, {33, 64}, {17, 33}, {5, 31}, {8, 13000}}) {
     const auto w = random.matrix<bf16>(rows, cols);
     const auto x = random.matrix<float>(29, cols);
     Matrix<double> want(Shape<2>{{29, rows}}), size(want.shape());
@@ -123,7 +123,7 @@ TEST_CASE("products of bf16 pairs: bf16 activations in the double oracle, the sa
         }
       }
     }
-    test::for_each_table([&](KernelTable table) {
+    test::for_each_table_and_plain_units([&](KernelTable table) {
       table.round_to_bf16 = true;
       SerialExecutor serial;
       Scratch scratch;

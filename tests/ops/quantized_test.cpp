@@ -121,7 +121,7 @@ TEST_CASE("every table gives the bits of the plain one, for 0 to 40 tokens, in e
       const PackedWeights p(plain.op, w.view(), dtype);
       Matrix<float> want(Shape<2>{{kMost, rows}});
       ops::linear(plain.op, p.view, x.cview(), want.view());
-      test::for_each_packed_table([&](const KernelTable& table) {
+      test::for_each_table_and_plain_units([&](const KernelTable& table) {
         test::SerialContext c(table);
         for (Index n = 0; n <= kMost; ++n) {
           CAPTURE(n);
@@ -139,7 +139,7 @@ TEST_CASE("every table gives the bits of the plain one, for 0 to 40 tokens, in e
 }
 
 TEST_CASE("extreme numbers do not overflow: the largest bytes on both sides") {
-  test::for_each_packed_table([](const KernelTable& table) {
+  test::for_each_table_and_plain_units([](const KernelTable& table) {
     test::SerialContext c(table);
     Matrix<float> w(Shape<2>{{32, 512}}), x(Shape<2>{{9, 512}});
     for (Index i = 0; i < w.size(); ++i) w.data()[i] = (i / 512) % 2 == 0 ? 1.0f : -1.0f;

@@ -26,6 +26,7 @@ TEST_CASE("Every probe that this CPU can run gives a positive, finite rate, the 
       const bool has_probe = isa != Isa::kReference && supported(Isa::kAvx2);
       CHECK(is_rate(probes::f32_rate(executor, isa)) == has_probe);
       CHECK(is_rate(probes::byte_product_rate(executor, isa)) == has_probe);
+      CHECK(is_rate(probes::pair_product_rate(executor, isa)) == (pair_unit(isa) != PairUnit::kPlain));
     }
     using enum probes::ByteProducts;
     for (const auto kind : {kAvx2, kAvx2Eight}) {
@@ -33,6 +34,7 @@ TEST_CASE("Every probe that this CPU can run gives a positive, finite rate, the 
     }
     CHECK(is_rate(probes::byte_product_rate(executor, kVnni)) == supported(Isa::kAvx512Vnni));
     CHECK(is_rate(probes::byte_product_rate(executor, kAvx2Vnni)) == supported(Isa::kAvx2Vnni));
+    CHECK(is_rate(probes::byte_product_rate(executor, kAmx)) == supported(Isa::kAmxInt8));
   }
 }
 

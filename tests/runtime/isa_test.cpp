@@ -22,14 +22,22 @@ TEST_CASE("no entry of a table is null") {
       CHECK((t.linear[i] != nullptr));
       CHECK((t.widen[i] != nullptr));
     }
+    for (int i = 0; i < kPackedTypes; ++i) {
+      CHECK((t.packed_linear[i] != nullptr));
+      CHECK((t.pack_slab[i] != nullptr));
+    }
     CHECK((t.name != nullptr));
+    CHECK((t.linear_pairs != nullptr));
+    CHECK((t.round_bf16 != nullptr));
+    CHECK((t.quantize_slab != nullptr));
     CHECK((t.rms_norm != nullptr));
     CHECK((t.softmax != nullptr));
     CHECK((t.swiglu != nullptr));
     CHECK((t.axpy != nullptr));
     CHECK((t.rope_half_split != nullptr));
     CHECK((t.rope_interleaved != nullptr));
-    CHECK((t.attention != nullptr));
+    for (int i = 0; i < kNumKvTypes; ++i) CHECK((t.attention[i] != nullptr));
+    CHECK((t.combine_attention != nullptr));
     CHECK((t.top2_of_8 != nullptr));
   });
 }
@@ -58,6 +66,11 @@ TEST_CASE("an instruction set includes what it adds to, and its table nothing el
   CHECK_FALSE(includes(Isa::kAvx512, Isa::kAvx2Vnni));
   CHECK_FALSE(includes(Isa::kAvx2Vnni, Isa::kAvx512));
 #endif
+}
+
+TEST_CASE("the matrix unit is timed where there is one") {
+  CHECK((matrix_unit_tokens() > 0) == supported(Isa::kAmxInt8));
+  CHECK(matrix_unit_tokens() == matrix_unit_tokens());
 }
 
 TEST_CASE("an unknown name is refused with the list of the known ones") {

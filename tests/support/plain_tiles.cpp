@@ -2,14 +2,17 @@
 #include <immintrin.h>
 
 #include "kernels/packed_amx.hpp"
+#include "kernels/pairs_amx.hpp"
 #include "kernels/plain_tiles.hpp"
 
 namespace mixtral::test {
 
 void fill_plain_tiles(KernelTable& table) noexcept {
-  table.name = "amx_int8 on plain tiles";
+  table.name = "AMX on plain tiles";
   table.packed_linear[0] = kernels::packed_linear_tiles<4, kernels::PlainTiles>;
   table.packed_linear[1] = kernels::packed_linear_tiles<8, kernels::PlainTiles>;
+  table.linear_pairs = kernels::linear_pairs_tiles<kernels::PlainTiles>;
+  table.pair_order = simd::PairOrder::kByPair;
 }
 
 }  // namespace mixtral::test

@@ -27,14 +27,15 @@ void for_each_table(F&& f) {
   }
 }
 
-// Products with packed weights of instruction sets that few machines have, on plain code in place of what is special to
-// them: AMX with its matrix unit replaced, needs AVX-512 VNNI; AVX2 with VNNI, vpdpbusd replaced, needs AVX2.
+// Products of instruction sets that few machines have, on plain code in place of what is special to them: AMX with its
+// matrix unit replaced, with packed weights and of bf16 pairs, needs AVX-512 VNNI; AVX2 with VNNI, vpdpbusd replaced,
+// with packed weights, needs AVX2.
 void fill_plain_tiles(KernelTable& table) noexcept;
 void fill_plain_byte_products(KernelTable& table) noexcept;
 
-// Also those, where they run: for products with packed weights.
+// Also those, where they run.
 template <class F>
-void for_each_packed_table(F&& f) {
+void for_each_table_and_plain_units(F&& f) {
   for_each_table(f);
 #if defined(MIXTRAL_X86)
   const auto also = [&](Isa needs, void (*fill)(KernelTable&) noexcept) {

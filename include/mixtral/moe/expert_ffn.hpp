@@ -22,16 +22,22 @@ namespace detail {
 // One expert with its rows on their way through it.
 struct ExpertBatch {
   const ExpertWeights* weights;
-  ops::detail::LinearInput x;   // [n, dim]
-  TensorView<float, 2> hidden;  // [n, hidden_dim]
-  ops::QuantizedRows hidden_q;  // if w2 is packed
-  Index* slab_rows = nullptr;   // if w2 is packed: hidden columns that are there, of each slab; zeros at first
-  TensorView<float, 2> y;       // [n, dim]
+  ops::detail::LinearInput x;     // [n, dim]
+  TensorView<float, 2> hidden;    // [n, hidden_dim]
+  ops::QuantizedRows hidden_q;    // if w2 is packed
+  ops::RoundedRows hidden_pairs;  // if w2 is rounding
+  Index* slab_rows = nullptr;     // if w2 is packed: hidden columns that are there, of each slab; zeros at first
+  TensorView<float, 2> y;         // [n, dim]
 };
 
-// Columns [begin, begin + count) of hidden are there. Whoever completes a slab makes it bytes, so that the second half
-// can begin at once. What is computed does not depend on who that is.
+// Columns [begin, begin + count) of hidden are there; they become what w2 is multiplied by, so that the second half can
+// begin at once. Whoever completes a slab makes it bytes; what is computed does not depend on who that is.
 inline void finish_hidden(const KernelTable& table, const ExpertBatch& b, Index begin, Index count) noexcept {
+  if (b.hidden_pairs.x != nullptr) {
+    for (Index t = 0; t < b.hidden.dim(0); ++t) {
+      ops::round_columns(table, b.hidden.row(t) + begin, begin, count, t, b.hidden_pairs);
+    }
+  }
   if (b.slab_rows == nullptr) return;
   const Index hidden_dim = b.hidden.dim(1);
   for (Index s = begin / kSlabCols; s * kSlabCols < begin + count; ++s) {
@@ -100,13 +106,14 @@ inline void require_expert(const ExpertWeights& expert, Index dim) {
 }
 
 // Gives a batch of n rows room for what is between its halves.
-inline void take_hidden(Scratch& scratch, ExpertBatch& b, Index n) {
+inline void take_hidden(const OpContext& ctx, ExpertBatch& b, Index n) {
   const Index hidden_dim = b.weights->w1.rows;
-  b.hidden = scratch.matrix<float>(n, hidden_dim);
+  b.hidden = ctx.scratch.matrix<float>(n, hidden_dim);
+  if (ops::detail::is_rounding(ctx.table, b.weights->w2)) b.hidden_pairs = ops::take_rounded(ctx, n, hidden_dim);
   if (!b.weights->w2.is_packed()) return;
-  b.hidden_q = ops::take_quantized(scratch, n, hidden_dim);
+  b.hidden_q = ops::take_quantized(ctx.scratch, n, hidden_dim);
   const Index slabs = b.weights->w2.layout().slabs();
-  b.slab_rows = scratch.take<Index>(slabs);
+  b.slab_rows = ctx.scratch.take<Index>(slabs);
   std::fill_n(b.slab_rows, slabs, Index{0});
 }
 
@@ -131,7 +138,7 @@ inline void run_batches(const OpContext& ctx, std::span<const ExpertBatch> batch
           [&](const ExpertBatch& b, Index i, int worker) { gate_up_task(ctx.table, b, both.row(worker), i); });
   for_all([](const ExpertBatch& b) -> const MatrixView& { return b.weights->w2; },
           [&](const ExpertBatch& b, Index i, int) {
-            ops::detail::linear_task(ctx.table, b.weights->w2, {b.hidden, b.hidden_q}, b.y, i);
+            ops::detail::linear_task(ctx.table, b.weights->w2, {b.hidden, b.hidden_q, b.hidden_pairs}, b.y, i);
           });
 }
 
@@ -144,9 +151,13 @@ inline void expert_ffn(const OpContext& ctx, const ExpertWeights& expert, Tensor
   ops::detail::require_same_shape("expert_ffn", "x", x, "y", y);
   detail::require_expert(expert, x.dim(1));
   const ScratchScope scope(ctx.scratch);
-  detail::ExpertBatch batch{&expert, {x, {}}, {}, {}, nullptr, y};
-  if (expert.w1.is_packed()) batch.x.q = ops::quantize(ctx, x);
-  detail::take_hidden(ctx.scratch, batch, x.dim(0));
+  ops::detail::InputForms forms;
+  for (const MatrixView* w : {&expert.w1, &expert.w3}) forms.add(ctx.table, *w);
+  detail::ExpertBatch batch{};
+  batch.weights = &expert;
+  batch.x = ops::detail::make_input(ctx, x, forms);
+  batch.y = y;
+  detail::take_hidden(ctx, batch, x.dim(0));
   detail::run_batches(ctx, {&batch, 1});
 }
 

@@ -24,23 +24,30 @@ namespace detail {
 
 // Row r becomes row plan.tokens()[r] of the input, in the forms that the experts need.
 inline ops::detail::LinearInput gather(const OpContext& ctx, const DispatchPlan& plan, TensorView<const float, 2> h,
-                                       bool floats, const ops::QuantizedRows* bytes) {
+                                       const ops::detail::InputForms& forms) {
+  const ops::QuantizedRows bytes = forms.bytes ? ops::quantize(ctx, h) : ops::QuantizedRows{};
   ops::detail::LinearInput rows;
   const std::span<const Index> tokens = plan.tokens();
-  if (floats) {
+  if (forms.floats) {
     const auto copy = ctx.scratch.matrix<float>(plan.n_rows(), h.dim(1));
     for (std::size_t r = 0; r < tokens.size(); ++r) {
       std::copy_n(h.row(tokens[r]), h.dim(1), copy.row(static_cast<Index>(r)));
     }
     rows.x = copy;
   }
-  if (bytes != nullptr) {
+  if (forms.pairs) {
+    rows.pairs = ops::take_rounded(ctx, plan.n_rows(), h.dim(1));
+    ctx.executor.parallel_for(plan.n_rows(), [&](Index r, int) {
+      ops::round_columns(ctx.table, h.row(tokens[static_cast<std::size_t>(r)]), 0, h.dim(1), r, rows.pairs);
+    });
+  }
+  if (forms.bytes) {
     rows.q = ops::take_quantized(ctx.scratch, plan.n_rows(), h.dim(1));
     for (Index s = 0; s < PackedLayout{.cols = h.dim(1)}.slabs(); ++s) {
       for (std::size_t r = 0; r < tokens.size(); ++r) {
         const auto row = static_cast<Index>(r);
-        std::copy_n(bytes->slab(s, tokens[r]), kSlabCols, rows.q.slab(s, row));
-        *rows.q.slab_meta(s, row) = *bytes->slab_meta(s, tokens[r]);
+        std::copy_n(bytes.slab(s, tokens[r]), kSlabCols, rows.q.slab(s, row));
+        *rows.q.slab_meta(s, row) = *bytes.slab_meta(s, tokens[r]);
       }
     }
   }
@@ -61,20 +68,19 @@ inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> exp
   const ScratchScope scope(ctx.scratch);
   auto* batches = ctx.scratch.take<detail::ExpertBatch>(plan.n_experts());
   Index n_used = 0;
-  bool floats = false, bytes = false;
+  ops::detail::InputForms forms;
   for (Index e = 0; e < plan.n_experts(); ++e) {
     const Index begin = plan.offset(e), count = plan.rows_of(e);
     if (count == 0) continue;
     const ExpertWeights& expert = experts[static_cast<std::size_t>(e)];
     detail::require_expert(expert, h.dim(1));
-    (expert.w1.is_packed() ? bytes : floats) = true;
+    for (const MatrixView* w : {&expert.w1, &expert.w3}) forms.add(ctx.table, *w);
     detail::ExpertBatch& batch = *new (&batches[n_used++]) detail::ExpertBatch{};
     batch.weights = &expert;
     batch.y = outputs.rows(begin, count);
-    detail::take_hidden(ctx.scratch, batch, count);
+    detail::take_hidden(ctx, batch, count);
   }
-  const ops::QuantizedRows quantized = bytes ? ops::quantize(ctx, h) : ops::QuantizedRows{};
-  const ops::detail::LinearInput rows = detail::gather(ctx, plan, h, floats, bytes ? &quantized : nullptr);
+  const ops::detail::LinearInput rows = detail::gather(ctx, plan, h, forms);
   Index begin = 0;  // batches follow each other in the order of the plan
   for (detail::ExpertBatch& batch : std::span(batches, static_cast<std::size_t>(n_used))) {
     batch.x = rows.rows(begin, batch.y.dim(0));

@@ -22,8 +22,10 @@ inline constexpr int kPackedTypes = 2;
 struct KernelTable {
   const char* name;
   void (*linear[kLinearTypes])(const simd::LinearArgs&) noexcept;
-  void (*linear_pairs)(const simd::LinearArgs&) noexcept;  // BF16 weights, activations rounded to bf16
-  bool round_to_bf16;  // BF16 weights are multiplied by linear_pairs, other than the router's
+  void (*linear_pairs)(const simd::PairArgs&) noexcept;  // BF16 weights, activations rounded to bf16
+  void (*round_bf16)(const float* x, Index n, bf16* out) noexcept;
+  simd::PairOrder pair_order;  // how linear_pairs wants them
+  bool round_to_bf16;          // BF16 weights are multiplied by linear_pairs, other than the router's
   void (*widen[kLinearTypes])(const std::byte* in, Index n, float* out) noexcept;
   void (*rms_norm)(const float* x, const float* weight, float eps, Index n, float* y) noexcept;
   void (*softmax)(float* x, Index n) noexcept;

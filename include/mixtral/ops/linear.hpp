@@ -5,6 +5,7 @@
 
 #include "mixtral/core/matrix_view.hpp"
 #include "mixtral/ops/quantized.hpp"
+#include "mixtral/ops/rounded.hpp"
 #include "mixtral/ops/rows.hpp"
 
 namespace mixtral::ops {
@@ -28,18 +29,37 @@ inline Index count_tasks(const MatrixView& w) noexcept {
   return (w.rows + rows - 1) / rows;
 }
 
-// What is multiplied: float32 rows for dense weights, bytes for packed ones.
+// Whether w is multiplied by activations rounded to bf16.
+inline bool is_rounding(const KernelTable& table, const MatrixView& w) noexcept {
+  return table.round_to_bf16 && w.dtype == DType::kBF16;
+}
+
+// The forms of its input that a set of matrices needs.
+struct InputForms {
+  bool floats = false, bytes = false, pairs = false;
+  void add(const KernelTable& table, const MatrixView& w, bool exact = false) noexcept {
+    (w.is_packed() ? bytes : is_rounding(table, w) && !exact ? pairs : floats) = true;
+  }
+};
+
+// What is multiplied: float32 rows for dense weights, pairs for rounding ones, bytes for packed ones.
 struct LinearInput {
   TensorView<const float, 2> x;
   QuantizedRows q;
-  bool exact = false;  // never rounded to bf16
+  RoundedRows pairs;
 
-  LinearInput rows(Index begin, Index count) const noexcept { return {x.rows(begin, count), q.rows(begin), exact}; }
+  LinearInput rows(Index begin, Index count) const noexcept {
+    return {x.rows(begin, count), q.rows(begin), pairs.rows(begin)};
+  }
 };
 
-// Task i of y = x w^T.
+inline LinearInput make_input(const OpContext& ctx, TensorView<const float, 2> x, const InputForms& forms) {
+  return {x, forms.bytes ? quantize(ctx, x) : QuantizedRows{}, forms.pairs ? round_rows(ctx, x) : RoundedRows{}};
+}
+
+// Task i of y = x w^T; exact: never rounded to bf16.
 inline void linear_task(const KernelTable& table, const MatrixView& w, const LinearInput& in, TensorView<float, 2> y,
-                        Index i) noexcept {
+                        Index i, bool exact = false) noexcept {
   const Index n = rows_per_task(w), begin = i * n, rows = std::min(n, w.rows - begin);
   if (w.is_packed()) {
     table.packed_linear[packed_index(w.dtype)]({.w = w.row(begin),
@@ -51,18 +71,27 @@ inline void linear_task(const KernelTable& table, const MatrixView& w, const Lin
                                                 .tokens = y.dim(0),
                                                 .y = y.data() + begin,
                                                 .y_stride = y.row_stride()});
+  } else if (is_rounding(table, w) && !exact) {
+    table.linear_pairs({.w = w.row(begin),
+                        .w_row_bytes = w.row_bytes,
+                        .x = in.pairs.x,
+                        .token_step = in.pairs.token_step,
+                        .pair_step = in.pairs.pair_step,
+                        .y = y.data() + begin,
+                        .y_stride = y.row_stride(),
+                        .rows = rows,
+                        .cols = w.cols,
+                        .tokens = y.dim(0)});
   } else {
-    const bool pairs = table.round_to_bf16 && w.dtype == DType::kBF16 && !in.exact;
-    const auto linear = pairs ? table.linear_pairs : table.linear[static_cast<int>(w.dtype)];
-    linear({.w = w.row(begin),
-            .w_row_bytes = w.row_bytes,
-            .x = in.x.data(),
-            .x_stride = in.x.row_stride(),
-            .y = y.data() + begin,
-            .y_stride = y.row_stride(),
-            .rows = rows,
-            .cols = w.cols,
-            .tokens = y.dim(0)});
+    table.linear[static_cast<int>(w.dtype)]({.w = w.row(begin),
+                                             .w_row_bytes = w.row_bytes,
+                                             .x = in.x.data(),
+                                             .x_stride = in.x.row_stride(),
+                                             .y = y.data() + begin,
+                                             .y_stride = y.row_stride(),
+                                             .rows = rows,
+                                             .cols = w.cols,
+                                             .tokens = y.dim(0)});
   }
 }
 
@@ -93,18 +122,18 @@ struct LinearJob {
 };
 inline void linear(const OpContext& ctx, std::span<const LinearJob> jobs, TensorView<const float, 2> x) {
   Index n_tasks = 0;
-  bool packed = false;
+  detail::InputForms forms;
   for (const LinearJob& job : jobs) {
     detail::require_linear(job.w, x, job.y);
     n_tasks += detail::count_tasks(job.w);
-    packed = packed || job.w.is_packed();
+    forms.add(ctx.table, job.w, job.exact);
   }
   const ScratchScope scope(ctx.scratch);
-  const QuantizedRows q = packed ? quantize(ctx, x) : QuantizedRows{};
+  const detail::LinearInput input = detail::make_input(ctx, x, forms);
   ctx.executor.parallel_for(n_tasks, [&](Index i, int) {
     const LinearJob* job = jobs.data();
     while (i >= detail::count_tasks(job->w)) i -= detail::count_tasks((job++)->w);
-    detail::linear_task(ctx.table, job->w, {x, q, job->exact}, job->y, i);
+    detail::linear_task(ctx.table, job->w, input, job->y, i, job->exact);
   });
 }
 

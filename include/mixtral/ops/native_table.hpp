@@ -20,6 +20,8 @@ void fill_rows(KernelTable& t) noexcept {
   t.linear[1] = simd::linear<Arch, bf16>;
   t.linear[2] = simd::linear<Arch, f16>;
   t.linear_pairs = simd::linear_pairs<Arch>;
+  t.round_bf16 = simd::round_bf16<Arch>;
+  t.pair_order = simd::PairOrder::kByToken;
   t.widen[0] = simd::widen<Arch, float>;
   t.widen[1] = simd::widen<Arch, bf16>;
   t.widen[2] = simd::widen<Arch, f16>;

@@ -17,11 +17,16 @@ std::string_view name_of(Isa isa) noexcept;
 // "avx2" -> Isa::kAvx2. Throws Error(kInvalidArgument) that lists the names.
 Isa isa_from_name(std::string_view name);
 
-// Compiled in, reported by the CPU (CPUID), and its registers saved by the system (XGETBV). Asking for AMX asks the
-// system for permission to use it, once for the process: signal stacks (sigaltstack) must then have room for its 8 KiB.
+// Compiled in, reported by the CPU (CPUID), and its registers saved by the system (XGETBV). AMX is also tried, and
+// timed against AVX-512 VNNI, when it is first asked about (some 2 ms); for that the system is asked for permission to
+// use it, once for the process: signal stacks (sigaltstack) must then have room for its 8 KiB, and it is refused if one
+// has not.
 bool supported(Isa isa) noexcept;
-// The best supported one that is measured: never AMX, which has to be asked for by name.
+// The last supported one.
 Isa best_isa() noexcept;
+// With AMX: from how many tokens on a product with packed weights goes to the matrix unit, as timed; never, if that is
+// more than any number of tokens. 0 without AMX. Results do not depend on it.
+Index matrix_unit_tokens() noexcept;
 
 // The set that this one adds to: AVX2 to AVX-512, as to AVX2 with VNNI. The reference's is itself.
 Isa base_of(Isa isa) noexcept;
@@ -32,9 +37,12 @@ bool includes(Isa isa, Isa part) noexcept;
 // one's.
 //
 // BF16 weights are multiplied in float32, or, if asked for, by activations that are rounded to bf16, two products at a
-// time where the CPU can (AVX-512 BF16, and `cap` includes AVX-512): other bits, and bits that differ
-// between CPUs with such a unit and without. The router is never rounded.
+// time where the CPU can (AVX-512 BF16, if `cap` includes AVX-512; AMX-BF16, if it includes AMX): other bits, and bits
+// that differ between CPUs with such units and without. The router is never rounded.
 enum class Bf16Products { kFloat32, kRounded };
 KernelTable make_table(Isa cap, Bf16Products bf16 = Bf16Products::kFloat32) noexcept;
+// What multiplies rounded activations in such a table.
+enum class PairUnit { kPlain, kAvx512Bf16, kAmxBf16 };
+PairUnit pair_unit(Isa cap) noexcept;
 
 }  // namespace mixtral
