@@ -119,7 +119,7 @@ enum {
   MIXTRAL_ISA_AVX2 = 1,       /**< AVX2, FMA, F16C */
   MIXTRAL_ISA_AVX512 = 2,     /**< AVX-512 F, CD, DQ, BW, VL */
   MIXTRAL_ISA_AVX512_VNNI = 3, /**< and VNNI, for packed weights */
-  MIXTRAL_ISA_AMX_INT8 = 4,    /**< and AMX-INT8, for packed weights and 16 tokens or more; never chosen by BEST */
+  MIXTRAL_ISA_AMX_INT8 = 4,    /**< and AMX, for packed weights and many tokens, where it is faster */
   MIXTRAL_ISA_AVX2_VNNI = 5,   /**< AVX2 and AVX-VNNI, for packed weights; not part of the AVX-512 ones */
   MIXTRAL_ISA_NEON = 6         /**< NEON, on 64-bit ARM */
 };
@@ -127,7 +127,7 @@ enum {
 /** Values of mixtral_params::bf16_products: how bf16 weights are multiplied. Packed weights and the router do not change. */
 enum {
   MIXTRAL_BF16_FLOAT32 = 0, /**< in float32: the same bits on every CPU */
-  MIXTRAL_BF16_ROUNDED = 1  /**< by activations rounded to bf16, in pairs with AVX-512 BF16. A token's logits
+  MIXTRAL_BF16_ROUNDED = 1  /**< by activations rounded to bf16, in pairs with AVX-512 BF16 or AMX. A token's logits
                                  still depend on its own sequence alone, but not every CPU computes the same bits. */
 };
 

@@ -55,7 +55,7 @@ class ProgramInTerminal {
   // What the terminal shows up to and with `end`, from where the last call stopped.
   std::string read_until(std::string_view end) {
     while (shown_.find(end) == std::string::npos) {
-      if (!read_more()) FAIL("not shown: \"", std::string(end), "\"; shown: ", shown_);
+      if (!read_more()) FAIL("not shown: \"", std::string(end), "\"; shown: ", shown_, "; ", state());
     }
     return take(shown_.find(end) + end.size());
   }
@@ -91,6 +91,15 @@ class ProgramInTerminal {
   }
 
  private:
+  std::string state() {
+    int status = 0;
+    ::usleep(100'000);
+    if (::waitpid(pid_, &status, WNOHANG) != pid_) return "the program runs";
+    pid_ = -1;
+    return (WIFEXITED(status) ? "the program has ended with " : "the program was killed by ") +
+           std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+  }
+
   std::string take(std::size_t n) {
     const std::string text = shown_.substr(0, n);
     shown_.erase(0, n);
