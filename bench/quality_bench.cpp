@@ -136,7 +136,18 @@ void linear_of_bytes(const simd::LinearArgs& a) noexcept {
   g_plain.linear[0](args);
 }
 
-Json figures(const Variant& v, const Comparison& comparison) {
+// What one format has more than another at the same positions: the mean and its standard error.
+template <class F>
+Json difference(const Comparison& a, const Comparison& b, F&& value) {
+  std::vector<double> all;
+  for (std::size_t i = 0; i < a.positions().size(); ++i) {
+    all.push_back(value(a.positions()[i]) - value(b.positions()[i]));
+  }
+  const Distribution d = distribution_of(std::move(all));
+  return {{"mean", d.mean}, {"standard_error", d.mean_error}};
+}
+
+Json figures(const Variant& v, const Comparison& comparison, const Comparison& beside) {
   const ComparisonResult r = comparison.result();
   return {{"weights", v.name},
           {"bits_per_weight", v.bits},
@@ -144,6 +155,10 @@ Json figures(const Variant& v, const Comparison& comparison) {
           {"perplexity", std::exp(r.model_cross_entropy)},
           {"kl_mean", r.kl.mean},
           {"kl_p99", r.kl.p99},
+          {"kl_p99_low", r.kl.p99_low},
+          {"kl_p99_high", r.kl.p99_high},
+          {"cross_entropy_over_last", difference(comparison, beside, [](const auto& p) { return p.model_nll; })},
+          {"kl_over_last", difference(comparison, beside, [](const auto& p) { return p.kl; })},
           {"same_top1", static_cast<double>(r.n_same_top1) / static_cast<double>(r.n_targets)},
           {"same_experts", r.gating.same_set()},
           {"same_first_expert", r.gating.same_first()},
@@ -175,11 +190,14 @@ Json run(const std::filesystem::path& dir, const std::vector<std::string>& texts
   }
   const std::vector<cli::Piece> own = own_texts(opened.model, g_plain, executor, 100, 1000);
   const auto measured = [&](const std::vector<cli::Piece>& pieces) {
-    Json out = Json::array();
+    std::vector<Comparison> comparisons;
     for (const Variant& v : variants) {
-      Comparison comparison({opened.model, g_plain}, {v.model, v.table}, executor);
-      for (const cli::Piece& piece : pieces) comparison.run(piece.inputs, piece.targets);
-      out.push_back(figures(v, comparison));
+      comparisons.emplace_back(ComparedModel{opened.model, g_plain}, ComparedModel{v.model, v.table}, executor);
+      for (const cli::Piece& piece : pieces) comparisons.back().run(piece.inputs, piece.targets);
+    }
+    Json out = Json::array();
+    for (std::size_t i = 0; i < variants.size(); ++i) {
+      out.push_back(figures(variants[i], comparisons[i], comparisons.back()));
     }
     return out;
   };

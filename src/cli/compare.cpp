@@ -48,7 +48,14 @@ const Tokenizer& tokenizer_of(const OpenedModel& model, const OpenedModel& refer
 json distribution_json(const Distribution& d, bool all = true) {
   if (d.n == 0) return nullptr;
   json out = {{"n", d.n}, {"mean", d.mean}, {"median", d.median}};
-  if (all) out.update({{"p90", d.p90}, {"p99", d.p99}, {"max", d.max}});
+  if (all) {
+    out.update({{"mean_error", d.mean_error},
+                {"p90", d.p90},
+                {"p99", d.p99},
+                {"p99_low", d.p99_low},
+                {"p99_high", d.p99_high},
+                {"max", d.max}});
+  }
   return out;
 }
 
@@ -84,7 +91,10 @@ json result_json(const ComparisonSetup& setup, const Comparison& comparison, con
           {"isa", setup.isa},
           {"threads", setup.threads},
           {"cross_entropy",
-           {{"model", r.model_cross_entropy}, {"reference", r.reference_cross_entropy}, {"difference", difference}}},
+           {{"model", r.model_cross_entropy},
+            {"reference", r.reference_cross_entropy},
+            {"difference", difference},
+            {"difference_error", r.difference_error}}},
           {"perplexity",
            {{"model", std::exp(r.model_cross_entropy)},
             {"reference", std::exp(r.reference_cross_entropy)},
@@ -114,9 +124,10 @@ std::string result_text(const ComparisonSetup& setup, const ComparisonResult& r)
   out += row("cross-entropy", r.model_cross_entropy, r.reference_cross_entropy,
              str(difference < 0 ? "" : "+", fixed(difference, 6)));
   out += row("perplexity   ", std::exp(r.model_cross_entropy), std::exp(r.reference_cross_entropy),
-             "x " + fixed(std::exp(difference), 6));
-  out += str("\nKL divergence         mean ", fixed(r.kl.mean, 6), ", median ", fixed(r.kl.median, 6),
-             ", 99th percentile ", fixed(r.kl.p99, 6), ", largest ", fixed(r.kl.max, 6),
+             str("x ", fixed(std::exp(difference), 6), ", standard error ", fixed(r.difference_error, 6)));
+  out += str("\nKL divergence         mean ", fixed(r.kl.mean, 6), " (standard error ", fixed(r.kl.mean_error, 6),
+             "), median ", fixed(r.kl.median, 6), ", 99th percentile ", fixed(r.kl.p99, 6), " (",
+             fixed(r.kl.p99_low, 6), " to ", fixed(r.kl.p99_high, 6), "), largest ", fixed(r.kl.max, 6),
              " nats\nsame likeliest token  ", percent(r.n_same_top1, r.n_targets), " % of the positions\n\n");
   out += str(
       "gating: tokens with the same experts; median router margin where the set differs and where it agrees\nlayer",

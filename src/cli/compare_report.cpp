@@ -131,7 +131,7 @@ std::string prediction_said(const ComparisonResult& r) {
   const double reference = std::exp(r.reference_cross_entropy), model = std::exp(r.model_cross_entropy);
   out += str("On the text compared here the perplexity is ", significant(model, 4), ", the reference's ",
              significant(reference, 4), " (", change(std::exp(r.model_cross_entropy - r.reference_cross_entropy)),
-             kPercent, ").");
+             kPercent, ", standard error ", significant(100 * r.difference_error), kPercent, ").");
   if (r.n_targets < 100) out += " With fewer than 100 positions the 99th percentile is the largest value.";
   return out + "</p>\n";
 }
@@ -163,10 +163,14 @@ std::string tiles(const ComparisonSetup& setup, const ComparisonResult& r) {
          tile(str("Same top-", setup.n_experts_per_tok, " set"), share(r.gating.n_same_set, r.gating.n), decisions) +
          tile("Same first expert", share(r.gating.n_same_first, r.gating.n), decisions) +
          tile("Same likeliest token", share(r.n_same_top1, r.n_targets), str("of ", counted(r.n_targets, "position"))) +
-         tile("KL, mean", significant(r.kl.mean), str("nats; median ", significant(r.kl.median))) +
-         tile("KL, 99th percentile", significant(r.kl.p99), str("nats; largest ", significant(r.kl.max))) +
+         tile("KL, mean", significant(r.kl.mean),
+              str("nats, standard error ", significant(r.kl.mean_error), "; median ", significant(r.kl.median))) +
+         tile("KL, 99th percentile", significant(r.kl.p99),
+              str("nats, 95", kPercent, " interval ", significant(r.kl.p99_low), " to ", significant(r.kl.p99_high),
+                  "; largest ", significant(r.kl.max))) +
          tile("Perplexity", significant(std::exp(r.model_cross_entropy), 4),
-              str("reference ", significant(std::exp(r.reference_cross_entropy), 4), "; ", change(ratio), kPercent)) +
+              str("reference ", significant(std::exp(r.reference_cross_entropy), 4), "; ", change(ratio), kPercent,
+                  ", standard error ", significant(100 * r.difference_error), kPercent)) +
          "</dl>\n";
 }
 

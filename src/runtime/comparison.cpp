@@ -21,6 +21,22 @@ double nearest_rank(std::span<const double> sorted, std::size_t percent) {
   return sorted[(percent * sorted.size() + 99) / 100 - 1];
 }
 
+// Standard error of the mean.
+double error_of_mean(std::span<const double> values, double mean) {
+  const auto n = static_cast<double>(values.size());
+  double squares = 0;
+  for (const double x : values) squares += (x - mean) * (x - mean);
+  return n < 2 ? 0 : std::sqrt(squares / (n - 1) / n);
+}
+
+// The 95 % interval of the 99th percentile: how many values lie below it has a binomial distribution.
+void bound_p99(std::span<const double> sorted, Distribution& out) {
+  const auto n = static_cast<double>(sorted.size());
+  const double middle = 0.99 * n, width = 1.96 * std::sqrt(0.99 * 0.01 * n);
+  out.p99_low = sorted[static_cast<std::size_t>(std::max(std::floor(middle - width), 0.0))];
+  out.p99_high = sorted[static_cast<std::size_t>(std::min(std::ceil(middle + width), n - 1))];
+}
+
 // The gap between the k-th and the (k+1)-th largest.
 float router_margin(std::span<const float> logits, std::span<const ExpertId> chosen) {
   float next = -std::numeric_limits<float>::infinity();
@@ -84,11 +100,13 @@ Distribution distribution_of(std::vector<double> values) {
   out.n = static_cast<Index>(values.size());
   for (const double x : values) out.mean += x;
   out.mean /= static_cast<double>(values.size());
+  out.mean_error = error_of_mean(values, out.mean);
   std::sort(values.begin(), values.end());
   out.median = nearest_rank(values, 50);
   out.p90 = nearest_rank(values, 90);
   out.p99 = nearest_rank(values, 99);
   out.max = values.back();
+  bound_p99(values, out);
   return out;
 }
 
@@ -255,16 +273,18 @@ ComparisonResult Comparison::result() const {
   ComparisonResult out;
   out.n_inputs = static_cast<Index>(choices_[0].size());
   out.n_targets = static_cast<Index>(positions_.size());
-  std::vector<double> kl;
+  std::vector<double> kl, differences;
   for (const ComparedPosition& p : positions_) {
     out.reference_cross_entropy += p.reference_nll;
     out.model_cross_entropy += p.model_nll;
     out.n_same_top1 += p.same_top1 ? 1 : 0;
     kl.push_back(p.kl);
+    differences.push_back(p.model_nll - p.reference_nll);
   }
   const auto n = static_cast<double>(std::max<Index>(out.n_targets, 1));
   out.reference_cross_entropy /= n;
   out.model_cross_entropy /= n;
+  out.difference_error = error_of_mean(differences, out.model_cross_entropy - out.reference_cross_entropy);
   out.kl = distribution_of(std::move(kl));
   out.gating = stability_of(choices_);
   for (const std::vector<ComparedChoice>& layer : choices_) out.layers.push_back(stability_of({&layer, 1}));

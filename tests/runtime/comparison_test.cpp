@@ -140,12 +140,17 @@ TEST_CASE("comparison: percentiles are by nearest rank") {
   CHECK(d.p90 == 90);
   CHECK(d.p99 == 99);
   CHECK(d.max == 100);
+  CHECK(d.mean_error == doctest::Approx(std::sqrt(100 * 101 / 12.0 / 100)));  // variance n (n + 1) / 12
+  CHECK(d.p99_low == 98);  // ranks 99 - 1.95 and, of 100.95, the largest
+  CHECK(d.p99_high == 100);
   values.push_back(101);
   CHECK(distribution_of(values).p99 == 100);
   CHECK(distribution_of(values).median == 51);
   CHECK(distribution_of({3, 1}).median == 1);
   CHECK(distribution_of({3, 1}).p99 == 3);
   CHECK(distribution_of({7}).p90 == 7);
+  CHECK(distribution_of({7}).mean_error == 0);
+  CHECK(distribution_of({7}).p99_high == 7);
   CHECK(distribution_of({}).n == 0);
   CHECK(distribution_of({}).max == 0);
 }

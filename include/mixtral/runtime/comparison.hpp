@@ -46,9 +46,14 @@ ComparedChoice compare_choices(std::span<const float> reference_logits, std::spa
 
 // What many values look like. A percentile is by nearest rank: the smallest of the values which at least that share
 // of them does not exceed. The median is the 50th. All 0 where there are no values.
+//
+// What other texts of the same kind would give, were the values independent: `mean_error` is the standard error of the
+// mean; the true 99th percentile is between p99_low and p99_high in 95 of 100 cases (binomial ranks, as a normal
+// distribution; p99_high is the largest value where there are too few).
 struct Distribution {
   Index n = 0;
   double mean = 0, median = 0, p90 = 0, p99 = 0, max = 0;
+  double mean_error = 0, p99_low = 0, p99_high = 0;
 };
 Distribution distribution_of(std::vector<double> values);
 
@@ -70,6 +75,8 @@ struct ComparisonResult {
   Index n_targets = 0;  // positions compared; without any, all figures of the next token are 0
   // Mean negative log-likelihood of the targets in nats; the perplexity is its exponential.
   double reference_cross_entropy = 0, model_cross_entropy = 0;
+  // Standard error of their difference: of the mean of the differences at each position, taken as independent.
+  double difference_error = 0;
   Distribution kl;
   Index n_same_top1 = 0;
   GatingStability gating;               // all layers together
