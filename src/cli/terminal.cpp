@@ -16,11 +16,19 @@
 namespace mixtral::cli {
 namespace {
 
-std::atomic<bool> interrupt_flag = false;
+std::atomic<bool> interrupt_flag = false, editing = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may set it");
 bool abandoned = false;  // the line, by Ctrl-C while it was typed
 
-void on_interrupt(int) { interrupt_flag = true; }
+// A signal that comes while the editor is not waiting for a key would wait for the next key with it. So the editor is
+// woken each second until it has noticed.
+void wake_editor(int) {
+  if (editing) ::alarm(1);
+}
+void on_interrupt(int signal) {
+  interrupt_flag = true;
+  wake_editor(signal);
+}
 
 // While a line is typed Ctrl-C is a key, not a signal: the editor has nothing that a signal handler could safely call.
 int on_ctrl_c(int /*count*/, int /*key*/) {
@@ -48,7 +56,10 @@ void start_editor() {
 }
 
 std::optional<std::string> edit_line(const char* prompt) {
+  editing = true;
   const std::unique_ptr<char, decltype(&std::free)> line(readline(prompt), &std::free);
+  editing = false;
+  ::alarm(0);
   if (line == nullptr) return {};
   if (*line != '\0') add_history(line.get());
   return line.get();
@@ -63,10 +74,15 @@ Terminal::Terminal() : interactive_(::isatty(STDIN_FILENO) == 1 && ::isatty(STDO
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
+  action.sa_handler = wake_editor;
+  action.sa_flags = 0;  // ends the editor's read
+  ::sigaction(SIGALRM, &action, nullptr);
 }
 
 Terminal::~Terminal() {
-  if (interactive_) std::signal(SIGINT, SIG_DFL);
+  if (!interactive_) return;
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGALRM, SIG_DFL);
 }
 
 bool Terminal::interrupted() noexcept { return interrupt_flag; }
