@@ -137,14 +137,17 @@ def gemv_table(report):
 
 def quality_table(report):
     percent = lambda x: f"{100 * x:.2f} %"
+    beside = lambda d: f"{1e3 * d['mean']:+.2f} ({1e3 * d['standard_error']:.2f})" if d["standard_error"] else "0"
     texts = [("not trained on", report["variants"]), ("written by the model", report.get("own_text", []))]
     rows = [[f"{v['targets']} {text}", v["weights"], f"{v['bits_per_weight']:.2f}", f"{v['perplexity']:.3f}",
-             f"{v['kl_mean']:.5f}", f"{v['kl_p99']:.4f}", percent(v["same_top1"]), percent(v["same_experts"]),
+             beside(v["cross_entropy_over_last"]), f"{v['kl_mean']:.5f}", beside(v["kl_over_last"]),
+             f"{v['kl_p99']:.4f} ({v['kl_p99_low']:.4f} to {v['kl_p99_high']:.4f})", percent(v["same_top1"]), percent(v["same_experts"]),
              percent(v["same_first_expert"])] for text, variants in texts for v in variants]
-    return (table(["tokens", "weights", "bits", "perplexity", "KL, mean", "KL, 99th percentile",
-                   "same likeliest token", "same experts", "same first expert"], rows) +
+    return (table(["tokens", "weights", "bits", "perplexity", "cross-entropy over Q4_0", "KL, mean", "KL over Q4_0",
+                   "KL, 99th percentile", "same likeliest token", "same experts", "same first expert"], rows) +
             "\nThe embedded model against its bf16 weights (`quality_bench`); calibrated: on 8192 other tokens that "
-            "the model wrote.\n")
+            "the model wrote. Over Q4_0: thousandths of a nat at the same positions, in brackets the standard error; "
+            "beside the percentile its 95 % interval.\n")
 
 
 def kernel_text(b):
