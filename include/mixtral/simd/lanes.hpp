@@ -133,25 +133,25 @@ struct Part<Scalar> {
 
 // Sixteen narrow numbers in one register of AVX-512, eight in one of AVX2.
 #if XSIMD_WITH_AVX512F
-[[gnu::always_inline]] inline __m512 widen_16(const bf16* p) noexcept {
-  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+template <class W>  // bf16 or f16
+[[gnu::always_inline]] inline __m512 widen_16(__m256i bits) noexcept {
+  if constexpr (std::is_same_v<W, f16>) return _mm512_cvtph_ps(bits);
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
-[[gnu::always_inline]] inline __m512 widen_16(const f16* p) noexcept {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+template <class W>
+[[gnu::always_inline]] inline __m512 widen_16(const W* p) noexcept {
+  return widen_16<W>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 [[gnu::always_inline]] inline __m512 widen_16(const std::int8_t* p) noexcept {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 #endif
 #if XSIMD_WITH_AVX2
-[[gnu::always_inline]] inline __m256 widen_8(const bf16* p) noexcept {
-  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-}
-// Without a branch: the exponent is rebased by an exact product. (F16C need not be there.)
-[[gnu::always_inline]] inline __m256 widen_8(const f16* p) noexcept {
-  const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+// f16 without a branch: the exponent is rebased by an exact product. (F16C need not be there.)
+template <class W>  // bf16 or f16
+[[gnu::always_inline]] inline __m256 widen_8(__m128i narrow) noexcept {
+  const __m256i bits = _mm256_cvtepu16_epi32(narrow);
+  if constexpr (std::is_same_v<W, bf16>) return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
   const __m256i exponent = _mm256_set1_epi32(0x7c00);
   const __m256i rest = _mm256_slli_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x7fff)), 13);
   const __m256 magnitude = _mm256_mul_ps(_mm256_castsi256_ps(rest), _mm256_set1_ps(0x1p112f));
@@ -159,6 +159,10 @@ struct Part<Scalar> {
                                            _mm256_set1_epi32(0x7f800000));  // infinity, NaN
   const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x8000)), 16);
   return _mm256_or_ps(magnitude, _mm256_castsi256_ps(_mm256_or_si256(special, sign)));
+}
+template <class W>
+[[gnu::always_inline]] inline __m256 widen_8(const W* p) noexcept {
+  return widen_8<W>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 [[gnu::always_inline]] inline __m256 widen_8(const std::int8_t* p) noexcept {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
@@ -185,6 +189,32 @@ struct Lanes {
   [[gnu::always_inline]] static Lanes load(const bf16* p) noexcept { return load_narrow(p); }
   [[gnu::always_inline]] static Lanes load(const f16* p) noexcept { return load_narrow(p); }
   [[gnu::always_inline]] static Lanes load(const std::int8_t* p) noexcept { return load_narrow(p); }
+  // What 64 bytes hold, sixteen numbers in each of `out`. By the widest loads: the fewer instructions a line takes, the
+  // more lines are asked for at a time.
+  template <class W>
+  static constexpr int kLineLanes = 64 / (static_cast<int>(kLanes) * static_cast<int>(sizeof(W)));
+  template <class W>
+  [[gnu::always_inline]] static void load_line(const W* p, Lanes (&out)[kLineLanes<W>]) noexcept {
+#if XSIMD_WITH_AVX512F
+    if constexpr (sizeof(W) == 2 && std::is_base_of_v<xsimd::avx512f, Arch>) {
+      const __m512i bits = _mm512_loadu_si512(p);
+      out[0].part[0] = Register(detail::widen_16<W>(_mm512_castsi512_si256(bits)));
+      out[1].part[0] = Register(detail::widen_16<W>(_mm512_extracti64x4_epi64(bits, 1)));
+      return;
+    }
+#endif
+#if XSIMD_WITH_AVX2
+    if constexpr (sizeof(W) == 2 && std::is_base_of_v<xsimd::avx2, Arch> && kParts == 2) {
+      unroll<2>([&](auto i) {
+        const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i * kLanes));
+        out[i].part[0] = Register(detail::widen_8<W>(_mm256_castsi256_si128(bits)));
+        out[i].part[1] = Register(detail::widen_8<W>(_mm256_extracti128_si256(bits, 1)));
+      });
+      return;
+    }
+#endif
+    unroll<kLineLanes<W>>([&](auto i) { out[i] = load(p + i * kLanes); });
+  }
   // Sixteen pairs: out[0] has the first of each, out[1] the second.
   [[gnu::always_inline]] static void load_pairs(const bf16* p, Lanes (&out)[2]) noexcept {
     unroll<kParts>([&](auto i) {

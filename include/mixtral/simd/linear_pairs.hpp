@@ -57,18 +57,23 @@ inline constexpr Index kPair = 2 * kLanes;  // numbers of an operand
 // Activations of a block (24 KiB), and rows by tokens whose lane sums wait in memory (24 KiB).
 inline constexpr Index kPairNumbers = 12288, kPairRows = 32, kPairTokens = 12;
 
-// Adds columns [k0, k0 + kc) to R x T sums.  x [T][token_step], from k0 on; sums [R][kPairTokens][16]
+// Adds columns [k0, k0 + kc) to sums of R rows, `step` apart, by T tokens.  x [T][token_step], from k0 on; sums
+// [R][kPairTokens][16]
 template <class Arch, class Unit, int R, int T>
-void pair_tile(const PairArgs& a, Index r0, Index k0, Index kc, const bf16* x, float* sums) noexcept {
+void pair_tile(const PairArgs& a, Index r0, Index step, Index k0, Index kc, const bf16* x, float* sums) noexcept {
   using V = Lanes<Arch>;
   const bf16* w[R];
-  unroll<R>([&](auto r) { w[r] = reinterpret_cast<const bf16*>(a.w + (r0 + r) * a.w_row_bytes) + k0; });
+  unroll<R>([&](auto r) { w[r] = reinterpret_cast<const bf16*>(a.w + (r0 + r * step) * a.w_row_bytes) + k0; });
   V acc[R][T];
-  unroll<R>([&](auto r) { unroll<T>([&](auto t) { acc[r][t] = V::load(sums + (r * kPairTokens + t) * kLanes); }); });
+  unroll<R>(
+      [&](auto r) { unroll<T>([&](auto t) { acc[r][t] = V::load(sums + (r * step * kPairTokens + t) * kLanes); }); });
   Index k = 0;
   for (; k + kPair <= kc; k += kPair) {
     typename Unit::Operand ws[R];
-    unroll<R>([&](auto r) { ws[r] = Unit::load(w[r] + k); });
+    unroll<R>([&](auto r) {
+      ask_ahead(w[r] + k);
+      ws[r] = Unit::load(w[r] + k);
+    });
     unroll<T>([&](auto t) {
       const auto xs = Unit::load(x + t * a.token_step + k);
       unroll<R>([&](auto r) { acc[r][t] = Unit::add(acc[r][t], ws[r], xs); });
@@ -82,7 +87,7 @@ void pair_tile(const PairArgs& a, Index r0, Index k0, Index kc, const bf16* x, f
       unroll<T>([&](auto t) { acc[r][t] = Unit::add(acc[r][t], ws, Unit::load(x + t * a.token_step + k)); });
     });
   }
-  unroll<R>([&](auto r) { unroll<T>([&](auto t) { acc[r][t].store(sums + (r * kPairTokens + t) * kLanes); }); });
+  unroll<R>([&](auto r) { unroll<T>([&](auto t) { acc[r][t].store(sums + (r * step * kPairTokens + t) * kLanes); }); });
 }
 
 }  // namespace detail
@@ -103,13 +108,14 @@ void linear_pairs(const PairArgs& a) noexcept {
         const bf16* x = a.x + t0 * a.token_step + k0;
         for (Index t = 0; t < tokens; t += Unit::kTokens) {
           with_constant<Unit::kTokens>(std::min<Index>(tokens - t, Unit::kTokens), [&](auto n) {
-            Index r = 0;
-            const auto tile = [&](auto count) {
-              pair_tile<Arch, Unit, count, n>(a, r0 + r, k0, kc, x + t * a.token_step,
+            // Streams are runs of rows, as in linear_rows.hpp.
+            const auto tile = [&](auto count, Index r, Index step) {
+              pair_tile<Arch, Unit, count, n>(a, r0 + r, step, k0, kc, x + t * a.token_step,
                                               sums + (r * kPairTokens + t) * kLanes);
             };
-            for (; r + Unit::kRows <= rows; r += Unit::kRows) tile(std::integral_constant<int, Unit::kRows>{});
-            for (; r < rows; ++r) tile(std::integral_constant<int, 1>{});
+            const Index run = rows / Unit::kRows;
+            for (Index r = 0; r < run; ++r) tile(std::integral_constant<int, Unit::kRows>{}, r, run);
+            for (Index r = run * Unit::kRows; r < rows; ++r) tile(std::integral_constant<int, 1>{}, r, 0);
           });
         }
       }

@@ -47,15 +47,34 @@ const W* row_of(const LinearArgs& a, Index r) noexcept {
   return reinterpret_cast<const W*>(a.w + r * a.w_row_bytes);
 }
 
-// R rows for T tokens, all of k, in registers.
+// Asks for what a stream of weights needs a little and much later, for each line of 64 bytes.
+inline constexpr Index kAheadL1 = 1024, kAheadL2 = 4096;
+inline void ask_ahead(const void* line) noexcept {
+  __builtin_prefetch(static_cast<const std::byte*>(line) + kAheadL2, 0, 2);
+  __builtin_prefetch(static_cast<const std::byte*>(line) + kAheadL1, 0, 3);
+}
+
+// R rows, `step` apart, for T tokens, all of k, in registers.
 template <class Arch, class W, int R, int T>
-void narrow_block(const LinearArgs& a, Index r0) noexcept {
+void narrow_block(const LinearArgs& a, Index r0, Index step) noexcept {
   using V = Lanes<Arch>;
   const W* w[R];
-  unroll<R>([&](auto r) { w[r] = row_of<W>(a, r0 + r); });
+  unroll<R>([&](auto r) { w[r] = row_of<W>(a, r0 + r * step); });
   V acc[R][T];
   unroll<R>([&](auto r) { unroll<T>([&](auto t) { acc[r][t] = V::zero(); }); });
   Index k = 0;
+  constexpr int kParts = V::template kLineLanes<W>;  // of a line
+  for (; k + kParts * kLanes <= a.cols; k += kParts * kLanes) {
+    V xs[T][kParts];
+    unroll<T>(
+        [&](auto t) { unroll<kParts>([&](auto i) { xs[t][i] = V::load(a.x + t * a.x_stride + k + i * kLanes); }); });
+    unroll<R>([&](auto r) {
+      ask_ahead(w[r] + k);
+      V ws[kParts];
+      V::load_line(w[r] + k, ws);
+      unroll<kParts>([&](auto i) { unroll<T>([&](auto t) { acc[r][t] = fma(ws[i], xs[t][i], acc[r][t]); }); });
+    });
+  }
   for (; k + kLanes <= a.cols; k += kLanes) {
     V xs[T];
     unroll<T>([&](auto t) { xs[t] = V::load(a.x + t * a.x_stride + k); });
@@ -72,17 +91,17 @@ void narrow_block(const LinearArgs& a, Index r0) noexcept {
       unroll<T>([&](auto t) { acc[r][t] = fma(ws, xs[t], acc[r][t]); });
     });
   }
-  unroll<R>([&](auto r) { unroll<T>([&](auto t) { a.y[t * a.y_stride + r0 + r] = acc[r][t].sum(); }); });
+  unroll<R>([&](auto r) { unroll<T>([&](auto t) { a.y[t * a.y_stride + r0 + r * step] = acc[r][t].sum(); }); });
 }
 
-// A few tokens: the weights stream from memory once, several rows at a time, which gives independent sums and
-// several memory streams.
+// A few tokens: the weights stream from memory once, several rows at a time, which gives independent sums and several
+// memory streams. Each stream is a run of rows, so that what it asks for past the end of a row is what it needs next.
 template <class Arch, class W, int T>
 void narrow(const LinearArgs& a) noexcept {
-  constexpr int R = static_cast<int>(std::bit_floor(std::min(8u, Blocking<Arch>::kNarrowSums / T)));
-  Index r = 0;
-  for (; r + R <= a.rows; r += R) narrow_block<Arch, W, R, T>(a, r);
-  for (; r < a.rows; ++r) narrow_block<Arch, W, 1, T>(a, r);
+  constexpr int R = static_cast<int>(std::bit_floor(std::min(4u, Blocking<Arch>::kNarrowSums / T)));
+  const Index run = a.rows / R;
+  for (Index i = 0; i < run; ++i) narrow_block<Arch, W, R, T>(a, i, run);
+  for (Index r = run * R; r < a.rows; ++r) narrow_block<Arch, W, 1, T>(a, r, 0);
 }
 
 // Columns that are widened and multiplied at a time, and tokens whose sums are kept meanwhile: 8 rows * 512
