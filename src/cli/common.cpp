@@ -39,9 +39,9 @@ void add_machine_options(CLI::App& command, CommonOptions& options) {
   for (const Isa isa : all_isas()) isa_names.emplace_back(name_of(isa));
   command.add_option("--isa", options.isa, "Use no better instruction set than this one")
       ->check(CLI::IsMember(isa_names));
-  command.add_flag(
-      "--bf16-products", options.bf16_products,
-      "Round activations to bf16 before products with bf16 weights: other bits; with AVX-512 BF16 two at a time");
+  command.add_flag("--bf16-products", options.bf16_products,
+                   "Round activations to bf16 before products with bf16 weights: other bits; with AVX-512 BF16 or AMX "
+                   "two at a time");
 }
 
 KernelTable table_of(const CommonOptions& options) {

@@ -116,15 +116,16 @@ std::string gating_row(const std::string& name, const GatingStability& g) {
 std::string result_text(const ComparisonSetup& setup, const ComparisonResult& r) {
   const double difference = r.model_cross_entropy - r.reference_cross_entropy;
   const auto row = [](const char* name, double model, double reference, const std::string& third) {
-    return str(name, padded(fixed(model, 6), 14), padded(fixed(reference, 6), 14), padded(third, 14), "\n");
+    return str(name, padded(fixed(model, 6), 14), padded(fixed(reference, 6), 14), third, "\n");
   };
   std::string out =
       str("model      ", setup.model.path, "\nreference  ", setup.reference.path, "\ntokens     ", r.n_inputs,
           " read, ", r.n_targets, " predicted\n\n                       model     reference\n");
   out += row("cross-entropy", r.model_cross_entropy, r.reference_cross_entropy,
-             str(difference < 0 ? "" : "+", fixed(difference, 6)));
+             str("  ", difference < 0 ? "" : "+", fixed(difference, 6), " (standard error ",
+                 fixed(r.difference_error, 6), ")"));
   out += row("perplexity   ", std::exp(r.model_cross_entropy), std::exp(r.reference_cross_entropy),
-             str("x ", fixed(std::exp(difference), 6), ", standard error ", fixed(r.difference_error, 6)));
+             "  x " + fixed(std::exp(difference), 6));
   out += str("\nKL divergence         mean ", fixed(r.kl.mean, 6), " (standard error ", fixed(r.kl.mean_error, 6),
              "), median ", fixed(r.kl.median, 6), ", 99th percentile ", fixed(r.kl.p99, 6), " (",
              fixed(r.kl.p99_low, 6), " to ", fixed(r.kl.p99_high, 6), "), largest ", fixed(r.kl.max, 6),
