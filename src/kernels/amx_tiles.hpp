@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "kernels/isa.hpp"
+#include "kernels/plain_tiles.hpp"
 
 namespace mixtral::kernels {
 namespace {
@@ -59,6 +60,22 @@ class AmxTiles {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(std::ptrdiff_t{64}), "i"(T) : "memory");
   }
 };
+
+// Whether the unit gives the bits of plain code for tile 3 += tile 5 * tile 6, three times.  a, b: a tile each
+template <class Multiply>
+bool as_plain_tiles(const void* a, const void* b, Multiply&& multiply) noexcept {
+  const auto run = [&](auto&& unit, std::byte* out) {
+    unit.template zero<3>();
+    unit.template load<5>(a, 64);
+    unit.template load<6>(b, 64);
+    for (int i = 0; i < 3; ++i) multiply(unit);
+    unit.template store<3>(out);
+  };
+  std::byte want[16 * 64], got[16 * 64];
+  run(PlainTiles(), want);
+  run(AmxTiles(), got);
+  return std::memcmp(want, got, sizeof want) == 0;
+}
 
 }  // namespace
 }  // namespace mixtral::kernels

@@ -24,8 +24,8 @@ inline void prefetch_l1(const std::byte* line) noexcept { asm volatile("prefetch
 // While one line of weights is used: asks for those that follow, far ahead into the L2 cache, a little ahead into the
 // L1 cache. Measured on Intel and AMD; bench/README.md has the figures of other ways.
 inline void ask(const std::byte* line) noexcept {
-  prefetch_l2(line + 4096);
-  prefetch_l1(line + 1024);
+  prefetch_l2(line + simd::kAheadL2);
+  prefetch_l1(line + simd::kAheadL1);
 }
 
 // One slab of a panel, and where its parts are.

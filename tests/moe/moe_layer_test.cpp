@@ -43,6 +43,28 @@ Matrix<float> copy(const Matrix<float>& x) {
   return out;
 }
 
+// What the layer adds to zeros for tokens of h, two experts each.
+Matrix<float> outputs_of(const OpContext& op, std::span<const ExpertWeights> experts, const Matrix<float>& gate,
+                         TensorView<const float, 2> h) {
+  Routing r(h.dim(0), static_cast<Index>(experts.size()), 2);
+  moe::route(op, gate.view(), h, {}, r.output());
+  DispatchPlan plan;
+  Matrix<float> y(h.shape());
+  moe::moe_layer(op, experts, r.output(), plan, h, y.view());
+  return y;
+}
+
+// Root mean square.
+template <class T>
+double relative_error(const Matrix<float>& got, const Matrix<T>& want) {
+  double error = 0, size = 0;
+  for (Index i = 0; i < got.size(); ++i) {
+    error += std::pow(got.data()[i] - want.data()[i], 2);
+    size += std::pow(want.data()[i], 2);
+  }
+  return std::sqrt(error / size);
+}
+
 }  // namespace
 
 TEST_CASE("the layer gives the golden block: logits, choices, weights and output") {
@@ -220,25 +242,14 @@ TEST_CASE("packed experts are near the dense ones, and their bits depend on no e
     }
     const auto h = random.matrix<float>(kTokens, kDim), gate = random.matrix<float>(8, kDim);
     const auto run = [&](const OpContext& op, Index begin, Index count) {
-      Routing r(count, 8, 2);
-      const auto in = h.view().rows(begin, count);
-      moe::route(op, gate.view(), in, {}, r.output());
-      DispatchPlan plan;
-      Matrix<float> y(Shape<2>{{count, kDim}});
-      moe::moe_layer(op, experts, r.output(), plan, in, y.view());
-      return y;
+      return outputs_of(op, experts, gate, h.view().rows(begin, count));
     };
     const Matrix<float> want = run(plain.op, 0, kTokens);
 
     Routing r(kTokens, 8, 2);
     moe::route(plain.op, gate.view(), h.view(), {}, r.output());
     const auto exact = oracle(dense, r, h, Matrix<float>(h.shape()));
-    double error = 0, size = 0;
-    for (Index i = 0; i < want.size(); ++i) {
-      error += std::pow(want.data()[i] - exact.data()[i], 2);
-      size += std::pow(exact.data()[i], 2);
-    }
-    CHECK(std::sqrt(error / size) < 0.15);  // three matrices of 8 % each, half of them
+    CHECK(relative_error(want, exact) < 0.15);  // three matrices of 8 % each, half of them
 
     test::for_each_table_and_plain_units([&](const KernelTable& table) {
       test::for_each_executor([&](Executor& executor) {
@@ -273,26 +284,15 @@ TEST_CASE("rounded experts are near the dense ones, and their bits depend on no 
   }
   const auto h = random.matrix<float>(kTokens, kDim), gate = random.matrix<float>(8, kDim);
   const auto run = [&](const OpContext& op, Index begin, Index count) {
-    Routing r(count, 8, 2);
-    const auto in = h.view().rows(begin, count);
-    moe::route(op, gate.view(), in, {}, r.output());
-    DispatchPlan plan;
-    Matrix<float> y(Shape<2>{{count, kDim}});
-    moe::moe_layer(op, experts, r.output(), plan, in, y.view());
-    return y;
+    return outputs_of(op, experts, gate, h.view().rows(begin, count));
   };
   const Matrix<float> exact = run(plain.op, 0, kTokens);
   test::for_each_table_and_plain_units([&](KernelTable table) {
     table.round_to_bf16 = true;
     test::SerialContext c(table);
     const Matrix<float> want = run(c.op, 0, kTokens);
-    double error = 0, size = 0;
-    for (Index i = 0; i < want.size(); ++i) {
-      error += std::pow(want.data()[i] - exact.data()[i], 2);
-      size += std::pow(exact.data()[i], 2);
-    }
-    CHECK(error > 0);
-    CHECK(std::sqrt(error / size) < 0.005);  // two roundings of 2^-9 at most
+    CHECK(relative_error(want, exact) > 0);
+    CHECK(relative_error(want, exact) < 0.005);  // two roundings of 2^-9 at most
     test::for_each_executor([&](Executor& executor) {
       Scratch scratch;
       CHECK(test::same_bits(run({table, executor, scratch}, 0, kTokens), want));

@@ -36,10 +36,8 @@ inline ops::detail::LinearInput gather(const OpContext& ctx, const DispatchPlan&
     rows.x = copy;
   }
   if (forms.pairs) {
-    rows.pairs = ops::take_rounded(ctx, plan.n_rows(), h.dim(1));
-    ctx.executor.parallel_for(plan.n_rows(), [&](Index r, int) {
-      ops::round_columns(ctx.table, h.row(tokens[static_cast<std::size_t>(r)]), 0, h.dim(1), r, rows.pairs);
-    });
+    rows.pairs = ops::round_rows(ctx, plan.n_rows(), h.dim(1),
+                                 [&](Index r) { return h.row(tokens[static_cast<std::size_t>(r)]); });
   }
   if (forms.bytes) {
     rows.q = ops::take_quantized(ctx.scratch, plan.n_rows(), h.dim(1));

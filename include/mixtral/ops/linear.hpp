@@ -54,7 +54,10 @@ struct LinearInput {
 };
 
 inline LinearInput make_input(const OpContext& ctx, TensorView<const float, 2> x, const InputForms& forms) {
-  return {x, forms.bytes ? quantize(ctx, x) : QuantizedRows{}, forms.pairs ? round_rows(ctx, x) : RoundedRows{}};
+  LinearInput out{x, {}, {}};
+  if (forms.bytes) out.q = quantize(ctx, x);
+  if (forms.pairs) out.pairs = round_rows(ctx, x.dim(0), x.dim(1), [&](Index t) { return x.row(t); });
+  return out;
 }
 
 // Task i of y = x w^T; exact: never rounded to bf16.

@@ -1,6 +1,9 @@
 // Activations as bf16, for products of bf16 pairs.
 #pragma once
 
+#include <algorithm>
+#include <cstring>
+
 #include "mixtral/core/tensor.hpp"
 #include "mixtral/ops/context.hpp"
 
@@ -18,6 +21,8 @@ struct RoundedRows {
   }
 };
 
+inline constexpr Index kTileTokens = 16;  // of PairOrder::kByPair: tokens of one line
+
 // Room for [n, cols], uninitialised but for the zeros behind the last column.
 inline RoundedRows take_rounded(const OpContext& ctx, Index n, Index cols) {
   constexpr Index kOperand = 32;  // columns
@@ -28,7 +33,6 @@ inline RoundedRows take_rounded(const OpContext& ctx, Index n, Index cols) {
   } else {
     // Pairs an odd number of lines of 16 tokens apart, so that they share no set of a cache. A tile reads 16 tokens,
     // also from the last one on.
-    constexpr Index kTileTokens = 16;
     const Index step = (((n + kTileTokens - 1) / kTileTokens) | 1) * kTileTokens * 2;
     out = {ctx.scratch.take<bf16>(padded / 2 * step + 2 * kTileTokens), 2, step};
   }
@@ -54,10 +58,15 @@ inline void round_columns(const KernelTable& table, const float* x, Index begin,
   }
 }
 
-// Rounds each token once.  x [n, cols]
-inline RoundedRows round_rows(const OpContext& ctx, TensorView<const float, 2> x) {
-  const RoundedRows out = take_rounded(ctx, x.dim(0), x.dim(1));
-  ctx.executor.parallel_for(x.dim(0), [&](Index t, int) { round_columns(ctx.table, x.row(t), 0, x.dim(1), t, out); });
+// Rounds n rows: row_of(t) [cols]. Tokens that share lines are one worker's.
+template <class RowOf>
+RoundedRows round_rows(const OpContext& ctx, Index n, Index cols, RowOf&& row_of) {
+  const RoundedRows out = take_rounded(ctx, n, cols);
+  ctx.executor.parallel_for((n + kTileTokens - 1) / kTileTokens, [&](Index i, int) {
+    for (Index t = i * kTileTokens; t < std::min(n, (i + 1) * kTileTokens); ++t) {
+      round_columns(ctx.table, row_of(t), 0, cols, t, out);
+    }
+  });
   return out;
 }
 

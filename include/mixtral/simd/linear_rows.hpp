@@ -40,18 +40,21 @@ struct Blocking<Arch, std::enable_if_t<std::is_base_of_v<xsimd::avx512f, Arch>>>
 };
 #endif
 
+// How far ahead kernels of all kinds ask for weights that stream from memory: bytes. Measured; bench/README.md has
+// others.
+inline constexpr Index kAheadL1 = 1024, kAheadL2 = 4096;
+
 namespace detail {
+
+// For each line of 64 bytes.
+[[gnu::always_inline]] inline void ask_ahead(const void* line) noexcept {
+  __builtin_prefetch(static_cast<const std::byte*>(line) + kAheadL2, 0, 2);
+  __builtin_prefetch(static_cast<const std::byte*>(line) + kAheadL1, 0, 3);
+}
 
 template <class W>
 const W* row_of(const LinearArgs& a, Index r) noexcept {
   return reinterpret_cast<const W*>(a.w + r * a.w_row_bytes);
-}
-
-// Asks for what a stream of weights needs a little and much later, for each line of 64 bytes.
-inline constexpr Index kAheadL1 = 1024, kAheadL2 = 4096;
-inline void ask_ahead(const void* line) noexcept {
-  __builtin_prefetch(static_cast<const std::byte*>(line) + kAheadL2, 0, 2);
-  __builtin_prefetch(static_cast<const std::byte*>(line) + kAheadL1, 0, 3);
 }
 
 // R rows, `step` apart, for T tokens, all of k, in registers.
