@@ -72,6 +72,25 @@ void log_opened(const Engine& engine) {
           " per token; ", engine.table.name, " on ", engine.executor->n_workers(), " threads"));
   if (!engine.opened.tokenizer) {
     log(engine, MIXTRAL_LOG_WARNING, engine.opened.path.string() + ": no tokenizer, token ids only");
+    return;
+  }
+  for (const std::string& note : engine.opened.notes) log(engine, MIXTRAL_LOG_WARNING, note);
+  try {
+    const auto [style, why] = engine.opened.chat_style();
+    log(engine, MIXTRAL_LOG_INFO,
+        str(engine.opened.path.string(), ": conversations are in style ", name_of(style), ": ", why));
+  } catch (const Error& error) {
+    log(engine, MIXTRAL_LOG_WARNING, error.what());
+  }
+}
+
+// 0: no tokenizer, or a template of no known style.
+std::int32_t chat_style(const OpenedModel& opened) {
+  if (!opened.tokenizer) return 0;
+  try {
+    return static_cast<std::int32_t>(opened.chat_style().style);
+  } catch (const Error&) {
+    return 0;
   }
 }
 
@@ -109,8 +128,8 @@ mixtral_info describe(const Engine& engine) {
     const Vocabulary& vocabulary = engine.opened.tokenizer->vocabulary();
     info.n_pieces = vocabulary.size();
     info.add_bos = vocabulary.add_bos && vocabulary.bos_id >= 0 ? 1 : 0;
-    info.chat_style = static_cast<std::int32_t>(ChatTemplate::detect(vocabulary));
   }
+  info.chat_style = chat_style(engine.opened);
   return info;
 }
 

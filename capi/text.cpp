@@ -1,4 +1,6 @@
 // Texts, token ids, conversations.
+#include <algorithm>
+#include <iterator>
 #include <string>
 
 #include "handles.hpp"
@@ -35,10 +37,12 @@ std::vector<ChatMessage> read_messages(const mixtral_chat_message* messages, std
   return out;
 }
 
-ChatStyle style_of(std::int32_t style, const Vocabulary& vocabulary) {
-  if (style == MIXTRAL_CHAT_AUTO) return ChatTemplate::detect(vocabulary);
-  require(style == MIXTRAL_CHAT_V1 || style == MIXTRAL_CHAT_V3, "chat: style is ", style, ", expected 0, 1 or 3");
-  return static_cast<ChatStyle>(style);
+ChatStyle style_of(std::int32_t style, const OpenedModel& opened) {
+  if (style == MIXTRAL_CHAT_AUTO) return opened.chat_style().style;
+  const auto named = static_cast<ChatStyle>(style);
+  require(std::find(std::begin(kChatStyles), std::end(kChatStyles), named) != std::end(kChatStyles), "chat: style is ",
+          style, ", expected MIXTRAL_CHAT_*");
+  return named;
 }
 
 }  // namespace
@@ -48,8 +52,10 @@ mixtral_status mixtral_tokenize(const mixtral_ctx* ctx, const char* text, size_t
   return guarded([&] {
     const Tokenizer& tokenizer = engine_of(ctx).opened.require_tokenizer();
     const Output out(tokens, capacity, n_tokens, "tokens");
-    require_flags(flags, MIXTRAL_TOKENIZE_BOS, "tokenize");
-    std::vector<TokenId> ids = tokenizer.encode(input_text(text, text_size, "text"));
+    require_flags(flags, MIXTRAL_TOKENIZE_BOS | MIXTRAL_TOKENIZE_SPECIAL, "tokenize");
+    const bool special = (flags & MIXTRAL_TOKENIZE_SPECIAL) != 0;
+    std::vector<TokenId> ids = tokenizer.encode(input_text(text, text_size, "text"),
+                                                special ? SpecialTokens::kAll : SpecialTokens::kAsText);
     const Vocabulary& vocabulary = tokenizer.vocabulary();
     if ((flags & MIXTRAL_TOKENIZE_BOS) != 0 && vocabulary.add_bos && vocabulary.bos_id >= 0) {
       ids.insert(ids.begin(), vocabulary.bos_id);
@@ -91,7 +97,7 @@ mixtral_status mixtral_chat_tokens(const mixtral_ctx* ctx, int32_t style, uint32
     const Output out(tokens, capacity, n_tokens, "tokens");
     require_flags(flags, MIXTRAL_CHAT_ESCAPE, "chat");
     const ForgedMarkers forged = (flags & MIXTRAL_CHAT_ESCAPE) != 0 ? ForgedMarkers::kEscape : ForgedMarkers::kRefuse;
-    const ChatTemplate chat(tokenizer, style_of(style, tokenizer.vocabulary()), forged);
+    const ChatTemplate chat(tokenizer, style_of(style, engine.opened), forged);
     out.write(chat.encode(read_messages(messages, n_messages, engine.config().vocab_size)));
   });
 }

@@ -245,7 +245,7 @@ typedef struct mixtral_info {
   int32_t bos_id;            /**< -1: none */
   int32_t eos_id;            /**< the first one; -1: none. mixtral_token_is_eos() knows all. */
   int32_t add_bos;           /**< 1: prompts of this model begin with BOS */
-  int32_t chat_style;        /**< MIXTRAL_CHAT_V1 or V3, as the tokenizer has it; 0: no tokenizer */
+  int32_t chat_style;        /**< what MIXTRAL_CHAT_AUTO is; 0: no tokenizer, or a template of no known style */
 } mixtral_info;
 
 /**
@@ -261,15 +261,20 @@ MIXTRAL_API mixtral_status mixtral_ctx_info(const mixtral_ctx* ctx, mixtral_info
 /* ---- text ----------------------------------------------------------------------------------------------- */
 
 /** Flags of mixtral_tokenize(). */
-enum { MIXTRAL_TOKENIZE_BOS = 1 /**< begin with BOS if mixtral_info::add_bos is 1 */ };
+enum {
+  MIXTRAL_TOKENIZE_BOS = 1,    /**< begin with BOS if mixtral_info::add_bos is 1 */
+  MIXTRAL_TOKENIZE_SPECIAL = 2 /**< special tokens that the text spells are tokens, as in Hugging Face's tokenizers: not
+                                    for texts that a stranger wrote. Since 1.1 */
+};
 
 /**
- * Text to token ids. "<s>" and the like in the text are ordinary characters; bytes that are not UTF-8 count as U+FFFD.
+ * Text to token ids. "<s>" and other special tokens in the text are ordinary characters unless asked for; added tokens
+ * that are not special are found. Bytes that are not UTF-8 count as U+FFFD.
  *
  * @param ctx        the ctx.
  * @param text       the text.
  * @param text_size  its bytes.
- * @param flags      0 or MIXTRAL_TOKENIZE_BOS.
+ * @param flags      MIXTRAL_TOKENIZE_*, added.
  * @param tokens     receives the ids.
  * @param capacity   its elements.
  * @param n_tokens   receives how many ids there are.
@@ -280,8 +285,8 @@ MIXTRAL_API mixtral_status mixtral_tokenize(const mixtral_ctx* ctx, const char* 
                                             int32_t* tokens, size_t capacity, size_t* n_tokens);
 
 /**
- * Token ids to text, always valid UTF-8. The space that tokenizing puts in front is taken off; control tokens are
- * silent.
+ * Token ids to text, always valid UTF-8. The space that tokenizing puts in front is taken off; control tokens,
+ * and ids of the model that the tokenizer has no piece for, are silent.
  *
  * @param ctx        the ctx.
  * @param tokens     the ids.
@@ -326,15 +331,18 @@ enum { MIXTRAL_ROLE_SYSTEM = 0, MIXTRAL_ROLE_USER = 1, MIXTRAL_ROLE_ASSISTANT = 
 
 /** Templates of mixtral_chat_tokens(). */
 enum {
-  MIXTRAL_CHAT_AUTO = 0, /**< V3 if the tokenizer has [INST] and [/INST] as control tokens, otherwise V1 */
+  MIXTRAL_CHAT_AUTO = 0, /**< as the model's chat_template is, which has to be of one of these styles; without one V3 if
+                              the tokenizer has [INST] and [/INST] as control tokens, otherwise V1 */
   MIXTRAL_CHAT_V1 = 1,   /**< Mixtral 8x7B Instruct: "[INST] " and " [/INST]" are ordinary text */
-  MIXTRAL_CHAT_V3 = 3    /**< Mixtral 8x22B Instruct: they are control tokens */
+  MIXTRAL_CHAT_V3 = 3,   /**< Mixtral 8x22B Instruct: they are control tokens */
+  MIXTRAL_CHAT_CHATML = 100 /**< many fine-tunes: the tokens <|im_start|> and <|im_end|>. Since 1.1 */
 };
 
 /** Flags of mixtral_chat_tokens(). */
 enum {
-  MIXTRAL_CHAT_ESCAPE = 1 /**< V1: a message that contains [INST] or [/INST] is changed so that it cannot be taken for
-                               the end of a turn; without this flag it is refused */
+  MIXTRAL_CHAT_ESCAPE = 1 /**< a message that contains a marker of the style ([INST] or [/INST] in V1, in CHATML the
+                               markers if they are no special tokens) is changed so that it cannot be taken for the end
+                               of a turn; without this flag it is refused */
 };
 
 /** One message of a conversation. In an array all elements have the same struct_size. */
@@ -361,7 +369,8 @@ typedef struct mixtral_chat_message {
  * @param capacity    its elements.
  * @param n_tokens    receives how many ids there are.
  * @return MIXTRAL_OK; BUFFER_TOO_SMALL; INVALID_ARGUMENT, with the index of the message: roles out of order, a forged
- *   marker, ids outside the vocabulary; NOT_FOUND if the model has no tokenizer; OUT_OF_MEMORY.
+ *   marker, ids outside the vocabulary; UNSUPPORTED if AUTO meets a template of no known style; NOT_FOUND if the model
+ *   has no tokenizer; OUT_OF_MEMORY.
  *
  * Threads: any. Since 1.0. */
 MIXTRAL_API mixtral_status mixtral_chat_tokens(const mixtral_ctx* ctx, int32_t style, uint32_t flags,

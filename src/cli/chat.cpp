@@ -24,7 +24,7 @@ constexpr const char* kHelp =
 
 struct Options {
   CommonOptions common;
-  std::string system, style;  // "v1", "v3"; empty: as the vocabulary is
+  std::string system, style;  // a style's name; empty: the model's own
   Index n = 0;
   SamplerOptions sampler;
 };
@@ -39,7 +39,7 @@ class Chat {
 
   void run() {
     if (terminal_.interactive()) {
-      write_stdout(str(loaded_.path.string(), ", template v", static_cast<int>(conversation_.style()), ", ",
+      write_stdout(str(loaded_.path.string(), ", template ", name_of(conversation_.style()), ", ",
                        conversation_.max_positions(), " tokens of context. /help lists the commands.\n"));
     }
     while (const std::optional<std::string> line = terminal_.read_line()) {
@@ -52,13 +52,23 @@ class Chat {
  private:
   ConversationOptions conversation_options(const Options& options) const {
     std::optional<ChatStyle> style;
-    if (!options.style.empty()) style = options.style == "v1" ? ChatStyle::kV1 : ChatStyle::kV3;
+    for (const ChatStyle known : kChatStyles) {
+      if (options.style == name_of(known)) style = known;
+    }
+    if (!style) tell_style();
     return {.system = options.system,
             .style = style,
             .max_tokens = options.n > 0 ? options.n : default_n(loaded_.model.config),
             .kv_dtype = kv_type(options.common.kv),
             .show_progress = terminal_.interactive(),
             .wants_stop = Terminal::interrupted};
+  }
+
+  // What the model's own template says needs no words, unless it is not one of Mistral's.
+  void tell_style() const {
+    const auto [style, why] = loaded_.chat_style();
+    if (loaded_.chat_template && style != ChatStyle::kChatMl) return;
+    std::fprintf(stderr, "mixtral: style %s: %s\n", std::string(name_of(style)).c_str(), why.c_str());
   }
 
   // False: the end is wanted.
@@ -147,8 +157,9 @@ void add_chat(CLI::App& program) {
   command->add_option("--system", options->system, "Instructions that stand before the conversation");
   command
       ->add_option("--template", options->style,
-                   "v1: as Mixtral 8x7B Instruct; v3: as 8x22B Instruct (default: v3 if [INST] is a control token)")
-      ->check(CLI::IsMember({"v1", "v3"}));
+                   "v1: as Mixtral 8x7B Instruct; v3: as 8x22B Instruct; chatml: <|im_start|> and <|im_end|> (default: as "
+                   "the model's chat_template is; without one v3 if [INST] is a control token, otherwise v1)")
+      ->check(CLI::IsMember({"v1", "v3", "chatml"}));
   command->add_option("--n", options->n, "Most tokens of an answer (default: a quarter of the context, at most 1024)")
       ->check(CLI::Range(1, std::numeric_limits<int>::max()));
   add_sampling_options(*command, options->sampler);

@@ -28,8 +28,8 @@ class Watcher final : public ForwardObserver {
 // An answer's text without the space that encoding puts in front of it.
 class AnswerText {
  public:
-  AnswerText(const Vocabulary& vocabulary, const std::function<void(std::string_view)>& receiver)
-      : receiver_(receiver), at_start_(vocabulary.space_prefix != SpacePrefix::kNone) {}
+  AnswerText(const ChatTemplate& chat, const std::function<void(std::string_view)>& receiver)
+      : receiver_(receiver), at_start_(chat.answers_begin_with_space()) {}
 
   void push(std::string_view text) {
     if (text.empty()) return;
@@ -51,14 +51,13 @@ std::string per_second(Index tokens, double duration) {
 Conversation::Conversation(const LoadedModel& loaded, const SamplerOptions& sampler, ConversationOptions options)
     : loaded_(loaded),
       options_(std::move(options)),
-      template_(loaded.require_tokenizer(),
-                options_.style.value_or(ChatTemplate::detect(loaded.require_tokenizer().vocabulary()))),
+      template_(loaded.require_tokenizer(), options_.style ? *options_.style : loaded.chat_style().style),
       session_(loaded.model, loaded.table, loaded.executor, {.kv_dtype = options_.kv_dtype}),
       sampler_(sampler),
       stop_ids_(loaded.model.config.eos_ids),
       routing_(loaded.model.config) {
-  // The template's own EOS ends an answer, too, whatever the configuration says.
-  stop_ids_.push_back(loaded.require_tokenizer().vocabulary().eos_id);
+  // A style that was asked for ends answers in its own way, too.
+  stop_ids_.push_back(template_.end_id());
   const ChatMessage probe[] = {{ChatRole::kSystem, options_.system}, {ChatRole::kUser, ""}};
   (void)template_.encode(probe);  // better now than at every turn
 }
@@ -107,7 +106,7 @@ StopReason Conversation::draw(Turn& turn, Figures& figures, const std::function<
   figures.computed = n - figures.kept;
 
   Watcher watcher(routing_, options_, figures.computed * loaded_.model.config.n_layers);
-  AnswerText text(loaded_.require_tokenizer().vocabulary(), on_text);
+  AnswerText text(template_, on_text);
   const double begin = seconds();
   GenerateOptions settings;
   settings.max_tokens = options_.max_tokens;

@@ -16,7 +16,7 @@ namespace mixtral::cli {
 
 struct ConversationOptions {
   std::string system;              // empty: none
-  std::optional<ChatStyle> style;  // default: what the vocabulary looks like
+  std::optional<ChatStyle> style;  // default: the model's own
   Index max_tokens = 0;            // per answer
   DType kv_dtype = SessionOptions{}.kv_dtype;
   bool show_progress = false;        // a bar while a long prompt is read

@@ -17,7 +17,7 @@ struct Options {
   std::string prompt;
   std::vector<TokenId> ids;
   Index n = 128;
-  bool print_ids = false, ignore_eos = false, routes = false;
+  bool special = false, print_ids = false, ignore_eos = false, routes = false;
   SamplerOptions sampler;
   std::vector<std::string> stops;
 };
@@ -48,7 +48,8 @@ GenerateOptions library_options(const Options& options, const ModelConfig& confi
 void run(const Options& options) {
   const LoadedModel loaded(options.common);
   Session session(loaded.model, loaded.table, loaded.executor, {.kv_dtype = kv_type(options.common.kv)});
-  session.feed(options.ids.empty() ? prompt_ids(loaded, options.prompt) : options.ids);
+  const SpecialTokens special = options.special ? SpecialTokens::kAll : SpecialTokens::kAsText;
+  session.feed(options.ids.empty() ? prompt_ids(loaded, options.prompt, special) : options.ids);
   const auto prompt_tokens = static_cast<Index>(session.tokens().size());
   Observer observer(loaded.model.config, prompt_tokens);
 
@@ -94,6 +95,7 @@ void add_generate(CLI::App& program) {
   add_kv_option(*command, options->common);
   auto* prompt =
       command->add_option("--prompt", options->prompt, "Text to continue; begins with BOS where the model wants it");
+  command->add_flag("--special", options->special, "Take special tokens that the prompt spells, as <s>, for tokens");
   add_ids_option(*command, options->ids, "Token ids to continue, as they are: 1,2,3")->excludes(prompt);
   command->add_option("--n", options->n, "Most tokens to generate")
       ->check(CLI::Range(std::numeric_limits<int>::max()))

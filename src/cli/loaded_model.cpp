@@ -16,12 +16,14 @@ OpenedModel open(const CommonOptions& options) {
 }  // namespace
 
 LoadedModel::LoadedModel(const CommonOptions& options)
-    : OpenedModel(open(options)), table(table_of(options)), executor(options.threads) {}
+    : OpenedModel(open(options)), table(table_of(options)), executor(options.threads) {
+  for (const std::string& note : notes) std::fprintf(stderr, "mixtral: note: %s\n", note.c_str());
+}
 
-std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text) {
+std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text, SpecialTokens special) {
   const Tokenizer& tokenizer = loaded.require_tokenizer();
   const Vocabulary& vocabulary = tokenizer.vocabulary();
-  std::vector<TokenId> ids = tokenizer.encode(text);
+  std::vector<TokenId> ids = tokenizer.encode(text, special);
   if (vocabulary.add_bos && vocabulary.bos_id >= 0) ids.insert(ids.begin(), vocabulary.bos_id);
   return ids;
 }

@@ -15,6 +15,7 @@
 
 namespace mixtral::cli {
 
+// Tells on stderr what its files made the library note.
 struct LoadedModel : OpenedModel {
   explicit LoadedModel(const CommonOptions& options);
 
@@ -23,7 +24,8 @@ struct LoadedModel : OpenedModel {
 };
 
 // BOS, where the tokenizer asks for it, and the ids of `text`.
-std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text);
+std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text,
+                                SpecialTokens special = SpecialTokens::kAsText);
 
 // Choices per layer and expert: [n_layers][n_experts].
 nlohmann::json routes_json(const RoutingStats& stats);

@@ -1,12 +1,13 @@
 // mixtral tokenize: text to token ids and back.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "commands.hpp"
 #include "common.hpp"
 #include "mixtral/core/error.hpp"
-#include "mixtral/text/tokenizer.hpp"
+#include "mixtral/runtime/open_model.hpp"
 
 namespace mixtral::cli {
 namespace {
@@ -18,6 +19,7 @@ struct Options {
   bool decode = false;
   bool batch = false;
   bool bos = false;
+  bool special = false;
 };
 
 json parse_stdin() {
@@ -37,15 +39,16 @@ json map_array(const json& array, const char* what, F f) {
   return results;
 }
 
-json encode(const Tokenizer& tokenizer, const std::string& text, bool bos) {
-  std::vector<TokenId> ids = tokenizer.encode(text);
-  if (bos) ids.insert(ids.begin(), tokenizer.vocabulary().bos_id);
+// A text is looked at here, not answered: what was added to the vocabulary is shown as the tokens that it may become.
+json encode(const Tokenizer& tokenizer, const std::string& text, const Options& options) {
+  std::vector<TokenId> ids = tokenizer.encode(text, options.special ? SpecialTokens::kAll : SpecialTokens::kAdded);
+  if (options.bos) ids.insert(ids.begin(), tokenizer.vocabulary().bos_id);
   return ids;
 }
 
 std::string decode(const Tokenizer& tokenizer, const json& ids) {
   require(ids.is_array(), ErrorCode::kBadFormat, "stdin: expected an array of ids");
-  const Index size = tokenizer.vocabulary().size();
+  const Index size = std::max(tokenizer.vocabulary().size(), tokenizer.vocabulary().n_ids);
   std::vector<TokenId> list;
   for (const json& id : ids) {
     require(id.is_number_integer() && id >= 0 && id < size, "stdin: item ", list.size(), " of the ids is ",
@@ -56,7 +59,7 @@ std::string decode(const Tokenizer& tokenizer, const json& ids) {
 }
 
 void run(const Options& options) {
-  const Tokenizer tokenizer = Tokenizer::load(options.common.model);
+  const Tokenizer tokenizer = open_tokenizer(options.common.model);
   require(!options.bos || tokenizer.vocabulary().bos_id >= 0, "--bos: this tokenizer has no BOS token");
   if (options.decode && !options.batch) return write_stdout(decode(tokenizer, parse_stdin()));
   json answer;
@@ -65,10 +68,10 @@ void run(const Options& options) {
   } else if (options.batch) {
     answer = map_array(parse_stdin(), "texts", [&](const json& text) {
       require(text.is_string(), ErrorCode::kBadFormat, "stdin: expected an array of texts");
-      return encode(tokenizer, text.get_ref<const std::string&>(), options.bos);
+      return encode(tokenizer, text.get_ref<const std::string&>(), options);
     });
   } else {
-    answer = encode(tokenizer, read_stdin(), options.bos);
+    answer = encode(tokenizer, read_stdin(), options);
   }
   write_stdout(answer.dump() + '\n');
 }
@@ -82,6 +85,11 @@ void add_tokenize(CLI::App& program) {
   CLI::Option* decode = command->add_flag("--decode", options->decode, "Read a JSON array of ids, write their text");
   command->add_flag("--batch", options->batch, "Read a JSON array of texts (or of id arrays), answer with an array");
   command->add_flag("--bos", options->bos, "Begin with the BOS token")->excludes(decode);
+  command
+      ->add_flag("--special", options->special,
+                 "Take special tokens that the text spells, as <s>, for tokens; without it only those that were added to "
+                 "the model's own")
+      ->excludes(decode);
   command->footer(
       "Example:\n"
       "  printf 'Hello world' | mixtral tokenize --model DIR\n"

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/utf8.hpp"
@@ -19,10 +20,12 @@ constexpr Index kMaxNestedUserPieces = 64;
 
 class Checker {
  public:
-  Checker(const Vocabulary& vocabulary, std::string_view source) : v_(vocabulary), source_(source) {}
+  Checker(const Vocabulary& vocabulary, std::string_view source)
+      : v_(vocabulary), source_(source), own_(vocabulary.pieces.size(), true) {}
 
-  void check() const {
+  void check() {
     check_sizes();
+    check_added();
     for (TokenId id = 0; id < v_.size(); ++id) check_piece(id);
     check_duplicates();
     check_bytes();
@@ -50,7 +53,7 @@ class Checker {
 
   void check_piece(TokenId id) const {
     const std::string& text = piece(id);
-    check(!text.empty(), "piece ", id, " is empty");
+    check(!text.empty() || type(id) == PieceType::kUnused, "piece ", id, " is empty");
     check(text.size() <= Vocabulary::kMaxPieceBytes, "piece ", id, " has ", text.size(), " bytes, expected at most ",
           Vocabulary::kMaxPieceBytes);
     check(is_utf8(text), "piece ", id, " is not UTF-8");
@@ -59,7 +62,7 @@ class Checker {
     const float score = v_.scores[static_cast<std::size_t>(id)];
     check(std::isfinite(score) || score < 0, "piece ", id, " has score ", score);
     // That library would take the character for the control piece and then fail.
-    require(type(id) != PieceType::kControl || static_cast<std::size_t>(utf8_char_length(text)) < text.size(),
+    require(!is_own(id) || type(id) != PieceType::kControl || static_cast<std::size_t>(utf8_char_length(text)) < text.size(),
             ErrorCode::kUnsupported, source_, ": piece ", id, " \"", text, "\" is a control piece of one character");
   }
 
@@ -67,6 +70,7 @@ class Checker {
     std::unordered_map<std::string_view, TokenId> seen;
     seen.reserve(v_.pieces.size());
     for (TokenId id = 0; id < v_.size(); ++id) {
+      if (piece(id).empty()) continue;
       const auto [first, is_new] = seen.emplace(piece(id), id);
       check(is_new, "pieces ", first->second, " and ", id, " are both \"", piece(id), "\"");
     }
@@ -95,12 +99,15 @@ class Checker {
     check(v_.bos_id >= 0 || !v_.add_bos, "add_bos is set, but there is no bos_id");
     const auto prefix = static_cast<std::int32_t>(v_.space_prefix);
     check(prefix >= 0 && prefix <= 2, "space_prefix is ", prefix, ", expected 0 to 2");
+    const auto parts = static_cast<std::int32_t>(v_.prefixed_parts), rules = static_cast<std::int32_t>(v_.added_rules);
+    check(parts >= 0 && parts <= 2, "prefixed_parts is ", parts, ", expected 0 to 2");
+    check(rules == 0 || rules == 1, "added_rules is ", rules, ", expected 0 or 1");
   }
 
   void check_user_defined() const {
     std::vector<std::string_view> sorted;
     for (TokenId id = 0; id < v_.size(); ++id) {
-      if (type(id) != PieceType::kUserDefined) continue;
+      if (type(id) != PieceType::kUserDefined || !is_own(id)) continue;
       require(piece(id).find('\0') == std::string::npos, ErrorCode::kUnsupported, source_, ": user-defined piece ", id,
               " contains a NUL byte");
       sorted.push_back(piece(id));
@@ -115,14 +122,32 @@ class Checker {
     }
   }
 
+  void check_added() {
+    std::unordered_set<TokenId> seen;
+    for (const AddedToken& token : v_.added) {
+      check(token.id >= 0 && token.id < v_.size() && !piece(token.id).empty(), "added token ", token.id,
+            " is no piece of the vocabulary of ", v_.size());
+      check(seen.insert(token.id).second, "added token ", token.id, " is given twice");
+      own_[static_cast<std::size_t>(token.id)] = token.own_piece;
+    }
+  }
+
+  bool is_own(TokenId id) const { return own_[static_cast<std::size_t>(id)]; }
+
   const Vocabulary& v_;
   std::string_view source_;
+  std::vector<bool> own_;  // [size]: no added token, so that SentencePiece's rules hold for it
 };
 
 }  // namespace
 
 bool Vocabulary::has_bytes() const noexcept {
   return std::find(types.begin(), types.end(), PieceType::kByte) != types.end();
+}
+
+TokenId Vocabulary::find(std::string_view piece) const noexcept {
+  const auto found = std::find(pieces.begin(), pieces.end(), piece);
+  return found == pieces.end() || piece.empty() ? -1 : static_cast<TokenId>(found - pieces.begin());
 }
 
 void Vocabulary::validate(std::string_view source) const { Checker(*this, source).check(); }

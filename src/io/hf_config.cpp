@@ -104,11 +104,13 @@ void read_heads(const ObjectReader& json, ModelConfig& config) {
           ", expected an even number: RoPE needs pairs");
 }
 
-std::vector<TokenId> read_eos_ids(const ObjectReader& json, Index vocab_size) {
-  std::vector<TokenId> ids;
-  for (const Index id : json.integer_or_list("eos_token_id", 0, vocab_size - 1))
-    ids.push_back(static_cast<TokenId>(id));
-  return ids;
+// What ends a sequence is what any file says so.
+void add_eos_ids(const ObjectReader& json, ModelConfig& config) {
+  for (const Index number : json.integer_or_list("eos_token_id", 0, config.vocab_size - 1)) {
+    const auto id = static_cast<TokenId>(number);
+    std::vector<TokenId>& ids = config.eos_ids;
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+  }
 }
 
 ModelConfig read_config(const ObjectReader& json) {
@@ -128,7 +130,8 @@ ModelConfig read_config(const ObjectReader& json) {
   config.rope_theta = read_rope_theta(json);
   config.tied_embeddings = json.boolean("tie_word_embeddings", false);
   config.bos_id = static_cast<TokenId>(json.optional_integer("bos_token_id", 0, config.vocab_size - 1).value_or(-1));
-  config.eos_ids = read_eos_ids(json, config.vocab_size);
+  config.eos_ids.clear();
+  add_eos_ids(json, config);
   return config;
 }
 
@@ -142,8 +145,7 @@ ModelConfig read_hf_config(const std::filesystem::path& dir) {
   const std::filesystem::path generation_path = dir / "generation_config.json";
   if (may_exist(generation_path)) {
     const json::Value generation = json::parse_file(generation_path, kMaxConfigBytes);
-    const ObjectReader reader(generation, generation_path.string());
-    if (reader.find("eos_token_id") != nullptr) config.eos_ids = read_eos_ids(reader, config.vocab_size);
+    add_eos_ids(ObjectReader(generation, generation_path.string()), config);
   }
   config.validate();
   return config;

@@ -81,13 +81,13 @@ GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer* tok
     session.eval(observer);
     session.reserve(1);
     const TokenId id = draw(session, sampler, options.edit_logits);
-    const std::string text = stream.push(id);
+    const bool stop_id = contains(options.stop_ids, id);
+    const std::string text = stop_id ? std::string() : stream.push(id);  // what ends a text is no part of it
     result.ids.push_back(id);
     result.text += text;
     const bool full = is_full(session);
     if (!full) session.feed(id);
     deliver(id, text);
-    const bool stop_id = contains(options.stop_ids, id);
     if (stop_id || stream.stopped() || full || !reading) {
       result.reason = stop_id            ? StopReason::kStopId
                       : stream.stopped() ? StopReason::kStopString

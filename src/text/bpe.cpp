@@ -1,63 +1,67 @@
 #include "text/bpe.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <queue>
 #include <string>
 #include <utility>
 
 #include "mixtral/core/utf8.hpp"
+#include "text/added_tokens.hpp"
 
 namespace mixtral {
-namespace {
-
-// Spaces become kSpaceSymbol, bytes that are not UTF-8 U+FFFD.
-std::string normalise(std::string_view text) {
-  std::string out;
-  out.reserve(text.size() + text.size() / 2);
-  while (!text.empty()) {
-    const int length = utf8_char_length(text);
-    const std::size_t used = length > 0 ? static_cast<std::size_t>(length) : 1;
-    out += length <= 0 ? kReplacementCharacter : text[0] == ' ' ? kSpaceSymbol : text.substr(0, used);
-    text.remove_prefix(used);
-  }
-  return out;
-}
-
-}  // namespace
-
 // A part of the text on its way to a piece; one that was joined to its left neighbour is empty.
 struct BpeEncoder::Symbol {
   std::string_view text;
-  int previous, next;  // -1: none
-  bool frozen;         // a user-defined piece joins nothing
+  int previous, next;   // -1: none
+  float score = 0;      // of the piece that it makes with the next one
+  bool joins = false;   // whether it makes one
+  bool frozen = false;  // a user-defined piece joins nothing
 };
 
+// The symbols of one run, and which neighbours join next. The best of all pairs is better than the pairs beside it, so
+// only such pairs wait in the queue: of a million equal characters the leftmost two, not a million pairs.
 struct BpeEncoder::Merges {
   struct Pair {
     float score;
-    int left, right;
-    std::size_t size;  // bytes of both when it was found: otherwise it is out of date
+    int left;
+    std::size_t size;  // bytes of both when it was queued: otherwise it is out of date
 
     bool operator<(const Pair& other) const noexcept {
       return score != other.score ? score < other.score : left > other.left;
     }
   };
+
+  Symbol& at(int i) { return symbols[static_cast<std::size_t>(i)]; }
+
+  // Queues the pair that begins with symbol i, if neither the pair before it nor the one behind it comes first.
+  void consider(int i) {
+    if (i < 0 || !at(i).joins) return;
+    const Symbol& s = at(i);
+    if (s.previous >= 0 && at(s.previous).joins && at(s.previous).score >= s.score) return;
+    if (at(s.next).joins && at(s.next).score > s.score) return;
+    queue.push({s.score, i, s.text.size() + at(s.next).text.size()});
+  }
+
+  std::vector<Symbol> symbols;
   std::priority_queue<Pair> queue;  // the best first
   // What an unused piece was made from, and is taken apart into again.
   std::unordered_map<std::string_view, std::pair<std::string_view, std::string_view>> parts;
 };
 
 BpeEncoder::BpeEncoder(const Vocabulary& vocabulary) : vocabulary_(vocabulary), has_bytes_(vocabulary.has_bytes()) {
+  std::vector<bool> merged_to(vocabulary.pieces.size(), true);
+  for (const AddedToken& token : vocabulary.added) merged_to[static_cast<std::size_t>(token.id)] = token.own_piece;
+  std::vector<std::string> user_pieces;
   ids_.reserve(vocabulary.pieces.size());
   for (std::size_t i = 0; i < vocabulary.pieces.size(); ++i) {
     const std::string& piece = vocabulary.pieces[i];
+    if (piece.empty() || !merged_to[i]) continue;
     const auto id = static_cast<TokenId>(i);
     ids_.emplace(piece, id);
     if (vocabulary.types[i] == PieceType::kByte) byte_ids_[static_cast<std::size_t>(byte_of_piece(piece))] = id;
-    if (vocabulary.types[i] == PieceType::kUserDefined) user_pieces_.push_back(piece);
+    if (vocabulary.types[i] == PieceType::kUserDefined) user_pieces.push_back(piece);
   }
-  std::sort(user_pieces_.begin(), user_pieces_.end());
+  user_pieces_ = PieceMatcher(std::move(user_pieces));
 }
 
 TokenId BpeEncoder::find(std::string_view text) const noexcept {
@@ -76,48 +80,35 @@ bool BpeEncoder::joins(TokenId id) const noexcept {
   }
 }
 
-// Bytes of the longest user-defined piece at the front of `text`, or 0.
-std::size_t BpeEncoder::user_piece(std::string_view text) const noexcept {
-  std::size_t longest = 0;
-  auto first = user_pieces_.begin(), last = user_pieces_.end();  // those that begin as `text` does, byte by byte
-  for (std::size_t n = 0; n < text.size() && first != last; ++n) {
-    const auto byte = [n](std::string_view piece) {
-      return n < piece.size() ? static_cast<int>(static_cast<unsigned char>(piece[n])) : -1;
-    };
-    const int wanted = byte(text);
-    first = std::partition_point(first, last, [&](std::string_view piece) { return byte(piece) < wanted; });
-    last = std::partition_point(first, last, [&](std::string_view piece) { return byte(piece) == wanted; });
-    if (first != last && first->size() == n + 1) longest = n + 1;
-  }
-  return longest;
-}
-
 // Characters, and the longest user-defined piece wherever one begins.
 std::vector<BpeEncoder::Symbol> BpeEncoder::split(std::string_view text) const {
   std::vector<Symbol> symbols;
-  symbols.reserve(text.size());
+  symbols.reserve(text.size() / 2);
   while (!text.empty()) {
-    const std::size_t frozen = user_piece(text);
+    const std::size_t frozen = user_pieces_.match(text);
     const std::size_t size = frozen > 0 ? frozen : static_cast<std::size_t>(utf8_char_length(text));
     const int i = static_cast<int>(symbols.size());
-    symbols.push_back({text.substr(0, size), i - 1, i + 1, frozen > 0});
+    symbols.push_back({.text = text.substr(0, size), .previous = i - 1, .next = i + 1, .frozen = frozen > 0});
     text.remove_prefix(size);
   }
   if (!symbols.empty()) symbols.back().next = -1;
   return symbols;
 }
 
-// Queues two neighbours if they make a piece.
-void BpeEncoder::consider(const std::vector<Symbol>& symbols, int left, int right, Merges& merges) const {
-  if (left < 0 || right < 0) return;
-  const Symbol &l = symbols[static_cast<std::size_t>(left)], &r = symbols[static_cast<std::size_t>(right)];
-  if (l.frozen || r.frozen) return;
-  const std::string_view joined(l.text.data(), l.text.size() + r.text.size());  // neighbours in one text
+// Finds out whether a symbol and the next one make a piece.
+void BpeEncoder::look(int i, Merges& merges) const {
+  if (i < 0) return;
+  Symbol& left = merges.at(i);
+  left.joins = false;
+  if (left.next < 0 || left.frozen || merges.at(left.next).frozen) return;
+  const Symbol& right = merges.at(left.next);
+  const std::string_view joined(left.text.data(), left.text.size() + right.text.size());  // neighbours in one text
   const TokenId id = find(joined);
   if (id < 0 || !joins(id)) return;
-  const auto i = static_cast<std::size_t>(id);
-  merges.queue.push({vocabulary_.scores[i], left, right, joined.size()});
-  if (vocabulary_.types[i] == PieceType::kUnused) merges.parts[joined] = {l.text, r.text};
+  left.joins = true;
+  left.score = vocabulary_.scores[static_cast<std::size_t>(id)];
+  if (vocabulary_.types[static_cast<std::size_t>(id)] == PieceType::kUnused)
+    merges.parts[joined] = {left.text, right.text};
 }
 
 // The id of a finished symbol, or of its parts.
@@ -140,23 +131,30 @@ void BpeEncoder::append(std::string_view text, const Merges& merges, std::vector
 
 void BpeEncoder::encode(std::string_view text, std::vector<TokenId>& ids) const {
   const std::string normal = normalise(text);
-  std::vector<Symbol> symbols = split(normal);
-  const auto at = [&](int i) -> Symbol& { return symbols[static_cast<std::size_t>(i)]; };
   Merges merges;
-  for (int i = 0; i + 1 < static_cast<int>(symbols.size()); ++i) consider(symbols, i, i + 1, merges);
+  merges.symbols = split(normal);
+  const auto n = static_cast<int>(merges.symbols.size());
+  for (int i = 0; i < n; ++i) look(i, merges);
+  for (int i = 0; i < n; ++i) merges.consider(i);
   while (!merges.queue.empty()) {
-    const Merges::Pair best = merges.queue.top();
+    const auto [score, i, size] = merges.queue.top();
     merges.queue.pop();
-    Symbol &left = at(best.left), &right = at(best.right);
-    if (left.text.empty() || right.text.empty() || left.text.size() + right.text.size() != best.size) continue;
-    left.text = {left.text.data(), best.size};
-    right.text = {};
+    Symbol& left = merges.at(i);
+    if (!left.joins || left.text.size() + merges.at(left.next).text.size() != size) continue;
+    Symbol& right = merges.at(left.next);
+    left.text = {left.text.data(), size};
     left.next = right.next;
-    if (left.next >= 0) at(left.next).previous = best.left;
-    consider(symbols, left.previous, best.left, merges);
-    consider(symbols, best.left, left.next, merges);
+    right = {.text = {}, .previous = -1, .next = -1};
+    if (left.next >= 0) merges.at(left.next).previous = i;
+    look(left.previous, merges);
+    look(i, merges);
+    // The pairs that changed, and those beside them.
+    if (left.previous >= 0) merges.consider(merges.at(left.previous).previous);
+    merges.consider(left.previous);
+    merges.consider(i);
+    merges.consider(left.next);
   }
-  for (int i = symbols.empty() ? -1 : 0; i >= 0; i = at(i).next) append(at(i).text, merges, ids);
+  for (int i = n > 0 ? 0 : -1; i >= 0; i = merges.at(i).next) append(merges.at(i).text, merges, ids);
 }
 
 }  // namespace mixtral

@@ -213,6 +213,12 @@ Vocabulary parse_sentencepiece_model(std::string_view bytes, std::string_view so
   v.eos_id = find_piece(v, specs.eos_piece, PieceType::kControl);
   v.add_bos = v.bos_id >= 0;  // as the models of this family expect
   v.space_prefix = specs.add_dummy_prefix ? SpacePrefix::kAlways : SpacePrefix::kNone;
+  for (TokenId id = 0; id < v.size(); ++id) {
+    const PieceType type = v.types[static_cast<std::size_t>(id)];
+    if (type == PieceType::kControl || type == PieceType::kUnknown) {
+      v.added.push_back({.id = id, .special = true, .named = false, .own_piece = true});
+    }
+  }
   v.validate(source);
   require(v.has_bytes() == specs.byte_fallback, ErrorCode::kBadFormat, source, ": byte_fallback is ",
           specs.byte_fallback ? "set, but there are no byte pieces" : "not set, but there are byte pieces");

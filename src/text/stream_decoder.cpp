@@ -24,7 +24,8 @@ std::string StreamDecoder::take_pending(bool all) {
 std::string StreamDecoder::push(TokenId id) {
   std::string_view bytes = tokenizer_.token_bytes(id);
   const Vocabulary& vocabulary = tokenizer_.vocabulary();
-  const PieceType type = vocabulary.types[static_cast<std::size_t>(id)];
+  const bool has_piece = id < vocabulary.size() && !vocabulary.pieces[static_cast<std::size_t>(id)].empty();
+  const PieceType type = has_piece ? vocabulary.types[static_cast<std::size_t>(id)] : PieceType::kControl;
   if (type == PieceType::kByte) {
     pending_ += bytes;
     at_start_ = false;

@@ -8,6 +8,7 @@
 #include "mixtral/core/utf8.hpp"
 #include "mixtral/text/stream_decoder.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
+#include "text/added_tokens.hpp"
 #include "text/bpe.hpp"
 
 namespace mixtral {
@@ -37,6 +38,7 @@ class Cutter {
  public:
   explicit Cutter(const std::vector<std::string>& pieces) {
     for (const std::string_view piece : pieces) {
+      if (piece.empty()) continue;
       for (std::size_t i = 0, n = unit_length(piece); i + n < piece.size(); i += n, n = unit_length(piece.substr(i))) {
         joined_.push_back(pair(piece.substr(i), piece.substr(i + n)));
       }
@@ -85,24 +87,92 @@ std::string bytes_of(const Vocabulary& v, std::size_t id) {
 }  // namespace
 
 struct Tokenizer::State {
-  explicit State(Vocabulary v) : vocabulary(std::move(v)), cutter(vocabulary.pieces), encoder(vocabulary) {
+  explicit State(Vocabulary v)
+      : vocabulary(std::move(v)), added(vocabulary), cutter(vocabulary.pieces), encoder(vocabulary) {
     bytes.reserve(vocabulary.pieces.size());
     for (std::size_t id = 0; id < vocabulary.pieces.size(); ++id) bytes.push_back(bytes_of(vocabulary, id));
   }
   State(const State&) = delete;  // the encoder looks at the vocabulary
 
-  bool wants_prefix(std::string_view text) const {
-    if (vocabulary.space_prefix != SpacePrefix::kUnlessSpace) return vocabulary.space_prefix == SpacePrefix::kAlways;
-    return !text.starts_with(' ') && !text.starts_with(kSpaceSymbol);
+  // What stands before a part of the text: kSpaceSymbol or nothing.
+  std::string_view prefix_of(std::string_view part, bool at_begin) const {
+    if (part.empty() || (vocabulary.prefixed_parts == PrefixedParts::kFirst && !at_begin)) return {};
+    switch (vocabulary.space_prefix) {
+      case SpacePrefix::kNone: return {};
+      case SpacePrefix::kAlways: return kSpaceSymbol;
+      case SpacePrefix::kUnlessSpace: break;
+    }
+    return part.starts_with(' ') || part.starts_with(kSpaceSymbol) ? std::string_view() : kSpaceSymbol;
   }
 
-  void append_ids(std::string_view run, std::vector<TokenId>& ids) const {
+  // A part in runs of bounded length; behind `prefix`. Nothing joins what `ids` hold already.
+  void append_part(std::string_view prefix, std::string_view part, std::vector<TokenId>& ids) const {
+    std::vector<TokenId> more;
+    std::size_t size = cutter.cut(part);
+    append_run(prefix.empty() ? part.substr(0, size) : str(prefix, part.substr(0, size)), more);
+    for (part.remove_prefix(size); !part.empty(); part.remove_prefix(size)) {
+      size = cutter.cut(part);
+      append_run(part.substr(0, size), more);
+    }
+    ids.insert(ids.end(), more.begin(), more.end());
+  }
+
+  void append_run(std::string_view run, std::vector<TokenId>& ids) const {
     require(run.size() <= kMaxRunBytes, "encode: ", run.size(),
             " bytes in which no place is certain to end a token, at most ", kMaxRunBytes);
     encoder.encode(run, ids);
   }
 
+  // The text between two tokens that are found as they stand.
+  void append_between(std::string_view part, bool at_begin, SpecialTokens special, std::vector<TokenId>& ids) const {
+    if (!added.has_normalized()) return append_part(prefix_of(part, at_begin), part, ids);
+    const bool after = !vocabulary.normalizes_spaces;
+    const std::string text = after ? std::string(part) : str(prefix_of(part, at_begin), normalise(part));
+    for (const TextPart& p : added.cut_normalized(text, special)) {
+      if (p.token != nullptr) {
+        ids.push_back(p.token->id);
+      } else {
+        append_part(after ? prefix_of(p.text, at_begin && p.offset == 0) : "", p.text, ids);
+      }
+    }
+  }
+
+  std::vector<TokenId> encode(std::string_view text, SpecialTokens special, bool at_begin) const {
+    std::vector<TokenId> ids;
+    if (vocabulary.added.empty()) {
+      if (!text.empty()) append_part(prefix_of(text, at_begin), text, ids);
+      return ids;
+    }
+    for (const TextPart& part : added.cut(text, special)) {
+      if (part.token != nullptr) {
+        ids.push_back(part.token->id);
+      } else {
+        append_between(part.text, at_begin && part.offset == 0, special, ids);
+      }
+    }
+    return ids;
+  }
+
+  // LlamaTokenizer.tokenize() of transformers with `legacy: false`: the prefix stands before the text is cut, and goes
+  // if all that follows it up to a named token is nothing.
+  std::vector<TokenId> encode_prefixed(std::string_view text, SpecialTokens special, bool at_begin) const {
+    std::vector<TokenId> ids;
+    if (text.empty()) return ids;
+    const bool prefixed = at_begin && vocabulary.space_prefix != SpacePrefix::kNone;
+    const std::vector<TextPart> parts = added.cut(str(prefixed ? kSpaceSymbol : "", text), special);
+    for (const TextPart& part : parts) {
+      const bool is_bare = prefixed && part.offset == 0 && part.text == kSpaceSymbol;
+      if (part.token != nullptr) {
+        ids.push_back(part.token->id);
+      } else if (!is_bare || parts.size() == 1 || parts[1].token == nullptr || !parts[1].token->named) {
+        append_part("", part.text, ids);
+      }
+    }
+    return ids;
+  }
+
   Vocabulary vocabulary;
+  AddedTokens added;
   Cutter cutter;
   BpeEncoder encoder;
   std::vector<std::string> bytes;  // [size]: token_bytes()
@@ -115,20 +185,14 @@ Tokenizer::Tokenizer(Vocabulary vocabulary) {
 
 Tokenizer Tokenizer::load(const std::filesystem::path& model) { return Tokenizer(load_vocabulary(model)); }
 
-std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
-  std::vector<TokenId> ids;
-  if (text.empty()) return ids;
-  std::size_t size = state_->cutter.cut(text);
-  if (state_->wants_prefix(text)) {
-    state_->append_ids(str(kSpaceSymbol, text.substr(0, size)), ids);
-  } else {
-    state_->append_ids(text.substr(0, size), ids);
-  }
-  for (text.remove_prefix(size); !text.empty(); text.remove_prefix(size)) {
-    size = state_->cutter.cut(text);
-    state_->append_ids(text.substr(0, size), ids);
-  }
-  return ids;
+std::vector<TokenId> Tokenizer::encode(std::string_view text, SpecialTokens special) const {
+  const bool first = state_->vocabulary.prefixed_parts == PrefixedParts::kText;
+  return first ? state_->encode_prefixed(text, special, true) : state_->encode(text, special, true);
+}
+
+std::vector<TokenId> Tokenizer::encode_more(std::string_view text, SpecialTokens special) const {
+  const bool first = state_->vocabulary.prefixed_parts == PrefixedParts::kText;
+  return first ? state_->encode_prefixed(text, special, false) : state_->encode(text, special, false);
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> ids) const {
@@ -139,9 +203,10 @@ std::string Tokenizer::decode(std::span<const TokenId> ids) const {
 }
 
 std::string_view Tokenizer::token_bytes(TokenId id) const {
-  require(id >= 0 && id < state_->vocabulary.size(), "token id ", id, " is outside the vocabulary of ",
-          state_->vocabulary.size());
-  return state_->bytes[static_cast<std::size_t>(id)];
+  const Vocabulary& v = state_->vocabulary;
+  require(id >= 0 && id < std::max(v.size(), v.n_ids), "token id ", id, " is outside the vocabulary of ",
+          std::max(v.size(), v.n_ids));
+  return id < v.size() ? state_->bytes[static_cast<std::size_t>(id)] : std::string_view();
 }
 
 const Vocabulary& Tokenizer::vocabulary() const noexcept { return state_->vocabulary; }

@@ -1,5 +1,5 @@
-// Hugging Face's tokenizer.json and tokenizer_config.json. Only what a SentencePiece BPE model turns into is
-// accepted; the merges become scores, so that there is one tokenizer behind all files.
+// Hugging Face's tokenizer.json. Only what a SentencePiece BPE model turns into is accepted; the merges become scores, so
+// that there is one tokenizer behind all files.
 #include <algorithm>
 #include <limits>
 #include <unordered_map>
@@ -7,9 +7,10 @@
 
 #include "core/json.hpp"
 #include "mixtral/core/error.hpp"
-#include "mixtral/core/file.hpp"
 #include "mixtral/core/utf8.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
+#include "text/added_token_list.hpp"
+#include "text/tokenizer_json.hpp"
 
 namespace mixtral {
 namespace {
@@ -17,7 +18,6 @@ namespace {
 using json::ObjectReader;
 
 constexpr std::size_t kMaxMerges = 1u << 24;     // ranks are exact as float up to here
-constexpr Index kMaxFileBytes = Index{1} << 26;  // the largest vocabularies in use take half
 constexpr float kNeverMerged = -std::numeric_limits<float>::infinity();
 
 // Reads one file's document; every message begins with the file's name.
@@ -30,11 +30,18 @@ class TokenizerJson {
     check_model_options();
     read_pieces();
     read_merges();
-    v_.space_prefix = space_prefix();
-    check_decoder();
+    read_rules(v_);
     read_post_processor();
     v_.validate(source_);
     return std::move(v_);
+  }
+
+  // The file's added tokens, and its rules about them, for the pieces of another file of the same model.
+  void read_added(Vocabulary& v) {
+    read_vocab();
+    require(v_.size() == v.size() && v_.pieces == v.pieces, ErrorCode::kUnsupported, source_,
+            ": not of the same pieces as the SentencePiece model beside it");
+    read_rules(v);
   }
 
  private:
@@ -57,13 +64,6 @@ class TokenizerJson {
     return value != nullptr && value->get<std::string>() != nullptr && *value->get<std::string>() == text;
   }
 
-  TokenId id(const json::Value& value, const std::string& piece) const {
-    const Index* number = value.get<Index>();
-    check(number != nullptr && *number >= 0 && *number < Vocabulary::kMaxPieces, "id of ", json::quote(piece), " is ",
-          json::describe(value), ", expected an integer from 0 to ", Vocabulary::kMaxPieces - 1);
-    return static_cast<TokenId>(*number);
-  }
-
   void check_model_options() const {
     supported(is(model_, "type", "BPE"), model_, "type");
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -74,16 +74,19 @@ class TokenizerJson {
     supported(model_.boolean("byte_fallback", false) || model_.boolean("fuse_unk", false), model_, "fuse_unk");
   }
 
-  void read_pieces() {
+  void read_vocab() {
     for (const json::Member& piece : model_.object("vocab")) {
-      set_piece(id(piece.value, piece.key), piece.key, PieceType::kNormal);
+      set_piece(AddedTokenList::read_id(piece.value, piece.key, source_), piece.key);
     }
-    if (const json::Array* added = root_.optional_array("added_tokens")) {
-      for (const json::Value& token : *added) read_added_token({token, str(source_, ": added_tokens")});
-    }
-    const bool byte_fallback = model_.boolean("byte_fallback", false);
     for (std::size_t i = 0; i < v_.pieces.size(); ++i) {
       check(!v_.pieces[i].empty(), "no piece has id ", i, ", but ids go up to ", v_.pieces.size() - 1);
+    }
+  }
+
+  void read_pieces() {
+    read_vocab();
+    const bool byte_fallback = model_.boolean("byte_fallback", false);
+    for (std::size_t i = 0; i < v_.pieces.size(); ++i) {
       if (byte_fallback && byte_of_piece(v_.pieces[i]) >= 0) v_.types[i] = PieceType::kByte;
       ids_.emplace(v_.pieces[i], static_cast<TokenId>(i));
     }
@@ -93,16 +96,33 @@ class TokenizerJson {
     type(v_.unk_id) = PieceType::kUnknown;
   }
 
-  void read_added_token(const ObjectReader& token) {
-    const std::string& piece = token.string("content");
-    const bool special = token.boolean("special", false);
-    for (const char* key : {"lstrip", "rstrip", "single_word"}) {
-      supported(special || !token.boolean(key, false), token, key);
+  // The file's library gives a token that is no piece the next id, whatever the file says.
+  void read_added_tokens(Vocabulary& v) const {
+    AddedTokenList list(v, source_);
+    v.added_rules = AddedTokenRules::kTokenizers;
+    const json::Array* const added = root_.optional_array("added_tokens");
+    if (added == nullptr) return;
+    for (const json::Value& item : *added) {
+      const ObjectReader token(item, str(source_, ": added_tokens"));
+      const std::string& content = token.string("content");
+      const TokenId written = AddedTokenList::read_id(token.at("id"), content, source_);
+      const bool is_piece = list.find(content) >= 0;
+      const TokenId id = is_piece ? written : static_cast<TokenId>(v.size());
+      if (id != written) {
+        v.notes.push_back(str(source_, ": added token ", json::quote(content), " has id ", id,
+                              ", the next one, as in Hugging Face's tokenizers; the file says ", written));
+      }
+      list.add(content, id, AddedTokenList::read_flags(token));
     }
-    set_piece(id(token.at("id"), piece), piece, special ? PieceType::kControl : PieceType::kUserDefined);
   }
 
-  void set_piece(TokenId at, const std::string& piece, PieceType piece_type) {
+  void read_rules(Vocabulary& v) const {
+    read_spaces(v);
+    check_decoder(v);
+    read_added_tokens(v);
+  }
+
+  void set_piece(TokenId at, const std::string& piece) {
     const auto i = static_cast<std::size_t>(at);
     check(!piece.empty(), "piece ", at, " is empty");
     if (i >= v_.pieces.size()) {
@@ -112,7 +132,6 @@ class TokenizerJson {
     check(v_.pieces[i].empty() || v_.pieces[i] == piece, "id ", at, " is both ", json::quote(v_.pieces[i]), " and ",
           json::quote(piece));
     v_.pieces[i] = piece;
-    v_.types[i] = piece_type;
   }
 
   TokenId find(std::string_view piece) const {
@@ -186,27 +205,27 @@ class TokenizerJson {
   }
 
   // Older files escape spaces in the normalizer, newer ones in the pre-tokenizer.
-  SpacePrefix space_prefix() const {
+  void read_spaces(Vocabulary& v) const {
     static const std::string kPrepend = step(R"({"type": "Prepend", "prepend": "\u2581"})");
     static const std::string kReplace = step(R"({"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"})");
-    if (root_.find("normalizer") == nullptr) return metaspace_prefix();
+    v.prefixed_parts = PrefixedParts::kEvery;
+    v.normalizes_spaces = root_.find("normalizer") != nullptr;
+    if (!v.normalizes_spaces) return read_metaspace(v);
     supported(root_.find("pre_tokenizer") == nullptr, root_, "pre_tokenizer");
     const std::vector<std::string> found = steps("normalizer", "normalizers");
-    if (found == std::vector{kPrepend, kReplace}) return SpacePrefix::kAlways;
-    supported(found == std::vector{kReplace}, root_, "normalizer");
-    return SpacePrefix::kNone;
+    v.space_prefix = found == std::vector{kPrepend, kReplace} ? SpacePrefix::kAlways : SpacePrefix::kNone;
+    supported(v.space_prefix == SpacePrefix::kAlways || found == std::vector{kReplace}, root_, "normalizer");
   }
 
-  SpacePrefix metaspace_prefix() const {
+  void read_metaspace(Vocabulary& v) const {
     const std::optional<ObjectReader> found = root_.optional_object("pre_tokenizer");
     supported(found && is(*found, "type", "Metaspace") && is(*found, "replacement", kSpaceSymbol) &&
                   !found->boolean("split", true),
               root_, "pre_tokenizer");
-    if (is(*found, "prepend_scheme", "always") || is(*found, "prepend_scheme", "first")) {
-      return SpacePrefix::kUnlessSpace;
-    }
-    supported(is(*found, "prepend_scheme", "never"), root_, "pre_tokenizer");
-    return SpacePrefix::kNone;
+    const bool first = is(*found, "prepend_scheme", "first"), every = is(*found, "prepend_scheme", "always");
+    supported(first || every || is(*found, "prepend_scheme", "never"), root_, "pre_tokenizer");
+    v.space_prefix = first || every ? SpacePrefix::kUnlessSpace : SpacePrefix::kNone;
+    if (first) v.prefixed_parts = PrefixedParts::kFirst;
   }
 
   // One step of a pipeline as a text to compare.
@@ -224,17 +243,17 @@ class TokenizerJson {
     return texts;
   }
 
-  void check_decoder() const {
+  void check_decoder(const Vocabulary& v) const {
     std::vector<std::string> expected = {
         step(R"({"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "})"),
         step(R"({"type": "ByteFallback"})"), step(R"({"type": "Fuse"})")};
-    if (v_.space_prefix != SpacePrefix::kNone) {
+    if (v.space_prefix != SpacePrefix::kNone) {
       expected.push_back(step(R"({"type": "Strip", "content": " ", "start": 1, "stop": 0})"));
     }
     supported(steps("decoder", "decoders") == expected, root_, "decoder");
   }
 
-  // What goes in front of a text is the BOS.
+  // What goes in front of a text is the BOS. A special token may be any of the vocabulary.
   void read_post_processor() {
     v_.bos_id = special("<s>");
     v_.eos_id = special("</s>");
@@ -253,7 +272,7 @@ class TokenizerJson {
   }
 
   TokenId special(std::string_view piece) const {
-    const TokenId at = find(piece);
+    const TokenId at = v_.find(piece);
     return at >= 0 && v_.types[static_cast<std::size_t>(at)] == PieceType::kControl ? at : -1;
   }
 
@@ -263,27 +282,6 @@ class TokenizerJson {
   std::unordered_map<std::string_view, TokenId> ids_;  // views into v_.pieces, complete by then
 };
 
-// `bos_token` is "<s>" or {"content": "<s>", ...}; absent or null leaves `id`.
-void apply_token(const ObjectReader& config, std::string_view key, const Vocabulary& v, TokenId& id) {
-  const json::Value* value = config.find(key);
-  if (value == nullptr) return;
-  const bool wrapped = value->get<json::Object>() != nullptr;
-  const std::string& name = wrapped ? config.optional_object(key)->string("content") : config.string(key);
-  const auto found = std::find(v.pieces.begin(), v.pieces.end(), name);
-  id = found == v.pieces.end() ? -1 : static_cast<TokenId>(found - v.pieces.begin());
-}
-
-void apply_config(const EmbeddedFile& file, const std::string& where, Vocabulary& v) {
-  const json::Value root = json::parse(file.contents, where);
-  const ObjectReader config(root, where);
-  apply_token(config, "bos_token", v, v.bos_id);
-  apply_token(config, "eos_token", v, v.eos_id);
-  v.add_bos = config.boolean("add_bos_token", v.add_bos);
-  v.validate(where);
-}
-
-constexpr const char* kConfigName = "tokenizer_config.json";
-
 }  // namespace
 
 Vocabulary parse_tokenizer_json(std::string_view text, std::string_view source) {
@@ -291,44 +289,9 @@ Vocabulary parse_tokenizer_json(std::string_view text, std::string_view source) 
   return TokenizerJson(root, source).read();
 }
 
-std::optional<std::filesystem::path> find_tokenizer_file(const std::filesystem::path& directory) {
-  for (const char* name : {"tokenizer.model", "tokenizer.model.v3", "tokenizer.model.v2", "tokenizer.model.v1",
-                           "tokenizer.json", "tekken.json"}) {
-    if (may_exist(directory / name)) return directory / name;
-  }
-  return {};
-}
-
-std::vector<EmbeddedFile> read_tokenizer_files(const std::filesystem::path& model) {
-  std::error_code ignored;
-  if (std::filesystem::is_regular_file(model, ignored)) return read_embedded_files(model);
-  std::vector<EmbeddedFile> files;
-  const auto read = [&](const std::filesystem::path& path) {
-    files.push_back({path.filename().string(), read_file(path, kMaxFileBytes)});
-  };
-  if (const auto file = find_tokenizer_file(model)) {
-    require(file->filename() != "tekken.json", ErrorCode::kUnsupported, file->string(),
-            ": Tekken tokenizers are not supported");
-    read(*file);
-    if (may_exist(model / kConfigName)) read(model / kConfigName);
-  }
-  return files;
-}
-
-Vocabulary parse_tokenizer_files(std::span<const EmbeddedFile> files, const std::string& where) {
-  const auto is_config = [](const EmbeddedFile& file) { return file.name == kConfigName; };
-  const auto file = std::find_if_not(files.begin(), files.end(), is_config);
-  require(file != files.end(), ErrorCode::kNotFound, where, ": neither tokenizer.model nor tokenizer.json is there");
-  const std::string source = (std::filesystem::path(where) / file->name).string();
-  Vocabulary v = file->name == "tokenizer.json" ? parse_tokenizer_json(file->contents, source)
-                                                : parse_sentencepiece_model(file->contents, source);
-  const auto config = std::find_if(files.begin(), files.end(), is_config);
-  if (config != files.end()) apply_config(*config, (std::filesystem::path(where) / kConfigName).string(), v);
-  return v;
-}
-
-Vocabulary load_vocabulary(const std::filesystem::path& model) {
-  return parse_tokenizer_files(read_tokenizer_files(model), model.string());
+void read_added_tokens(std::string_view text, std::string_view source, Vocabulary& v) {
+  const json::Value root = json::parse(text, source);
+  TokenizerJson(root, source).read_added(v);
 }
 
 }  // namespace mixtral

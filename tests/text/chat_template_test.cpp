@@ -60,6 +60,8 @@ std::string bytes_of(const Tokenizer& tokenizer, std::span<const TokenId> ids) {
   return bytes;
 }
 
+ChatStyle detect(const Vocabulary& vocabulary) { return choose_chat_style({}, vocabulary, "model").style; }
+
 std::size_t count(std::string_view text, std::string_view part) {
   std::size_t n = 0;
   for (auto at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++n;
@@ -275,11 +277,11 @@ TEST_CASE("A vocabulary without what the style needs is refused") {
 }
 
 TEST_CASE("The style is 3 if both markers are control pieces, otherwise 1") {
-  CHECK(ChatTemplate::detect(golden().vocabulary()) == ChatStyle::kV1);
-  CHECK(ChatTemplate::detect(character_vocabulary(PieceType::kControl)) == ChatStyle::kV3);
-  CHECK(ChatTemplate::detect(character_vocabulary(PieceType::kNormal)) == ChatStyle::kV1);
+  CHECK(detect(golden().vocabulary()) == ChatStyle::kV1);
+  CHECK(detect(character_vocabulary(PieceType::kControl)) == ChatStyle::kV3);
+  CHECK(detect(character_vocabulary(PieceType::kNormal)) == ChatStyle::kV1);
   Vocabulary v = character_vocabulary(PieceType::kControl);
   v.pieces[kEnd] = "[/inst]";
-  CHECK(ChatTemplate::detect(v) == ChatStyle::kV1);
+  CHECK(detect(v) == ChatStyle::kV1);
   CHECK(ChatTemplate(golden(), ChatStyle::kV1).style() == ChatStyle::kV1);
 }

@@ -45,4 +45,7 @@ struct LoadOptions {
 // Throws what the loader throws, and Error(kNotFound) that names both files if neither is there.
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options = {});
 
+// The vocab_size of the configuration in `path`, whose weights need not be there; 0 if there is none that can be read.
+Index read_vocab_size(const std::filesystem::path& path);
+
 }  // namespace mixtral

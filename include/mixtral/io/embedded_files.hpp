@@ -1,4 +1,4 @@
-// Small files that travel inside a packed file: the tokenizer's.
+// Small files that travel inside a packed file: the tokenizer's, and the conversation's template.
 #pragma once
 
 #include <filesystem>
@@ -7,7 +7,7 @@
 
 namespace mixtral {
 
-// tokenizer.model, tokenizer.json, tokenizer_config.json.
+// tokenizer.model, tokenizer.json, tokenizer_config.json ...
 struct EmbeddedFile {
   std::string name, contents;
 };

@@ -27,16 +27,27 @@ Vocabulary parse_tokenizer_json(std::string_view text, std::string_view source =
 // and load_vocabulary() refuses. Nothing: the model has no tokenizer.
 std::optional<std::filesystem::path> find_tokenizer_file(const std::filesystem::path& directory);
 
-// The files that a vocabulary is read from: that one and tokenizer_config.json, if they are there. `model` is a
-// directory or a packed file, which brings them along.
+// The small files that a tokenizer and a conversation's style are read from, as far as they are there: that one,
+// tokenizer.json, tokenizer_config.json, special_tokens_map.json, added_tokens.json, chat_template.jinja and
+// chat_template.json. `model` is a directory or a packed file, which brings them along.
 std::vector<EmbeddedFile> read_tokenizer_files(const std::filesystem::path& model);
 
 // A vocabulary from their contents; `where` begins every message. Throws Error(kNotFound | kBadFormat | kUnsupported).
+//
+// The model's own pieces are those of a SentencePiece model, without one those of tokenizer.json. Added tokens, and how
+// they are found, are tokenizer.json's, if it has the same pieces; beside a SentencePiece model alone they are
+// `added_tokens_decoder` of tokenizer_config.json or, without that, added_tokens.json, and the rules are those of
+// transformers' Python tokenizer, `legacy` as the configuration says. `bos_token`, `eos_token` (else of
+// special_tokens_map.json), `add_bos_token` and `add_prefix_space` of tokenizer_config.json are obeyed; a bos or eos token
+// that is no piece counts as none.
 Vocabulary parse_tokenizer_files(std::span<const EmbeddedFile> files, const std::string& where);
 
-// Reads those files: the settings `add_bos_token`, `bos_token` and `eos_token` of `tokenizer_config.json` are applied,
-// if there is one. A bos or eos token that is no piece counts as none. Throws Error(kNotFound | kIo | kBadFormat |
-// kUnsupported).
+// The Jinja text of the conversation's template: chat_template.jinja, else `chat_template` of chat_template.json, else of
+// tokenizer_config.json. Of several that have names the one called "default", otherwise the first. Throws
+// Error(kBadFormat).
+std::optional<std::string> find_chat_template(std::span<const EmbeddedFile> files, const std::string& where);
+
+// read_tokenizer_files() and parse_tokenizer_files(). Throws Error(kNotFound | kIo | kBadFormat | kUnsupported).
 Vocabulary load_vocabulary(const std::filesystem::path& model);
 
 }  // namespace mixtral
