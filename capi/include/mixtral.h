@@ -53,7 +53,7 @@ extern "C" {
 
 /** The version of this header. A library of the same major version with an equal or higher minor one fits it. */
 #define MIXTRAL_VERSION_MAJOR 1
-#define MIXTRAL_VERSION_MINOR 0
+#define MIXTRAL_VERSION_MINOR 1
 #define MIXTRAL_VERSION_PATCH 0
 #define MIXTRAL_VERSION (MIXTRAL_VERSION_MAJOR * 10000 + MIXTRAL_VERSION_MINOR * 100 + MIXTRAL_VERSION_PATCH)
 
@@ -82,7 +82,7 @@ enum {
 MIXTRAL_API uint32_t mixtral_version(void);
 
 /**
- * The same as text, "1.0.0".
+ * The same as text, "1.1.0".
  *
  * @return A text that lives as long as the library.
  *

@@ -1,5 +1,5 @@
 // Writes cases.json: tokenizer configurations in the shape of published Mixtral fine-tunes, 300 texts for each, and the
-// ids that Hugging Face's tokenizers library (Rust) gives them. Needs Node 18 and the npm package @anush008/tokenizers
+// ids that Hugging Face's tokenizers library (Rust) gives them; and chatml.json, conversations and their ids. Needs Node 18 and the npm package @anush008/tokenizers
 // (0.6.0, built on tokenizers 0.22.2), installed in the folder that NODE_PATH names:
 //
 //   npm install --prefix /tmp/oracle @anush008/tokenizers@0.6.0
@@ -93,6 +93,33 @@ for (const tokens of Object.keys(TOKENS)) {
     cases.push({ name: `${tokens} ${spaces}`, patch: { added_tokens, normalizer, pre_tokenizer, decoder }, texts, ids });
   }
 }
+// Conversations in ChatML, the whole of each read at once. A last message of the user's is followed by the beginning of
+// the answer.
+const MESSAGES = ["", "Hello", " Hello ", "a\nb", "Two lines\n\nand a third.\n", "  indented", "[INST] [/INST]", "1 < 2 | 3 > 2",
+                  "été 你好 😀", "<s> </s> <unk>", "\n"];
+const render = (messages) =>
+  messages.map(({ role, text }) => `<|im_start|>${role}\n${text}<|im_end|>\n`).join("") +
+  (messages.at(-1).role === "user" ? "<|im_start|>assistant\n" : "");
+const chats = [];
+for (const tokens of ["chatml", "chatml_special"]) {
+  for (const spaces of Object.keys(SPACES)) {
+    const document = configuration(spaces, tokens);
+    document.added_tokens = document.added_tokens.filter((t) => !/^<(s|\/s|unk)>$/.test(t.content));  // text is text
+    const tokenizer = Tokenizer.fromString(JSON.stringify(document));
+    const conversations = [];
+    for (let i = 0; i < 12; ++i) {
+      const messages = i % 2 === 0 ? [{ role: "system", text: pick(MESSAGES.slice(1)) }] : [];
+      for (let n = 1 + random(4), user = true; n > 0; --n, user = !user) {
+        messages.push({ role: user ? "user" : "assistant", text: pick(MESSAGES) });
+      }
+      const ids = (await tokenizer.encode(render(messages), null, { addSpecialTokens: false })).getIds();
+      conversations.push({ messages, ids });
+    }
+    chats.push({ name: `${tokens} ${spaces}`, patch: cases.find((c) => c.name === `${tokens} ${spaces}`).patch, conversations });
+  }
+}
+fs.writeFileSync(path.join(here, "chatml.json"), `[\n${chats.map((c) => JSON.stringify(c)).join(",\n")}\n]\n`);
+
 const lines = cases.map((c) => JSON.stringify(c));
 fs.writeFileSync(path.join(here, "cases.json"), `[\n${lines.join(",\n")}\n]\n`);
 console.log(`${cases.length} configurations, ${cases.length * N_TEXTS} texts`);
