@@ -1,6 +1,10 @@
 // mixtral.h: texts, ids, conversations.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 #include "mixtral/text/chat_template.hpp"
 #include "support/capi.hpp"
+#include "support/small_checkpoint.hpp"
 
 using namespace mixtral;
 using namespace mixtral::test;
@@ -104,4 +108,90 @@ TEST_CASE("a conversation's mistakes name the message") {
   const mixtral_chat_message m = message(1, "a");
   CHECK(refused(mixtral_chat_tokens(tiny_ctx(), 2, 0, &m, 1, nullptr, 0, &n), MIXTRAL_INVALID_ARGUMENT) ==
         "chat: style is 2, expected 0, 1 or 3");
+}
+
+namespace {
+
+// A model on disk that talks in ChatML.
+Ctx open_chatml(const TempDir& dir, const char* chat_template, const mixtral_params& p = params()) {
+  write_small_checkpoint(dir.path());
+  const nlohmann::json settings = {{"chat_template", chat_template},
+                                   {"added_tokens_decoder",
+                                    {{"272", {{"content", "<|im_start|>"}, {"special", true}}},
+                                     {"273", {{"content", "<|im_end|>"}, {"special", true}}}}}};
+  write_text(dir / "tokenizer_config.json", settings.dump());
+  return open_ctx(p, dir.path());
+}
+
+}  // namespace
+
+TEST_CASE("special tokens that a text spells are tokens if the flag says so") {
+  const std::string_view text = "<s>a";
+  std::int32_t ids[16];
+  std::size_t n = 0;
+  ok(mixtral_tokenize(tiny_ctx(), text.data(), text.size(), MIXTRAL_TOKENIZE_SPECIAL, ids, 16, &n));
+  CHECK(ids[0] == 1);
+  CHECK(std::vector<TokenId>(ids + 1, ids + n) == tokenizer().encode("a"));
+  ok(mixtral_tokenize(tiny_ctx(), text.data(), text.size(), 0, ids, 16, &n));
+  CHECK(std::vector<TokenId>(ids, ids + n) == tokenizer().encode(text));
+  refused(mixtral_tokenize(tiny_ctx(), text.data(), text.size(), 4, ids, 16, &n), MIXTRAL_INVALID_ARGUMENT);
+}
+
+TEST_CASE("a model whose template is ChatML's is talked to in ChatML, and <|im_end|> ends its texts") {
+  const TempDir dir;
+  const Ctx ctx = open_chatml(dir, "<|im_start|>");
+  mixtral_info info{};
+  info.struct_size = sizeof info;
+  ok(mixtral_ctx_info(ctx.get(), &info));
+  CHECK(info.chat_style == MIXTRAL_CHAT_CHATML);
+  CHECK(mixtral_token_is_eos(ctx.get(), 273) == 1);
+  CHECK(mixtral_token_is_eos(ctx.get(), 272) == 0);
+  const mixtral_chat_message messages[] = {message(MIXTRAL_ROLE_USER, "a")};
+  for (const std::int32_t style : {MIXTRAL_CHAT_AUTO, MIXTRAL_CHAT_CHATML}) {
+    const auto ids = read_all<std::int32_t>([&](std::int32_t* out, std::size_t capacity, std::size_t* n) {
+      return mixtral_chat_tokens(ctx.get(), style, 0, messages, 1, out, capacity, n);
+    });
+    CHECK(ids[1] == 272);
+    CHECK(std::count(ids.begin(), ids.end(), 273) == 1);
+    CHECK(std::count(ids.begin(), ids.end(), 272) == 2);
+  }
+}
+
+TEST_CASE("a template of no known style is told to the log, and refused where the style is wanted") {
+  const TempDir dir;
+  std::vector<std::string> log;
+  mixtral_params p = params();
+  p.log_user = &log;
+  p.log = [](void* user, std::int32_t, const char* text, std::size_t size) {
+    static_cast<std::vector<std::string>*>(user)->emplace_back(text, size);
+  };
+  const Ctx ctx = open_chatml(dir, "{{ '<|user|>' }}", p);
+  CHECK(std::any_of(log.begin(), log.end(),
+                    [](const std::string& text) { return text.find("of no known style") != text.npos; }));
+  mixtral_info info{};
+  info.struct_size = sizeof info;
+  ok(mixtral_ctx_info(ctx.get(), &info));
+  CHECK(info.chat_style == 0);
+  const mixtral_chat_message messages[] = {message(MIXTRAL_ROLE_USER, "a")};
+  std::size_t n = 0;
+  CHECK(refused(mixtral_chat_tokens(ctx.get(), MIXTRAL_CHAT_AUTO, 0, messages, 1, nullptr, 0, &n), MIXTRAL_UNSUPPORTED)
+            .find("Name a style yourself: v1, v3, chatml") != std::string::npos);
+  std::int32_t ids[64];
+  ok(mixtral_chat_tokens(ctx.get(), MIXTRAL_CHAT_V1, 0, messages, 1, ids, 64, &n));
+}
+
+TEST_CASE("ids of the model's rows beyond the pieces decode to nothing") {
+  const TempDir dir;
+  write_small_checkpoint(dir.path());
+  const Ctx ctx = open_ctx(params(), dir.path());
+  mixtral_info info{};
+  info.struct_size = sizeof info;
+  ok(mixtral_ctx_info(ctx.get(), &info));
+  REQUIRE(info.n_pieces < info.vocab_size);
+  const auto last = static_cast<std::int32_t>(info.vocab_size - 1);
+  std::size_t n = 99;
+  ok(mixtral_detokenize(ctx.get(), &last, 1, nullptr, 0, &n));
+  CHECK(n == 0);
+  const std::int32_t beyond = last + 1;
+  refused(mixtral_detokenize(ctx.get(), &beyond, 1, nullptr, 0, &n), MIXTRAL_INVALID_ARGUMENT);
 }

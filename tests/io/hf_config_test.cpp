@@ -70,7 +70,8 @@ TEST_CASE("every spelling of the same config is understood") {
   CHECK(read(patched(R"({"eos_token_id":[2,32]})")).eos_ids == std::vector<TokenId>{2, 32});
 }
 
-TEST_CASE("generation_config.json has the last word on the end-of-sequence ids") {
+TEST_CASE("what ends a sequence is what config.json and generation_config.json say, each id once") {
+  CHECK(read(base_config(), R"({"eos_token_id":7})").eos_ids == std::vector<TokenId>{2, 7});
   CHECK(read(base_config(), R"({"eos_token_id":[2,7]})").eos_ids == std::vector<TokenId>{2, 7});
   CHECK(read(base_config(), R"({"eos_token_id":null})").eos_ids == std::vector<TokenId>{2});
   CHECK(names(error_of([&] { read(base_config(), R"({"eos_token_id":32000})"); }),

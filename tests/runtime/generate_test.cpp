@@ -77,14 +77,23 @@ TEST_CASE("generate: a stop string ends the text before it, wherever tokens begi
   CHECK(result.ids.size() < 40);
 }
 
-TEST_CASE("generate: a stop id is the last id and silent if it is a control token") {
+TEST_CASE("generate: a stop id is the last id, and its text is not delivered whatever its piece is") {
   GenerateOptions options = greedy(40);
   const auto ids = tiny().run(options).ids;
   options.stop_ids = {ids[5]};
+  std::string streamed;
+  options.on_token = [&](TokenId, std::string_view text) {
+    streamed += text;
+    return true;
+  };
   const GenerateResult result = tiny().run(options);
   CHECK(result.reason == StopReason::kStopId);
   CHECK(result.ids.back() == ids[5]);
   CHECK(result.ids.size() <= 6);
+  CHECK(!tiny().tokenizer.token_bytes(ids[5]).empty());
+  GenerateOptions shorter = greedy(static_cast<Index>(result.ids.size()) - 1);
+  CHECK(result.text == tiny().run(shorter).text);
+  CHECK(streamed == result.text);
 }
 
 TEST_CASE("generate: edited logits decide, and a ban is a ban") {
