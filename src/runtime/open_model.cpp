@@ -1,6 +1,7 @@
 #include "mixtral/runtime/open_model.hpp"
 
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
 
 namespace mixtral {
@@ -12,6 +13,7 @@ const Tokenizer& OpenedModel::require_tokenizer() const {
 }
 
 OpenedModel open_model(const std::filesystem::path& path, const LoadOptions& options) {
+  const FloatScope floats;
   OpenedModel opened{path, load_checkpoint(path, options), {}};
   // A packed file has brought its own along.
   const std::vector<EmbeddedFile>& own = opened.model.files;

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/core/utf8.hpp"
 
 namespace mixtral {
@@ -139,6 +140,7 @@ void BpeEncoder::append(std::string_view text, const Merges& merges, std::vector
 }
 
 void BpeEncoder::encode(std::string_view text, std::vector<TokenId>& ids) const {
+  const FloatScope floats;  // scores are compared
   const std::string normal = normalise(text);
   std::vector<Symbol> symbols = split(normal);
   const auto at = [&](int i) -> Symbol& { return symbols[static_cast<std::size_t>(i)]; };
