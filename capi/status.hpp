@@ -13,7 +13,7 @@ namespace mixtral::capi {
 // Room for an error's text and its terminating 0.
 inline constexpr std::size_t kErrorBytes = 1024;
 
-// Keeps `text` (cut to fit) as this thread's mixtral_last_error(). Allocates nothing.
+// Keeps `text`, without its middle if it is too long, as this thread's mixtral_last_error(). Allocates nothing.
 void set_last_error(std::string_view text) noexcept;
 
 inline mixtral_status failed(ErrorCode code, std::string_view text) noexcept {
