@@ -38,7 +38,7 @@ inline mixtral_status status_of_exception() noexcept {
     return failed(ErrorCode::kOutOfMemory, "out of memory");
   } catch (const std::length_error&) {  // a container that no memory could hold
     return failed(ErrorCode::kOutOfMemory, "out of memory: more elements than a container can count");
-  } catch (const std::system_error& error) {  // no thread, no lock
+  } catch (const std::system_error& error) {  // the standard library's: files, locks
     return failed(ErrorCode::kIo, error.what());
   } catch (const std::exception& error) {
     return failed(ErrorCode::kInternal, error.what());

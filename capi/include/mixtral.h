@@ -148,7 +148,8 @@ enum {
 enum {
   MIXTRAL_EXECUTOR_THREADS = 0, /**< threads of the ctx's own, which sleep between steps */
   MIXTRAL_EXECUTOR_OPENMP = 1,  /**< OpenMP's threads, shared with the host's own OpenMP code. OpenMP's run-time ends
-                                     the process if the system refuses it a thread. */
+                                     the process if the system refuses it a thread; GNU's waits for ever in the child
+                                     of a fork() if the thread that forked had used it and opens a new ctx there. */
   MIXTRAL_EXECUTOR_HOST = 2     /**< the host's own pool, through mixtral_params::run */
 };
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <charconv>
+#include <initializer_list>
 
 namespace mixtral::detail {
 
