@@ -99,7 +99,7 @@ class InUse {
   explicit InUse(mixtral_session& session) : session_(session) {
     auto idle = mixtral_session::Use::kIdle;
     require(session.use.compare_exchange_strong(idle, mixtral_session::Use::kBusy), ErrorCode::kBusy,
-            "another call is using this session");
+            "another call is using this session, or was when this process was forked");
   }
   ~InUse() {
     auto busy = mixtral_session::Use::kBusy;

@@ -10,6 +10,7 @@
 
 #include "mixtral/runtime/routing_stats.hpp"
 #include "mixtral/runtime/session.hpp"
+#include "mixtral/runtime/turn_lock.hpp"
 
 namespace mixtral::capi {
 
@@ -19,20 +20,20 @@ class RoutingTotals {
   explicit RoutingTotals(const ModelConfig& config) : stats_(config) {}
 
   void add(const RoutingStats& more) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard guard(lock_);
     stats_.add(more);
   }
   void reset() {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard guard(lock_);
     stats_.reset();
   }
   RoutingStats read() const {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard guard(lock_);
     return stats_;
   }
 
  private:
-  mutable std::mutex mutex_;
+  mutable TurnLock lock_;  // knows of fork()
   RoutingStats stats_;
 };
 

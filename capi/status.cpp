@@ -9,14 +9,27 @@ namespace {
 
 thread_local char last_error[kErrorBytes] = "";
 
+// Whether the byte at `at` goes on with a UTF-8 character that began before it.
+bool inside_character(std::string_view text, std::size_t at) noexcept { return (text[at] & 0xC0) == 0x80; }
+
 }  // namespace
 
+// What is too long is most often a path. It stands before the reason, which stands at the end: the middle is left out,
+// and no character is cut (of bytes that are no UTF-8, at most three more are lost on each side).
 void set_last_error(std::string_view text) noexcept {
-  std::size_t size = std::min(text.size(), sizeof last_error - 1);
-  if (size < text.size()) {
-    while (size > 0 && (text[size] & 0xC0) == 0x80) --size;  // no half character at the end
+  constexpr std::string_view kGap = "...";
+  constexpr std::size_t kHead = 300, kTail = 700;
+  static_assert(kHead + kGap.size() + kTail < kErrorBytes);
+  if (text.size() < kErrorBytes) {
+    *std::copy_n(text.data(), text.size(), last_error) = '\0';
+    return;
   }
-  *std::copy_n(text.data(), size, last_error) = '\0';
+  std::size_t head = kHead, tail = text.size() - kTail;
+  while (head > kHead - 3 && inside_character(text, head)) --head;
+  while (tail < text.size() - kTail + 3 && inside_character(text, tail)) ++tail;
+  char* end = std::copy_n(text.data(), head, last_error);
+  end = std::copy_n(kGap.data(), kGap.size(), end);
+  *std::copy(text.begin() + static_cast<std::ptrdiff_t>(tail), text.end(), end) = '\0';
 }
 
 }  // namespace mixtral::capi

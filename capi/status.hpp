@@ -13,7 +13,7 @@ namespace mixtral::capi {
 // Room for an error's text and its terminating 0.
 inline constexpr std::size_t kErrorBytes = 1024;
 
-// Keeps `text` (cut to fit) as this thread's mixtral_last_error(). Allocates nothing.
+// Keeps `text`, without its middle if it is too long, as this thread's mixtral_last_error(). Allocates nothing.
 void set_last_error(std::string_view text) noexcept;
 
 inline mixtral_status failed(ErrorCode code, std::string_view text) noexcept {
@@ -38,7 +38,7 @@ inline mixtral_status status_of_exception() noexcept {
     return failed(ErrorCode::kOutOfMemory, "out of memory");
   } catch (const std::length_error&) {  // a container that no memory could hold
     return failed(ErrorCode::kOutOfMemory, "out of memory: more elements than a container can count");
-  } catch (const std::system_error& error) {  // no thread, no lock
+  } catch (const std::system_error& error) {  // the standard library's: files, locks
     return failed(ErrorCode::kIo, error.what());
   } catch (const std::exception& error) {
     return failed(ErrorCode::kInternal, error.what());

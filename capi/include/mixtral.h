@@ -28,6 +28,18 @@
  *   pointer that was given with them. They may call any function on other sessions; of their own session they may only
  *   cancel or destroy it (the rest is MIXTRAL_BUSY). They must return normally: no longjmp. (A C++ exception ends the
  *   call with MIXTRAL_INTERNAL.)
+ * - Floating point. Whatever rounding mode, flushing of denormals or traps (feenableexcept) the calling thread and those
+ *   of a host's pool have, the library computes in its own: to the nearest, denormals kept, nothing traps. The thread
+ *   gets its own back, sticky flags included, also after an error. Callbacks run in the host's environment.
+ * - Signals and stack. Threads of the library are named "mixtral-1", "mixtral-2" ... and block all signals but those of
+ *   their own faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS), so a signal that is sent to the process is the
+ *   host's. They have stacks of the system's default size. 64 KiB of stack are enough for a thread that calls functions
+ *   of this interface, beside what the callbacks need. OpenMP's threads are as its run-time makes them.
+ * - fork(). A child that was forked while nobody was inside a call may go on with its copies of ctx and sessions, on one
+ *   thread, as threads are not forked; its own ctx has all of them. If another thread was computing, what it used is of
+ *   no use in the child: steps, and all calls on that thread's session, return MIXTRAL_BUSY at once and for good, and
+ *   only destroying is left. Handles may be destroyed in a child in any case. Do not fork while another thread is inside
+ *   the process's first mixtral_ctx_create(), nor inside mixtral_params::run.
  *
  * Numbers that stand here never change their meaning. "Since" is the version of the library that brought a function.
  */
@@ -71,7 +83,7 @@ enum {
   MIXTRAL_CONTEXT_FULL = 7,     /**< the session has no room left */
   MIXTRAL_CANCELLED = 8,        /**< mixtral_session_cancel(), or a callback that said stop */
   MIXTRAL_INTERNAL = 9,         /**< a defect of the library, or an exception from a callback */
-  MIXTRAL_BUSY = 10,            /**< another call is using this session */
+  MIXTRAL_BUSY = 10,            /**< another call is using this session; or see "fork()" above */
   MIXTRAL_BUFFER_TOO_SMALL = 11 /**< see "Buffers" above */
 };
 
@@ -101,8 +113,9 @@ MIXTRAL_API const char* mixtral_status_text(mixtral_status status);
 /**
  * What went wrong in the last call of this thread that failed, in one sentence with names and numbers.
  *
- * @return Never NULL; empty if no call of this thread has failed; at most 1023 bytes. Valid until this thread's next
- *   call that fails. A call that succeeds leaves it as it is.
+ * @return Never NULL; empty if no call of this thread has failed; at most 1023 bytes: of a longer text, one with a long
+ *   path in it, the middle is left out ("..."), so that the reason stays. Valid until this thread's next call that fails.
+ *   A call that succeeds leaves it as it is.
  *
  * Errors: none. Threads: any; each thread has its own text. Since 1.0. */
 MIXTRAL_API const char* mixtral_last_error(void);
@@ -135,7 +148,8 @@ enum {
 enum {
   MIXTRAL_EXECUTOR_THREADS = 0, /**< threads of the ctx's own, which sleep between steps */
   MIXTRAL_EXECUTOR_OPENMP = 1,  /**< OpenMP's threads, shared with the host's own OpenMP code. OpenMP's run-time ends
-                                     the process if the system refuses it a thread. */
+                                     the process if the system refuses it a thread; GNU's waits for ever in the child
+                                     of a fork() if the thread that forked had used it and opens a new ctx there. */
   MIXTRAL_EXECUTOR_HOST = 2     /**< the host's own pool, through mixtral_params::run */
 };
 
@@ -205,7 +219,7 @@ MIXTRAL_API mixtral_status mixtral_params_init(mixtral_params* params, size_t st
  * @param params     NULL: the defaults.
  * @param ctx        receives the handle; free it with mixtral_ctx_destroy().
  * @return MIXTRAL_OK; INVALID_ARGUMENT; NOT_FOUND, IO, BAD_FORMAT or UNSUPPORTED, with the file and the tensor or
- *   field in the text; OUT_OF_MEMORY.
+ *   field in the text; IO, with the number of threads in the text, if the system refuses one; OUT_OF_MEMORY.
  *
  * Threads: any. Since 1.0. */
 MIXTRAL_API mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixtral_params* params,

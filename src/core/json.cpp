@@ -8,6 +8,7 @@
 
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
+#include "mixtral/core/float_environment.hpp"
 
 namespace mixtral::json {
 namespace {
@@ -87,6 +88,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
 
 Value parse(std::string_view text, std::string_view name) {
   Builder builder(name);
+  const FloatScope floats;  // strtod() rounds as its thread does
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
 }
@@ -194,6 +196,7 @@ std::optional<Index> ObjectReader::optional_integer(std::string_view key, Index 
 std::optional<float> ObjectReader::optional_number(std::string_view key, float least, float most) const {
   const Value* value = find(key);
   if (value == nullptr) return std::nullopt;
+  const FloatScope floats;
   double number = std::nan("");
   if (const Real* real = value->get<Real>()) number = real->value;
   if (const Index* integer = value->get<Index>()) number = static_cast<double>(*integer);

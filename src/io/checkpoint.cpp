@@ -7,6 +7,7 @@
 #include "mixtral/core/arena.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/io/consolidated.hpp"
 #include "mixtral/io/huggingface.hpp"
 #include "mixtral/io/packed.hpp"
@@ -66,6 +67,7 @@ void make_resident(Checkpoint& checkpoint, Executor& executor) {
 }  // namespace
 
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options) {
+  const FloatScope floats;  // JSON's numbers, and even the standard library's paths are computed with
   std::error_code ignored;
   Checkpoint checkpoint = std::filesystem::is_regular_file(path, ignored) ? load_packed(path) : load_directory(path);
   SerialExecutor caller;

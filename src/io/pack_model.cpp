@@ -10,6 +10,7 @@
 #include "mixtral/core/arena.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
+#include "mixtral/core/worker_thread.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/ops/pack.hpp"
 
@@ -194,6 +195,7 @@ void pack_model(const std::filesystem::path& path, const OpContext& ctx, const M
     std::byte* const buffer = buffers[turn++ % 2].data();
     packer.fill(item, buffer);
     if (writing.valid()) writing.get();
+    const detail::SignalsBlocked blocked;
     writing = std::async(std::launch::async | std::launch::deferred, [&file, buffer, n = item.bytes] {
       file.write({buffer, static_cast<std::size_t>(n)});
     });

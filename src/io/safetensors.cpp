@@ -9,6 +9,7 @@
 #include "core/json.hpp"
 #include "io/safetensors_layout.hpp"
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/core/tensor.hpp"
 
 namespace mixtral {
@@ -256,6 +257,7 @@ void SafetensorsFile::read(std::span<const std::byte> bytes) {
   header_ = header_of(bytes, name_);
   std::vector<HeaderEntry> raw;
   HeaderParser parser(name_, raw, metadata_);
+  const FloatScope floats;  // a number that overflows may trap
   nlohmann::json::sax_parse(header_.begin(), header_.end(), &parser);
 
   require_unique(

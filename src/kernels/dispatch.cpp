@@ -10,6 +10,7 @@
 #include "kernels/calibration.hpp"
 #include "kernels/isa.hpp"
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/runtime/isa.hpp"
 
 namespace mixtral {
@@ -82,6 +83,7 @@ bool may_use_amx() noexcept {
 // Once the unit has shown that it multiplies as it should, measures from how many tokens on it is the faster one: hosts
 // differ by a factor of four.
 bool calibrate_amx() noexcept {
+  const FloatScope floats;  // an unusual one would be measured, or trap
   if (!may_use_amx() || !kernels::amx_int8_works()) return false;
   KernelTable few{}, many{};
   kernels::fill_avx512_vnni(few);
@@ -103,7 +105,10 @@ bool cpu_has_amx_int8() noexcept {
 bool cpu_has_amx_bf16() noexcept {
   constexpr unsigned kTileBf16 = 1u << 22;  // leaf 7, edx
   if (!has(cpuid(7, 0).edx, kTileBf16) || !cpu_has_avx512_bf16() || !cpu_has_amx_int8()) return false;
-  static const bool works = kernels::amx_bf16_works();
+  static const bool works = [] {
+    const FloatScope floats;
+    return kernels::amx_bf16_works();
+  }();
   return works;
 }
 

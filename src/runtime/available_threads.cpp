@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "mixtral/core/float_environment.hpp"
+
 namespace mixtral {
 namespace {
 
@@ -48,6 +50,7 @@ double cpu_quota() {
 int available_threads() {
   cpu_set_t allowed;
   const int n_cpus = ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
+  const FloatScope floats;
   const double quota = cpu_quota();
   return quota < n_cpus ? std::max(1, static_cast<int>(std::floor(quota))) : n_cpus;
 }

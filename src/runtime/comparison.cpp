@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/runtime/session.hpp"
 
 namespace mixtral {
@@ -70,6 +71,7 @@ GatingStability stability_of(std::span<const std::vector<ComparedChoice>> layers
 }  // namespace
 
 ComparedPosition compare_logits(std::span<const float> reference, std::span<const float> model, TokenId target) {
+  const FloatScope floats;
   const auto at = static_cast<std::size_t>(target);
   const double reference_total = log_sum_exp(reference), model_total = log_sum_exp(model);
   ComparedPosition out;
@@ -88,6 +90,7 @@ ComparedPosition compare_logits(std::span<const float> reference, std::span<cons
 
 ComparedChoice compare_choices(std::span<const float> reference_logits, std::span<const ExpertId> reference_experts,
                                std::span<const ExpertId> model_experts) {
+  const FloatScope floats;
   const bool same_set = std::all_of(reference_experts.begin(), reference_experts.end(), [&](ExpertId e) {
     return std::find(model_experts.begin(), model_experts.end(), e) != model_experts.end();
   });
@@ -96,6 +99,7 @@ ComparedChoice compare_choices(std::span<const float> reference_logits, std::spa
 
 Distribution distribution_of(std::vector<double> values) {
   if (values.empty()) return {};
+  const FloatScope floats;
   Distribution out;
   out.n = static_cast<Index>(values.size());
   for (const double x : values) out.mean += x;
@@ -270,6 +274,7 @@ void Comparison::run(std::span<const TokenId> inputs, std::span<const TokenId> t
 }
 
 ComparisonResult Comparison::result() const {
+  const FloatScope floats;
   ComparisonResult out;
   out.n_inputs = static_cast<Index>(choices_[0].size());
   out.n_targets = static_cast<Index>(positions_.size());

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "mixtral/core/float_environment.hpp"
+
 namespace mixtral {
 namespace {
 
@@ -50,6 +52,7 @@ class Evaluator::Recorder final : public ForwardObserver {
     if (trace_ != nullptr) append(trace_->final_norm, x);
   }
   void on_logits(Index first, TensorView<const float, 2> logits, std::span<const TokenId> targets) {
+    const FloatScope floats;
     for (Index t = 0; t < logits.dim(0) && first + t < static_cast<Index>(targets.size()); ++t) {
       const double nll = negative_log_likelihood(logits.row_span(t), targets[static_cast<std::size_t>(first + t)]);
       totals_.nll_ += nll;
@@ -90,6 +93,7 @@ void Evaluator::run(std::span<const TokenId> inputs, std::span<const TokenId> ta
 
 std::optional<double> Evaluator::cross_entropy() const noexcept {
   if (n_targets_ == 0) return std::nullopt;
+  const FloatScope floats;
   return nll_ / static_cast<double>(n_targets_);
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "mixtral/core/float_environment.hpp"
+
 namespace mixtral {
 
 void Importance::Squares::add(const float* row, Index n) {
@@ -11,6 +13,7 @@ void Importance::Squares::add(const float* row, Index n) {
 }
 
 std::vector<float> Importance::Squares::importance() const {
+  const FloatScope floats;
   constexpr double kForAll = 0.05;  // of the mean over channels
   const double all = std::accumulate(sums.begin(), sums.end(), 0.0);
   if (!(all > 0)) return {};

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
 
 namespace mixtral {
@@ -31,6 +32,7 @@ ChatStyleChoice OpenedModel::chat_style() const {
 }
 
 OpenedModel open_model(const std::filesystem::path& path, const LoadOptions& options) {
+  const FloatScope floats;
   OpenedModel opened{path, load_checkpoint(path, options), {}, {}, {}};
   // A packed file has brought its own along.
   const std::vector<EmbeddedFile>& own = opened.model.files;

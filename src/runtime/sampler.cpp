@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/float_environment.hpp"
 
 namespace mixtral {
 namespace {
@@ -36,9 +37,7 @@ void SamplerOptions::validate() const {
 Sampler::Sampler(const SamplerOptions& options) : options_(options), random_(options.seed) { options.validate(); }
 
 // Fills kept_ with the ids that have a usable logit, and their penalised logits.
-void Sampler::collect(std::span<const float> logits, std::span<const TokenId> history, const LogitsEditor& edit) {
-  penalised_.assign(logits.begin(), logits.end());
-  if (edit) edit(penalised_);
+void Sampler::collect(std::span<const float> logits, std::span<const TokenId> history) {
   if (options_.repetition_penalty != 1.0f) {
     seen_.assign(logits.size(), 0);
     for (const TokenId id : history) {
@@ -70,7 +69,10 @@ void Sampler::keep_top_p() {
 
 std::span<const TokenProbability> Sampler::distribution(std::span<const float> logits, std::span<const TokenId> history,
                                                         const LogitsEditor& edit) {
-  collect(logits, history, edit);
+  penalised_.assign(logits.begin(), logits.end());
+  if (edit) edit(penalised_);
+  const FloatScope floats;
+  collect(logits, history);
   const auto best = *std::min_element(kept_.begin(), kept_.end(), likelier);
   if (options_.temperature == 0) {
     kept_.assign(1, {best.id, 1.0});
@@ -103,6 +105,7 @@ std::span<const TokenProbability> Sampler::distribution(std::span<const float> l
 TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> history, const LogitsEditor& edit) {
   const auto kept = distribution(logits, history, edit);
   if (kept.size() == 1) return kept[0].id;
+  const FloatScope floats;
   // 53 random bits: the standard's distributions may differ between libraries.
   double left = static_cast<double>(random_() >> 11) * 0x1p-53;
   for (const TokenProbability& t : kept) {

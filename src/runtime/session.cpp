@@ -92,8 +92,11 @@ Index Session::set_tokens(std::span<const TokenId> tokens) {
 void Session::eval(ForwardObserver* observer, const LogitsSink& all_logits) {
   const Index before = length_, end = static_cast<Index>(tokens_.size());
   if (before == end) return;
+  require(!evaluating_, ErrorCode::kBusy,
+          "eval: another one of this session runs, or ran when this process was forked");
   pending_.positions.clear();
   pending_.logits.clear();
+  evaluating_ = true;
   try {
     for (Index begin = before; begin < end;) {
       const Index count = std::min(chunk_, end - begin);
@@ -102,8 +105,10 @@ void Session::eval(ForwardObserver* observer, const LogitsSink& all_logits) {
     }
   } catch (...) {
     cache_.truncate(slot_, before);
+    evaluating_ = false;
     throw;
   }
+  evaluating_ = false;
   length_ = end;
   std::swap(kept_, pending_);
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/core/utf8.hpp"
 #include "text/added_tokens.hpp"
 
@@ -130,6 +131,7 @@ void BpeEncoder::append(std::string_view text, const Merges& merges, std::vector
 }
 
 void BpeEncoder::encode(std::string_view text, std::vector<TokenId>& ids) const {
+  const FloatScope floats;  // scores are compared
   const std::string normal = normalise(text);
   Merges merges;
   merges.symbols = split(normal);

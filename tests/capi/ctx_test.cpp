@@ -3,6 +3,7 @@
 #include <cstring>
 #include <thread>
 
+#include "mixtral/core/utf8.hpp"
 #include "mixtral/io/huggingface.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/model/kv_cache.hpp"
@@ -59,16 +60,30 @@ TEST_CASE("a packed file is a model with its tokenizer by its path alone") {
   CHECK(logits_of(packed.get(), last) == logits_of(original.get(), last));
 }
 
-TEST_CASE("a long error text is cut between characters") {
-  std::string path(2000, 'x');
-  for (std::size_t i = 1; i < path.size(); i += 3) path.replace(i, 2, "\xC3\xA9");
-  mixtral_ctx* ctx = nullptr;
-  CHECK(mixtral_ctx_create(path.data(), path.size(), nullptr, &ctx) != MIXTRAL_OK);
-  const std::string text = mixtral_last_error();
-  CHECK(text.size() <= 1023);
-  CHECK(text.size() >= 1020);
-  CHECK(text.substr(text.size() - 2) != "x\xC3");
-  CHECK(ctx == nullptr);
+TEST_CASE("an error text that is too long loses the middle of its path, keeps the reason, and cuts no character") {
+  const auto text_of = [](const std::string& path) {
+    mixtral_ctx* ctx = nullptr;
+    CHECK(mixtral_ctx_create(path.data(), path.size(), nullptr, &ctx) != MIXTRAL_OK);
+    CHECK(ctx == nullptr);
+    return std::string(mixtral_last_error());
+  };
+  std::string rest;
+  for (int i = 0; i < 700; ++i) rest += "x\xE2\x82\xAC";
+  for (std::size_t shift = 0; shift < 4; ++shift) {
+    const std::string path = str("/", std::string(shift, 'y'), rest), text = text_of(path);
+    CAPTURE(text);
+    CHECK(is_utf8(text));
+    CHECK(text.size() <= 1023);
+    CHECK(text.size() >= 950);
+    CHECK(text.starts_with(path.substr(0, 200)));
+    CHECK(text.find("...") != text.npos);
+    CHECK(text.ends_with(": cannot open: File name too long"));
+  }
+  // Bytes that are no text at all.
+  const std::string text = text_of(str("/", std::string(3000, '\x80')));
+  CHECK(text.size() >= 950);
+  CHECK(text.ends_with(": cannot open: File name too long"));
+  CHECK(text_of("/none") == "/none: neither config.json nor params.json exists");
 }
 
 TEST_CASE("a ctx describes its model") {

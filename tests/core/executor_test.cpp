@@ -1,6 +1,8 @@
 #include "mixtral/core/executor.hpp"
 
 #include <doctest/doctest.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <chrono>
@@ -12,6 +14,8 @@
 
 #include "mixtral/core/openmp_executor.hpp"
 #include "mixtral/core/thread_executor.hpp"
+#include "support/error_of.hpp"
+#include "support/fork.hpp"
 
 using namespace mixtral;
 
@@ -218,4 +222,90 @@ TEST_CASE("a team's workers share the work, and wait through long pauses") {
       }
     });
   }
+}
+
+TEST_CASE("worker threads have names, and block every signal but those of their own faults") {
+  constexpr int kFaults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+  sigset_t before, after;
+  pthread_sigmask(SIG_SETMASK, nullptr, &before);
+  ThreadExecutor e(3);
+  pthread_sigmask(SIG_SETMASK, nullptr, &after);
+  std::atomic<int> workers{0}, wrong{0};
+  e.parallel_for(2, [&](Index, int worker) {
+    ++workers;
+    while (workers < 2) std::this_thread::yield();
+    if (worker == 0) return;
+    char name[16] = "";
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    wrong += std::string(name) == "mixtral-" + std::to_string(worker) ? 0 : 1;
+    sigset_t blocked;
+    pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+    for (int s = 1; s < 32; ++s) {
+      const bool open = s == SIGKILL || s == SIGSTOP || std::find(kFaults, std::end(kFaults), s) != std::end(kFaults);
+      wrong += (sigismember(&blocked, s) == 1) != open ? 0 : 1;
+    }
+  });
+  CHECK(wrong == 0);
+  for (int s = 1; s < 32; ++s) CHECK(sigismember(&after, s) == sigismember(&before, s));
+}
+
+TEST_CASE("a thread that the system refuses is an Error with how many were asked for") {
+  pthread_attr_t usual, huge;
+  pthread_getattr_default_np(&usual);
+  pthread_attr_init(&huge);
+  pthread_attr_setstacksize(&huge, std::size_t{1} << 60);  // no thread gets that
+  pthread_setattr_default_np(&huge);
+  const Error error = test::error_of([] { ThreadExecutor e(4); });
+  pthread_setattr_default_np(&usual);
+  CHECK(error.code() == ErrorCode::kIo);
+  CHECK(std::string(error.what())
+            .starts_with(
+                "threads: 4 are asked for, the calling one included; the system started 0 and refused the next: "));
+  ThreadExecutor e(4);
+  check_each_once(e, 50);
+}
+
+TEST_CASE("in the child of a fork the caller works alone, and executors can be destroyed") {
+  auto threads = std::make_unique<ThreadExecutor>(3);
+  auto used = std::make_unique<OpenMpExecutor>(3);
+  const auto sum = [](Executor& e) {
+    Index total = 0;
+    e.run_team([&](Executor& team) {
+      for (int section = 0; section < 20; ++section) {
+        std::atomic<Index> part{0};
+        team.parallel_for(50, [&](Index i, int) { part += i; });
+        total += part;
+      }
+    });
+    return total;
+  };
+  CHECK(sum(*threads) == 24500);
+  CHECK(sum(*used) == 24500);
+  CHECK(test::in_child([&] {
+    bool ok = sum(*threads) == 24500 && sum(*used) == 24500;
+    ThreadExecutor own(3);  // whose threads may get the handles of those that are not there
+    ok = ok && sum(own) == 24500;
+    threads.reset();
+    used.reset();
+    return ok && sum(own) == 24500;
+  }));
+  CHECK(sum(*threads) == 24500);
+}
+
+TEST_CASE("a child that is forked in the middle of another thread's section works, too") {
+  ThreadExecutor e(3);
+  std::atomic<bool> stop{false};
+  std::thread busy([&] {
+    while (!stop) e.parallel_for(40, [&](Index, int) { std::this_thread::sleep_for(std::chrono::microseconds(20)); });
+  });
+  for (int i = 0; i < 10; ++i) {
+    std::this_thread::sleep_for(std::chrono::microseconds(300 * i));
+    CHECK(test::in_child([&] {
+      std::atomic<Index> total{0};
+      e.parallel_for(100, [&](Index task, int) { total += task; });
+      return total == 4950;
+    }));
+  }
+  stop = true;
+  busy.join();
 }

@@ -8,6 +8,7 @@
 
 #include "mixtral/core/error.hpp"
 #include "support/error_of.hpp"
+#include "support/float_environments.hpp"
 #include "support/temp_dir.hpp"
 
 using namespace mixtral;
@@ -137,4 +138,15 @@ TEST_CASE("dump gives equal values equal texts, in ASCII") {
   const std::string text = json::dump(value);
   CHECK(text == R"({"a\n":{"c":"\u2581","d":true},"b":[1,-2.50,null,[],{}]})");
   CHECK(json::dump(json::parse(text, "f")) == text);
+}
+
+TEST_CASE("numbers are read to the same bits in any floating-point environment of the host") {
+  test::check_in_every_float_environment([] {
+    const Value value =
+        json::parse(R"({"a": 0.1, "b": 1e-40, "c": 1e-5, "d": 16777217, "e": 0.30000001192092901})", "text");
+    const ObjectReader json(value, "text");
+    std::vector<float> out;
+    for (const char* key : {"a", "b", "c", "d", "e"}) out.push_back(*json.optional_number(key, 0, 1e9f));
+    return out;
+  });
 }

@@ -11,6 +11,7 @@
 #include "support/compare.hpp"
 #include "support/contexts.hpp"
 #include "support/error_of.hpp"
+#include "support/float_environments.hpp"
 #include "support/random.hpp"
 
 namespace mixtral {
@@ -124,6 +125,19 @@ TEST_CASE("every executor packs the same bytes") {
     const Packed got = packed({serial.table, executor, scratch}, w.view(), DType::kP4);
     CHECK(std::equal(got.bytes.span().begin(), got.bytes.span().end(), want.bytes.span().begin()));
   });
+}
+
+TEST_CASE("what is packed does not depend on the host's floating-point environment") {
+  const Matrix<float> w = gaussian(40, 600);
+  for (const DType dtype : {DType::kP4, DType::kP8}) {
+    test::check_in_every_float_environment([&] {
+      test::SerialContext serial;
+      const Packed p = packed(serial.op, w.view(), dtype);
+      const Matrix<float> back = unpacked(p.view);
+      return std::pair(std::vector(p.bytes.span().begin(), p.bytes.span().end()),
+                       std::vector(back.span().begin(), back.span().end()));
+    });
+  }
 }
 
 TEST_CASE("numbers that P8 can hold come back exactly, those of P4 with an eighth of the error of any others") {

@@ -10,6 +10,7 @@
 #include "support/coarse_model.hpp"
 #include "support/contexts.hpp"
 #include "support/error_of.hpp"
+#include "support/float_environments.hpp"
 #include "support/models.hpp"
 
 using namespace mixtral;
@@ -343,4 +344,22 @@ TEST_CASE("comparison: logits that are not finite are an error which says whose 
   CHECK(names(error_of([&] { run(other, ids); }), "the reference's logits at position 0 are not finite"));
   CHECK(one.result().n_inputs == 0);
   CHECK(one.result().kl.n == 0);
+}
+
+TEST_CASE("a comparison does not depend on the host's floating-point environment") {
+  const auto ids = tokens(40);
+  test::check_in_every_float_environment([&] {
+    OpenMpExecutor executor(2);
+    Comparison comparison({fine(), table()}, {coarse(), table()}, executor);
+    run(comparison, ids);
+    const ComparisonResult result = comparison.result();
+    const Distribution& margin = result.gating.margin_where_same;
+    return std::vector<double>{result.reference_cross_entropy,
+                               result.difference_error,
+                               result.kl.mean,
+                               result.kl.p99,
+                               result.kl.mean_error,
+                               margin.mean,
+                               margin.max};
+  });
 }

@@ -8,7 +8,9 @@
 #include "mixtral/io/huggingface.hpp"
 #include "mixtral/runtime/generate.hpp"
 #include "mixtral/runtime/isa.hpp"
+#include "support/float_environments.hpp"
 #include "support/golden.hpp"
+#include "support/models.hpp"
 
 using namespace mixtral;
 
@@ -201,4 +203,17 @@ TEST_CASE("evaluator: the tiny model's cross-entropy and expert use on held-out 
       }
     }
   }
+}
+
+TEST_CASE("cross-entropy and balance do not depend on the host's floating-point environment") {
+  const test::RandomModel m(test::small_config());
+  test::Random random(3);
+  const std::vector<TokenId> ids = test::random_tokens(random, 30, m.model.config);
+  const KernelTable table = make_table(best_isa());
+  OpenMpExecutor executor(2);
+  test::check_in_every_float_environment([&] {
+    Evaluator evaluator(m.model, table, executor);
+    evaluator.run(ids, std::span(ids).subspan(1));
+    return std::pair(*evaluator.cross_entropy(), evaluator.load_balancing_loss());
+  });
 }

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "mixtral/runtime/session.hpp"
+#include "support/float_environments.hpp"
 #include "support/models.hpp"
 
 using namespace mixtral;
@@ -103,4 +104,17 @@ TEST_CASE("where nothing was seen, and for what is not packed, no channel counts
                                  TensorSlot{kGate, 0}, TensorSlot{kWq, 2}}) {
     CHECK(importance.of(slot).empty());
   }
+}
+
+TEST_CASE("importance does not depend on the host's floating-point environment") {
+  const test::RandomModel m(test::small_config());
+  SerialExecutor serial;
+  const KernelTable table = test::reference_table();
+  test::check_in_every_float_environment([&] {
+    Importance importance(m.model.config);
+    Session session(m.model, table, serial);
+    session.feed(std::vector<TokenId>{1, 2, 3, 4, 5});
+    session.eval(&importance);
+    return importance.of({TensorKind::kWq, 1});
+  });
 }

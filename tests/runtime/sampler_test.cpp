@@ -7,6 +7,7 @@
 #include <map>
 
 #include "mixtral/core/error.hpp"
+#include "support/float_environments.hpp"
 #include "support/golden.hpp"
 
 using namespace mixtral;
@@ -113,4 +114,23 @@ TEST_CASE("sampler: options out of range are named") {
   CHECK(message({.top_p = 1.5f}).find("top_p is 1.5") != std::string::npos);
   CHECK(message({.min_p = 2}).find("min_p is 2") != std::string::npos);
   CHECK(message({.repetition_penalty = 0}).find("repetition_penalty is 0") != std::string::npos);
+}
+
+TEST_CASE("sampler: what is drawn does not depend on the host's floating-point environment, which the editor sees") {
+  std::vector<float> logits;
+  for (int i = 0; i < 300; ++i) logits.push_back(static_cast<float>((i * 37) % 101) / 7);
+  logits[5] = 1e-40f;
+  test::check_in_every_float_environment([&] {
+    Sampler sampler({.temperature = 0.7f, .top_k = 200, .top_p = 0.9f, .min_p = 0.001f, .repetition_penalty = 1.3f});
+    const auto host = detail::FloatState::read();
+    bool edited_outside = false;
+    const LogitsEditor edit = [&](std::span<float>) { edited_outside = detail::FloatState::read() == host; };
+    std::vector<std::pair<TokenId, double>> out;
+    for (const auto& [id, probability] : sampler.distribution(logits, std::vector<TokenId>{1, 5}, edit)) {
+      out.emplace_back(id, probability);
+    }
+    for (int i = 0; i < 20; ++i) out.emplace_back(sampler.sample(logits), 0.0);
+    out.emplace_back(edited_outside ? 1 : 0, 0.0);
+    return out;
+  });
 }

@@ -2,14 +2,22 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <limits>
+#include <thread>
 
 #include "mixtral/core/openmp_executor.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/huggingface.hpp"
 #include "mixtral/runtime/isa.hpp"
 #include "support/allocations.hpp"
+#include "support/contexts.hpp"
+#include "support/error_of.hpp"
+#include "support/float_environments.hpp"
 #include "support/golden.hpp"
+#include "support/models.hpp"
 
 using namespace mixtral;
 
@@ -278,4 +286,63 @@ TEST_CASE("session: every allocation of a copy, of set_tokens and of a feed may 
   session.truncate(40);
   session.reserve(100);
   CHECK(fails([&] { session.feed(longer); }) == 0);
+}
+
+// A host's own executor: a thread for each task.
+class HostExecutor final : public Executor {
+ public:
+  int n_workers() const noexcept override { return 3; }
+  void parallel_for(Index n_tasks, Task task) override {
+    for (Index i = 0; i < n_tasks; i += 3) {
+      std::vector<std::thread> threads;
+      for (int w = 0; w < 3 && i + w < n_tasks; ++w) threads.emplace_back([&, i, w] { task(i + w, w); });
+      for (std::thread& thread : threads) thread.join();
+    }
+  }
+};
+
+TEST_CASE("session: no floating-point environment of the host changes a bit, and none is changed") {
+  ModelConfig config = test::small_config();
+  config.vocab_size = 9000;  // a head of several tasks, and with weights that are flushed where denormals are
+  test::RandomModel m(config);
+  test::Random random(17);
+  m.model.weights.head = m.store.add(random, DType::kF32, config.vocab_size, config.dim, 3e-40);
+  const std::vector<TokenId> ids = test::random_tokens(random, 20, config);
+  const auto check = [&](Executor& executor) {
+    Session session(m.model, table(), executor);
+    std::vector<float> first;
+    test::check_in_every_float_environment([&] {
+      bool same = true;
+      for (int round = 0; round < 5; ++round) {
+        session.truncate(0);
+        session.feed(ids);
+        session.eval();
+        if (first.empty()) first.assign(session.logits().begin(), session.logits().end());
+        same = same && std::memcmp(first.data(), session.logits().data(), first.size() * sizeof(float)) == 0;
+      }
+      return same;
+    });
+    for (const float x : first) REQUIRE(std::fpclassify(x) != FP_NORMAL);
+    CHECK(std::count(first.begin(), first.end(), 0.0f) < config.vocab_size / 2);
+  };
+  test::for_each_executor(check);
+  HostExecutor host;
+  check(host);
+}
+
+TEST_CASE("session: an eval inside an eval is refused, and the outer one goes on") {
+  SerialExecutor serial;
+  Session session(model_b(), table(), serial);
+  session.feed(some_ids(5));
+  struct Reenter : ForwardObserver {
+    Session& session;
+    int refused = 0;
+    explicit Reenter(Session& s) : session(s) {}
+    void on_layer(Index, TensorView<const float, 2>) override {
+      refused += test::error_of([&] { session.eval(); }).code() == ErrorCode::kBusy ? 1 : 0;
+    }
+  } reenter(session);
+  session.eval(&reenter);
+  CHECK(reenter.refused == model_b().config.n_layers);
+  CHECK(session.length() == 5);
 }

@@ -3,15 +3,33 @@
 
 #include <atomic>
 #include <exception>
+#include <type_traits>
 
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/core/function_ref.hpp"
 #include "mixtral/core/types.hpp"
 
 namespace mixtral {
 
-using Task = FunctionRef<void(Index task, int worker)>;
+// A callable (Index task, int worker), looked at as FunctionRef does. Whichever thread calls it, and whatever executor
+// that thread is of, it computes in the library's floating-point environment.
+class Task {
+ public:
+  template <class F>
+  requires(!std::is_same_v<std::remove_cvref_t<F>, Task> && std::is_invocable_v<F&, Index, int>) Task(F&& callable)
+  noexcept : call_(callable) {}  // NOLINT: implicit by purpose
 
-// Results of the library never depend on the number of workers or on which worker ran a task.
+  void operator()(Index task, int worker) const {
+    const FloatScope floats;
+    call_(task, worker);
+  }
+
+ private:
+  FunctionRef<void(Index, int)> call_;
+};
+
+// Results of the library never depend on the number of workers, on which worker ran a task, or on the host's
+// floating-point environment.
 class Executor {
  public:
   virtual ~Executor() = default;

@@ -1,6 +1,8 @@
 // Runs work on OpenMP's threads. Without OpenMP at compile time it runs everything on the caller.
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 
@@ -10,7 +12,9 @@ namespace mixtral {
 
 // Uses the clause num_threads only: the host's OpenMP settings are neither read nor changed. Called from
 // inside a host's parallel region it runs on the calling thread (OpenMP's default for nested regions).
-// OpenMP's workers keep spinning for a moment after a region; that is the run-time's habit, not ours.
+// The threads are the run-time's: their names, stacks and signals are its business, it ends the process if the system
+// refuses it one, and they keep spinning for a moment after a region. After fork() a child that inherits a used
+// executor would wait for threads that it does not have, so there the caller works alone.
 class OpenMpExecutor final : public Executor {
  public:
   explicit OpenMpExecutor(int n_workers) noexcept : n_workers_(std::max(1, n_workers)) {}
@@ -20,7 +24,7 @@ class OpenMpExecutor final : public Executor {
   void parallel_for(Index n_tasks, Task task) override {
     detail::TaskQueue queue(n_tasks, task);
     const int team = static_cast<int>(std::min<Index>(n_workers_, n_tasks));
-    if (team <= 1) {
+    if (team <= 1 || is_inherited()) {
       queue.work(0);
     } else {
       std::atomic<int> workers{0};
@@ -34,7 +38,7 @@ class OpenMpExecutor final : public Executor {
 
   void run_team(FunctionRef<void(Executor& team)> body) override {
 #if defined(_OPENMP)
-    if (n_workers_ > 1) {
+    if (n_workers_ > 1 && !is_inherited()) {
       detail::Team team(n_workers_);
       std::atomic<int> workers{1};
       std::exception_ptr error;
@@ -62,7 +66,15 @@ class OpenMpExecutor final : public Executor {
   }
 
  private:
+  // Whether another process has used it, of which this one is a fork.
+  bool is_inherited() noexcept {
+    const pid_t here = ::getpid();
+    if (user_ == 0) user_ = here;
+    return user_ != here;
+  }
+
   int n_workers_;
+  pid_t user_ = 0;
 };
 
 }  // namespace mixtral

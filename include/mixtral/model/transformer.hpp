@@ -135,20 +135,39 @@ inline void head(const OpContext& ctx, const Model& model, std::span<const Index
   ops::linear(ctx, model.config.tied_embeddings ? model.weights.embedding : model.weights.head, wanted, logits);
 }
 
+// A step's view of the executor: what the host's own code does beside our tasks, it does in its own floating-point
+// environment.
+class StepExecutor final : public Executor {
+ public:
+  StepExecutor(Executor& team, const FloatScope& floats) noexcept : team_(team), floats_(floats) {}
+
+  int n_workers() const noexcept override { return team_.n_workers(); }
+  void parallel_for(Index n_tasks, Task task) override {
+    const FloatScope host = FloatScope::outside(floats_);
+    team_.parallel_for(n_tasks, task);
+  }
+
+ private:
+  Executor& team_;
+  const FloatScope& floats_;
+};
+
 }  // namespace detail
 
-// Computes one step. Keys and values are written at reserved positions of the cache: the caller commits them
-// afterwards, or rolls back after an exception, and then nothing has changed. Logits [m, vocab_size] in the
-// order of logit_rows. Every row's result depends on its own sequence alone: batches, splits of a prompt and
-// the number of workers change no bit.
-// Throws Error(kInvalidArgument) on inputs that do not fit, and whatever the executor or observer throws.
+// Computes one step, in the library's floating-point environment, observers included. Keys and values are written at
+// reserved positions of the cache: the caller commits them afterwards, or rolls back after an exception, and then
+// nothing has changed. Logits [m, vocab_size] in the order of logit_rows. Every row's result depends on its own
+// sequence alone: batches, splits of a prompt and the number of workers change no bit. Throws Error(kInvalidArgument)
+// on inputs that do not fit, and whatever the executor or observer throws.
 class Forward {
  public:
   void operator()(const OpContext& ctx, const Model& model, const StepInput& in, KvCache& cache,
                   TensorView<float, 2> logits, ForwardObserver* observer = nullptr) {
     detail::require_step(model, in, cache, logits);
     ctx.executor.run_team([&](Executor& team) {
-      compute({ctx.table, team, ctx.scratch}, model, in, cache, logits, observer);
+      const FloatScope floats;
+      detail::StepExecutor executor(team, floats);
+      compute({ctx.table, executor, ctx.scratch}, model, in, cache, logits, observer);
     });
   }
 

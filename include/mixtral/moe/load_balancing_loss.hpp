@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/core/tensor.hpp"
 
 namespace mixtral::moe {
@@ -33,6 +34,7 @@ class LoadBalancingLoss {
         require(id >= 0 && id < n_experts, "load-balancing loss: expert ", id, " of ", n_experts);
       }
     }
+    const FloatScope floats;
     for (Index t = 0; t < logits.dim(0); ++t) {
       for (const ExpertId id : experts.row_span(t)) chosen_[static_cast<std::size_t>(id)] += 1;  // f needs no k
       const auto row = logits.row_span(t);
@@ -46,6 +48,7 @@ class LoadBalancingLoss {
 
   // 0 before the first row.
   double value() const noexcept {
+    const FloatScope floats;
     double sum = 0;
     for (std::size_t e = 0; e < chosen_.size(); ++e) sum += chosen_[e] * probability_[e];
     return rows_ == 0 ? 0 : sum * static_cast<double>(chosen_.size()) / (rows_ * rows_);

@@ -111,6 +111,7 @@ inline void unpack(const MatrixView& w, TensorView<float, 2> out) {
   require(w.is_packed(), "unpack: ", name_of(w.dtype), " weights");
   require(out.dim(0) == w.rows && out.dim(1) == w.cols, "unpack: w is [", w.rows, ", ", w.cols, "], out is ",
           shape_text(out.shape()));
+  const FloatScope floats;
   const PackedLayout layout = w.layout();
   const Index first = w.part == PanelPart::kSecond ? kHalfRows : 0;
   std::int16_t numbers[kPanelRows * kSlabCols];

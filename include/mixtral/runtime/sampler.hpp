@@ -53,7 +53,7 @@ class Sampler {
   const SamplerOptions& options() const noexcept { return options_; }
 
  private:
-  void collect(std::span<const float> logits, std::span<const TokenId> history, const LogitsEditor& edit);
+  void collect(std::span<const float> logits, std::span<const TokenId> history);
   void keep_top_p();
 
   SamplerOptions options_;

@@ -52,7 +52,8 @@ class Session {
   void reserve(Index n);
 
   // Computes all queued tokens. With `all_logits`, it receives the logits of each of them. Whatever is thrown,
-  // the session is as before the call: the tokens are still queued.
+  // the session is as before the call: the tokens are still queued. Throws Error(kBusy) from inside an eval, and in the
+  // child of a fork() if another thread was inside one at that time.
   void eval(ForwardObserver* observer = nullptr, const LogitsSink& all_logits = {});
 
   // Logits of the last computed token, [vocab_size]; empty before the first, and after truncate() took them.
@@ -94,6 +95,7 @@ class Session {
   std::vector<TokenId> tokens_;
   std::vector<std::uint8_t> keep_;  // as long as tokens_: whether a token's logits are wanted
   Index length_ = 0;                // computed tokens
+  bool evaluating_ = false;         // inside eval()
   KeptLogits kept_, pending_;       // of the last eval; of the running one
   std::vector<Index> positions_;    // of one chunk
   std::vector<SlotId> slots_;

@@ -1,42 +1,32 @@
 // Lets the passes of several sessions take turns on one executor.
 #pragma once
 
-#include <condition_variable>
+#include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <thread>
-
-#include "mixtral/core/error.hpp"
 
 namespace mixtral {
 
 // A mutex that is granted in the order of asking: a session that decodes in a loop does not keep the others out.
+//
+// A child of fork() has a copy of it, but not the threads that held it or waited for it at that time. Such a copy says
+// so instead of letting the child wait for them; one that nobody held works on.
 class TurnLock {
  public:
-  // Throws Error(kBusy) if this thread holds it already: it would wait for itself.
-  void lock() {
-    std::unique_lock guard(mutex_);
-    require(owner_ != std::this_thread::get_id(), ErrorCode::kBusy,
-            "a step may not start another step on the same threads");
-    const std::uint64_t ticket = next_++;
-    turn_.wait(guard, [&] { return ticket == serving_; });
-    owner_ = std::this_thread::get_id();
-  }
+  TurnLock() noexcept;
 
-  void unlock() noexcept {
-    {
-      const std::lock_guard guard(mutex_);
-      owner_ = {};
-      ++serving_;
-    }
-    turn_.notify_all();
-  }
+  // Throws Error(kBusy) if this thread holds it already, for it would wait for itself, and if another thread held it
+  // when this process was forked.
+  void lock();
+  void unlock() noexcept;
 
  private:
-  std::mutex mutex_;
-  std::condition_variable turn_;
-  std::uint64_t next_ = 0, serving_ = 0;
-  std::thread::id owner_;
+  void require_no_dead_holder();
+
+  // The next ticket and the one whose turn it is: equal while nobody holds it.
+  std::atomic<std::uint64_t> next_{0}, serving_{0};
+  std::atomic<std::thread::id> owner_{};
+  std::atomic<std::int64_t> process_;  // in which the tickets were given out
 };
 
 }  // namespace mixtral
