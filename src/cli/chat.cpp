@@ -1,11 +1,10 @@
 // `mixtral chat`: a conversation, in a terminal or line by line from a pipe.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
-#include <limits>
 #include <memory>
 #include <utility>
 
+#include "cli/arguments.hpp"
 #include "cli/commands.hpp"
 #include "cli/conversation.hpp"
 #include "cli/terminal.hpp"
@@ -127,7 +126,7 @@ class Chat {
 
   void note(const std::string& text) const {
     const std::string where = terminal_.interactive() ? "(" : str("mixtral: line ", n_lines_, ": ");
-    std::fprintf(stderr, "%s%s%s\n", where.c_str(), text.c_str(), terminal_.interactive() ? ")" : "");
+    write_message(str(where, text, terminal_.interactive() ? ")" : ""));
   }
 
   LoadedModel loaded_;
@@ -149,8 +148,8 @@ void add_chat(CLI::App& program) {
       ->add_option("--template", options->style,
                    "v1: as Mixtral 8x7B Instruct; v3: as 8x22B Instruct (default: v3 if [INST] is a control token)")
       ->check(CLI::IsMember({"v1", "v3"}));
-  command->add_option("--n", options->n, "Most tokens of an answer (default: a quarter of the context, at most 1024)")
-      ->check(CLI::Range(1, std::numeric_limits<int>::max()));
+  add_number(*command, "--n", options->n, {1},
+             "Most tokens of an answer (default: a quarter of the context, at most 1024)");
   add_sampling_options(*command, options->sampler);
   command->callback([options] { Chat(*options).run(); });
 }
