@@ -174,6 +174,7 @@ AtomicFileWriter::AtomicFileWriter(const std::filesystem::path& path) {
   require(!exists || S_ISREG(old.st_mode), ErrorCode::kIo, path.string(),
           ": cannot write: exists and is not a regular file");
   path_ = target_of(path);
+  require(path_.has_filename(), ErrorCode::kIo, '"', path_.string(), "\": cannot write: names no file");
   descriptor_ = open_unnamed(directory_of(path_));
   if (descriptor_ < 0) temporary_ = beside(path_, [&](const char* name) { return descriptor_ = open_new(name); });
   // Where the owner cannot stay, others' permissions are not his: then it is a file as new.

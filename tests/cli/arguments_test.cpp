@@ -124,7 +124,7 @@ TEST_CASE("An empty value behind = is empty, not the next argument") {
 TEST_CASE("Paths may have brackets, commas, and names of commands") {
   const test::TempDir dir;
   const std::string tiny = quoted(MIXTRAL_TINY_DIR), cd = "pack " + tiny + " ";
-  for (const std::string& name : {"[out]", "[a,b]", "chat", "{}"}) {
+  for (const std::string name : {"[out]", "[a,b]", "chat", "{}"}) {
     CAPTURE(name);
     CHECK(run_program(cd + quoted(dir / name) + " --weights bf16").status == 0);
     CHECK(std::filesystem::exists(dir / name));

@@ -116,7 +116,7 @@ TEST_CASE("eval says what it cannot read or write") {
   } cases[] = {
       {"--text /no/such/text", "/no/such/text"},
       {"--text ''", "cannot open"},
-      {"--ids 1,2 --out ''", "cannot create"},
+      {"--ids 1,2 --out ''", "names no file"},
       {"--text " + quoted(dir / "empty"), "empty"},
       {"--text " + quoted(dir / "empty") + model_a, "models/A: no tokenizer file to read text with"},
       {"--ids 1,4096", "4096"},

@@ -107,7 +107,7 @@ TEST_CASE("generate --stop takes any text as it is written, brackets and commas 
   const std::string prompt = "--ignore-eos --n 32 --prompt 'RETURN VALUE'";
   const auto text = json::parse(generate_json(prompt).out).at("text").get<std::string>();
   REQUIRE(contains(text, " is "));
-  for (const std::string& stop : {"[ is ]", "[]", "{}", "[never-written, is ]", "%%"}) {
+  for (const std::string stop : {"[ is ]", "[]", "{}", "[never-written, is ]", "%%"}) {
     CAPTURE(stop);
     CHECK(json::parse(generate_json(prompt + " --stop " + quoted(stop)).out).at("text") == text);
     CHECK(json::parse(generate_json(prompt + " --stop=" + quoted(stop)).out).at("text") == text);
@@ -133,7 +133,7 @@ TEST_CASE("generate --prompt-file reads a prompt of any length, all its bytes, f
   test::write_text(dir / "prompt", text);
   const Answer longer = generate_json("--n 0 --prompt-file " + file);
   CHECK(longer.status == 1);  // nor can this model's context
-  CHECK(contains(longer.err, "the context"));
+  CHECK(contains(longer.err, "do not fit into a context of 512"));
   CHECK(contains(generate_json("--prompt-file " + quoted(dir / "none")).err, "none: cannot open: No such file"));
   CHECK(contains(generate_json("--prompt-file ''").err, "cannot open"));
   CHECK(contains(generate_json("--prompt-file " + quoted(dir.path())).err, "Is a directory"));

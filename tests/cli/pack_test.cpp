@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -22,17 +23,24 @@ namespace {
 
 const std::string kTiny = test::quoted(MIXTRAL_TINY_DIR);
 
-// Packs the tiny model into `out` and sends the signal after so many microseconds. What waitpid() says.
+// Packs the tiny model into `out` and sends the signal so many microseconds after the program was started. What
+// waitpid() says.
 int pack_and_signal(const std::string& out, int signal, useconds_t microseconds) {
+  int started[2];
+  REQUIRE(::pipe2(started, O_CLOEXEC) == 0);
   const pid_t child = ::fork();
   if (child == 0) {
     const int null = ::open("/dev/null", O_RDWR);
     for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, descriptor);
-    std::signal(SIGINT, SIG_DFL);
+    for (const int s : {SIGINT, SIGTERM}) std::signal(s, SIG_DFL);
     ::execl(MIXTRAL_PROGRAM, "mixtral", "pack", MIXTRAL_TINY_DIR, out.c_str(), "--weights", "p8", "--threads", "2",
             nullptr);
     ::_exit(127);
   }
+  ::close(started[1]);
+  char byte = 0;
+  while (::read(started[0], &byte, 1) < 0 && errno == EINTR) continue;  // the end, once the program has taken over
+  ::close(started[0]);
   ::usleep(microseconds);
   ::kill(child, signal);
   int status = -1;

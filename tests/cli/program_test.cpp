@@ -111,7 +111,7 @@ TEST_CASE("What a file's names or an argument want of the terminal is written ou
 }
 
 TEST_CASE("Standard input that cannot be read is exit code 1 and the reason") {
-  for (const std::string& command : {"chat", "tokenize", "generate --prompt-file -", "eval --text -"}) {
+  for (const std::string command : {"chat", "tokenize", "generate --prompt-file -", "eval --text -"}) {
     CAPTURE(command);
     const Answer directory = run_program(command + " </");
     CHECK(directory.status == 1);

@@ -318,6 +318,8 @@ TEST_CASE("a place that cannot be written is refused before anything is written"
   const Error missing = error_of([&] { AtomicFileWriter writer(dir / "no/f"); });
   CHECK(missing.code() == ErrorCode::kNotFound);
   CHECK(names(missing, "no/f: cannot create"));
+  CHECK(names(error_of([&] { AtomicFileWriter writer(""); }), "\"\": cannot write: names no file"));
+  CHECK(names(error_of([&] { AtomicFileWriter writer(dir / "f/"); }), "f/\": cannot write: names no file"));
   // Renaming a file over a device would destroy the device.
   const Error device = error_of([&] { AtomicFileWriter writer("/dev/null"); });
   CHECK(device.code() == ErrorCode::kIo);
