@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/arguments.hpp"
 #include "cli/bench_report.hpp"
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
@@ -72,21 +73,19 @@ void run(const Options& o) {
 }
 
 void add_plan_options(CLI::App& command, Plan& plan) {
-  const CLI::Range any(Index{0}, Index{1} << 24), some(Index{1}, Index{1} << 12);
-  command.add_option("-p,--prompt", plan.prompt, "Tokens of the prompt that is read; 0: none")
-      ->check(any)
+  constexpr Range<Index> kAny{0, Index{1} << 24}, kSome{1, Index{1} << 12};
+  const auto add = [&](const char* names, Index& value, Range<Index> range, const char* text) {
+    add_number(command, names, value, range, text)->capture_default_str();
+  };
+  add("-p,--prompt", plan.prompt, kAny, "Tokens of the prompt that is read; 0: none");
+  add("-n,--decode", plan.decode, kAny, "Decode steps; 0: none");
+  add_numbers(command, "--batch", plan.batch, kSome,
+              "Sequences that decode together, one token each a step: 1 or 1,2,8")
       ->capture_default_str();
-  command.add_option("-n,--decode", plan.decode, "Decode steps; 0: none")->check(any)->capture_default_str();
-  command.add_option("--batch", plan.batch, "Sequences that decode together, one token each a step: 1 or 1,2,8")
-      ->delimiter(',')
-      ->check(some)
-      ->capture_default_str();
-  command.add_option("--ragged", plan.ragged, "Read the prompt once more while so many sequences decode in its steps")
-      ->check(CLI::Range(Index{0}, Index{1} << 12))
-      ->capture_default_str();
-  command.add_option("--depth", plan.depth, "Tokens before them in the KV cache")->check(any)->capture_default_str();
-  command.add_option("--repeat", plan.repeat, "Repetitions that count, after a warm-up")
-      ->check(some)
+  add("--ragged", plan.ragged, {0, kSome.most},
+      "Read the prompt once more while so many sequences decode in its steps");
+  add("--depth", plan.depth, kAny, "Tokens before them in the KV cache");
+  add_number(command, "--repeat", plan.repeat, {1, 1 << 12}, "Repetitions that count, after a warm-up")
       ->capture_default_str();
 }
 
@@ -99,8 +98,7 @@ void add_bench(CLI::App& program) {
   add_common_options(*command, options->common);
   add_kv_option(*command, options->common);
   auto* synthetic = add_synthetic_option(*command, options->synthetic)->excludes("--model");
-  command->add_option("--layers", options->layers, "Layers of the synthetic model")
-      ->check(CLI::Range(Index{1}, Index{1024}))
+  add_number(*command, "--layers", options->layers, {1, 1024}, "Layers of the synthetic model")
       ->needs(synthetic)
       ->capture_default_str();
   command->add_option("--weights", options->weights, "What the synthetic weights are in")

@@ -1,11 +1,10 @@
 // `mixtral chat`: a conversation, in a terminal or line by line from a pipe.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
-#include <limits>
 #include <memory>
 #include <utility>
 
+#include "cli/arguments.hpp"
 #include "cli/commands.hpp"
 #include "cli/conversation.hpp"
 #include "cli/terminal.hpp"
@@ -68,7 +67,7 @@ class Chat {
   void tell_style() const {
     const auto [style, why] = loaded_.chat_style();
     if (loaded_.chat_template && style != ChatStyle::kChatMl) return;
-    std::fprintf(stderr, "mixtral: style %s: %s\n", std::string(name_of(style)).c_str(), why.c_str());
+    write_message(str("mixtral: style ", name_of(style), ": ", why));
   }
 
   // False: the end is wanted.
@@ -137,7 +136,7 @@ class Chat {
 
   void note(const std::string& text) const {
     const std::string where = terminal_.interactive() ? "(" : str("mixtral: line ", n_lines_, ": ");
-    std::fprintf(stderr, "%s%s%s\n", where.c_str(), text.c_str(), terminal_.interactive() ? ")" : "");
+    write_message(str(where, text, terminal_.interactive() ? ")" : ""));
   }
 
   LoadedModel loaded_;
@@ -160,8 +159,8 @@ void add_chat(CLI::App& program) {
                    "v1: as Mixtral 8x7B Instruct; v3: as 8x22B Instruct; chatml: <|im_start|> and <|im_end|> (default: as "
                    "the model's chat_template is; without one v3 if [INST] is a control token, otherwise v1)")
       ->check(CLI::IsMember({"v1", "v3", "chatml"}));
-  command->add_option("--n", options->n, "Most tokens of an answer (default: a quarter of the context, at most 1024)")
-      ->check(CLI::Range(1, std::numeric_limits<int>::max()));
+  add_number(*command, "--n", options->n, {1},
+             "Most tokens of an answer (default: a quarter of the context, at most 1024)");
   add_sampling_options(*command, options->sampler);
   command->callback([options] { Chat(*options).run(); });
 }

@@ -1,9 +1,16 @@
 #include "common.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <memory>
+#include <system_error>
 
+#include "cli/arguments.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/io/synthetic.hpp"
 #include "mixtral/runtime/available_threads.hpp"
@@ -21,6 +28,27 @@ fs::path embedded_model() {
   return (program.parent_path() / "../share/mixtral/models/tiny").lexically_normal();
 }
 
+[[noreturn]] void fail_input(const std::string& name, const std::string& action, int error) {
+  fail(error == ENOENT || error == ENOTDIR ? ErrorCode::kNotFound : ErrorCode::kIo, name, ": ", action, ": ",
+       std::generic_category().message(error));
+}
+
+// What is left to read.
+std::string read_all(int descriptor, const std::string& name) {
+  constexpr std::size_t kMostBytes = std::size_t{1} << 30;
+  std::string bytes;
+  char block[1 << 16];
+  for (;;) {
+    const ssize_t n = ::read(descriptor, block, sizeof block);
+    if (n == 0) return bytes;
+    if (n < 0 && errno != EINTR) fail_input(name, str("cannot read after ", bytes.size(), " bytes"), errno);
+    if (n > 0) bytes.append(block, static_cast<std::size_t>(n));
+    require(bytes.size() <= kMostBytes, ErrorCode::kBadFormat, name, ": more than ", kMostBytes, " bytes");
+  }
+}
+
+constexpr std::string_view kShownAsTheyAre = "\n\t";
+
 }  // namespace
 
 void add_model_options(CLI::App& command, CommonOptions& options) {
@@ -33,8 +61,7 @@ void add_model_options(CLI::App& command, CommonOptions& options) {
 
 void add_machine_options(CLI::App& command, CommonOptions& options) {
   options.threads = available_threads();
-  command.add_option("--threads", options.threads, "Threads (default: the CPUs this process may use)")
-      ->check(CLI::Range(1, 1024));
+  add_number(command, "--threads", options.threads, {1, 1024}, "Threads (default: the CPUs this process may use)");
   std::vector<std::string> isa_names;
   for (const Isa isa : all_isas()) isa_names.emplace_back(name_of(isa));
   command.add_option("--isa", options.isa, "Use no better instruction set than this one")
@@ -61,9 +88,7 @@ void add_kv_option(CLI::App& command, CommonOptions& options) {
 }
 
 CLI::Option* add_ids_option(CLI::App& command, std::vector<TokenId>& ids, const std::string& description) {
-  // The command-line library would read an empty argument as 0.
-  const auto not_empty = [](const std::string& id) { return std::string(id.empty() ? "an id is empty" : ""); };
-  return command.add_option("--ids", ids, description)->delimiter(',')->check(not_empty);
+  return add_numbers(command, "--ids", ids, {}, description);
 }
 
 void add_sampling_options(CLI::App& command, SamplerOptions& options) {
@@ -71,17 +96,15 @@ void add_sampling_options(CLI::App& command, SamplerOptions& options) {
   options.top_p = 0.95f;
   auto* greedy = command.add_flag_callback(
       "--greedy", [&options] { options.temperature = 0; }, "Always the likeliest token (temperature 0)");
-  command.add_option("--temperature", options.temperature, "Below 1: bolder choices become rarer; 0: greedy")
-      ->capture_default_str()
-      ->excludes(greedy);
-  command.add_option("--top-k", options.top_k, "Keep the k likeliest tokens; 0: all")->capture_default_str();
-  command.add_option("--top-p", options.top_p, "Keep the fewest tokens that add up to this probability")
-      ->capture_default_str();
-  command.add_option("--min-p", options.min_p, "Drop what is less likely than this share of the likeliest")
-      ->capture_default_str();
-  command.add_option("--repetition-penalty", options.repetition_penalty, "Above 1: seen tokens become rarer")
-      ->capture_default_str();
-  command.add_option("--seed", options.seed, "The same seed draws the same text")->capture_default_str();
+  const auto add = [&](const char* name, auto& value, Range<std::decay_t<decltype(value)>> range, const char* text) {
+    return add_number(command, name, value, range, text)->capture_default_str();
+  };
+  add("--temperature", options.temperature, {}, "Below 1: bolder choices become rarer; 0: greedy")->excludes(greedy);
+  add("--top-k", options.top_k, {}, "Keep the k likeliest tokens; 0: all");
+  add("--top-p", options.top_p, {0, 1, true}, "Keep the fewest tokens that add up to this probability");
+  add("--min-p", options.min_p, {0, 1}, "Drop what is less likely than this share of the likeliest");
+  add("--repetition-penalty", options.repetition_penalty, {.above = true}, "Above 1: seen tokens become rarer");
+  add("--seed", options.seed, {}, "The same seed draws the same text");
 }
 
 CLI::Option* add_synthetic_option(CLI::App& command, std::string& name) {
@@ -103,17 +126,28 @@ DType kv_type(const std::string& name) {
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-std::string read_stdin() {
-  std::string bytes;
-  char block[1 << 16];
-  while (const std::size_t n = std::fread(block, 1, sizeof block, stdin)) bytes.append(block, n);
-  require(std::ferror(stdin) == 0, ErrorCode::kIo, "stdin: cannot read after ", bytes.size(), " bytes");
-  return bytes;
+std::string read_stdin() { return read_all(STDIN_FILENO, "stdin"); }
+
+std::string read_input(const std::filesystem::path& path) {
+  if (path == "-") return read_stdin();
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail_input(path.string(), "cannot open", errno);
+  const std::unique_ptr<const int, void (*)(const int*)> closer(&descriptor, [](const int* d) { ::close(*d); });
+  return read_all(descriptor, path.string());
 }
 
+std::string input_name(const std::filesystem::path& path) { return path == "-" ? "stdin" : path.string(); }
+
 void write_stdout(std::string_view bytes) {
-  const bool written = std::fwrite(bytes.data(), 1, bytes.size(), stdout) == bytes.size() && std::fflush(stdout) == 0;
-  require(written, ErrorCode::kIo, "stdout: cannot write ", bytes.size(), " bytes");
+  const std::string shown = ::isatty(STDOUT_FILENO) == 1 ? printable(bytes, kShownAsTheyAre) : std::string(bytes);
+  const bool written = std::fwrite(shown.data(), 1, shown.size(), stdout) == shown.size() && std::fflush(stdout) == 0;
+  require(written, ErrorCode::kIo, "stdout: cannot write ", bytes.size(),
+          " bytes: ", std::generic_category().message(errno));
+}
+
+void write_message(std::string_view text) {
+  const std::string shown = printable(text, kShownAsTheyAre) + "\n";
+  std::fwrite(shown.data(), 1, shown.size(), stderr);
 }
 
 }  // namespace mixtral::cli

@@ -1,4 +1,4 @@
-// What the subcommands share: options, standard input and output.
+// What the subcommands share: options, input and output.
 #pragma once
 
 #include <filesystem>
@@ -59,10 +59,18 @@ extern const std::vector<std::string> kKvTypeNames;
 // Of a clock that never goes back.
 double seconds();
 
-// All bytes of standard input. Throws Error(kIo).
+// All bytes of standard input. Throws Error(kIo) with the system's reason.
 std::string read_stdin();
+// All bytes of a file, a pipe or a device; of standard input for "-". Throws Error(kNotFound | kIo) with the system's
+// reason, and kBadFormat on more than 1 GiB.
+std::string read_input(const std::filesystem::path& path);
+// What `path` is called in messages.
+std::string input_name(const std::filesystem::path& path);
 
-// Throws Error(kIo), so that a full disk does not look like success.
+// On a terminal printable() but for line ends and tabs, elsewhere the bytes as they are. `bytes` begins and ends
+// between two characters. Throws Error(kIo), so that a full disk does not look like success.
 void write_stdout(std::string_view bytes);
+// To stderr, printable() but for line ends and tabs, whatever it is. The line end of the message is added.
+void write_message(std::string_view text);
 
 }  // namespace mixtral::cli

@@ -4,9 +4,12 @@
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "cli/arguments.hpp"
 #include "cli/commands.hpp"
 #include "cli/compare_report.hpp"
+#include "cli/deferred_signals.hpp"
 #include "cli/html.hpp"
 #include "cli/loaded_model.hpp"
 #include "cli/text_pieces.hpp"
@@ -20,8 +23,9 @@ using json = nlohmann::ordered_json;  // fields in the order written here
 
 struct Options {
   CommonOptions common;
-  std::filesystem::path reference, report;
-  std::vector<std::string> texts;
+  std::filesystem::path reference;
+  std::optional<std::string> report;
+  std::vector<std::filesystem::path> texts;
   std::string reference_kv = "bf16";
   Index max_tokens = 0;
 };
@@ -142,8 +146,8 @@ std::vector<ComparedText> compare_texts(const Options& options, const Tokenizer&
   std::vector<ComparedText> texts;
   std::vector<Piece> all;
   Index inputs = 0, targets = 0, done = 0;
-  for (const std::string& file : options.texts) {
-    texts.push_back({file, 0});
+  for (const std::filesystem::path& file : options.texts) {
+    texts.push_back({input_name(file), 0});
     for (Piece& piece : text_pieces(file, tokenizer, comparison.max_positions(), options.max_tokens)) {
       inputs += static_cast<Index>(piece.inputs.size());
       texts.back().n_targets += static_cast<Index>(piece.targets.size());
@@ -168,7 +172,7 @@ void run(const Options& options) {
                         {model.model, model.table, kv_type(options.common.kv)}, model.executor);
   const Tokenizer& tokenizer = tokenizer_of(model, reference);
   // Says at once, not after an hour, if the place of the report cannot be written.
-  if (!options.report.empty()) AtomicFileWriter(options.report);
+  if (options.report) AtomicFileWriter(*options.report);
 
   const ModelConfig& config = reference.model.config;
   const ComparisonSetup setup{.model = files_of(model),
@@ -180,9 +184,10 @@ void run(const Options& options) {
                               .isa = model.table.name,
                               .threads = options.common.threads};
   const ComparisonResult result = comparison.result();
-  if (!options.report.empty()) {
+  if (options.report) {
     const std::string page = comparison_page(setup, comparison, result);
-    AtomicFileWriter file(options.report);
+    const DeferredSignals signals;
+    AtomicFileWriter file(*options.report);
     file.write(std::as_bytes(std::span(page)));
     file.commit();
   }
@@ -207,12 +212,10 @@ void add_compare(CLI::App& program) {
   command->add_option("--reference-kv", options->reference_kv, "What keys and values of the reference are kept in")
       ->check(CLI::IsMember(kKvTypeNames))
       ->capture_default_str();
-  command->add_option("--text", options->texts, "Text files; each is cut into pieces of the shorter context length")
-      ->type_name("FILE")
+  add_paths(*command, "--text", options->texts,
+            "Text files or pipes, - for stdin; each is cut into pieces of the shorter context length")
       ->required();
-  command->add_option("--max-tokens", options->max_tokens, "Read no more than the first N tokens of each file")
-      ->type_name("N")
-      ->check(CLI::Range(Index{1}, Index{1} << 40));
+  add_number(*command, "--max-tokens", options->max_tokens, {1}, "Read no more than the first N tokens of each file");
   command->add_option("--report", options->report, "Write a page with pictures to this file (HTML, stands alone)")
       ->type_name("OUT.html");
   command->callback([options] { run(*options); });

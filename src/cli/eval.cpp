@@ -3,8 +3,10 @@
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/commands.hpp"
+#include "cli/deferred_signals.hpp"
 #include "cli/loaded_model.hpp"
 #include "cli/text_pieces.hpp"
 #include "mixtral/io/safetensors.hpp"
@@ -18,13 +20,13 @@ using nlohmann::json;
 struct Options {
   CommonOptions common;
   std::vector<TokenId> ids;
-  std::string text_file, out;
+  std::optional<std::string> text_file, out;
 };
 
 // --ids: one piece; each id is the target of those before it.
 std::vector<Piece> pieces_of(const Options& options, const LoadedModel& loaded) {
-  if (options.text_file.empty()) return {{options.ids, {options.ids.begin() + 1, options.ids.end()}}};
-  return text_pieces(options.text_file, loaded.require_tokenizer(), loaded.model.config.max_positions);
+  if (!options.text_file) return {{options.ids, {options.ids.begin() + 1, options.ids.end()}}};
+  return text_pieces(*options.text_file, loaded.require_tokenizer(), loaded.model.config.max_positions);
 }
 
 template <class T>
@@ -50,6 +52,7 @@ void write_trace(const std::string& path, const ModelConfig& c, const std::vecto
   if (!trace.token_nll.empty()) {
     tensors.push_back(entry("token_nll", trace.token_nll, {static_cast<Index>(trace.token_nll.size())}));
   }
+  const DeferredSignals signals;
   write_safetensors(path, tensors);
 }
 
@@ -82,7 +85,7 @@ std::string summary_text(const json& s) {
 void run(const Options& options) {
   const LoadedModel loaded(options.common);
   const std::vector<Piece> pieces = pieces_of(options, loaded);
-  require(options.out.empty() || pieces.size() == 1, "eval: --out takes one sequence of at most ",
+  require(!options.out || pieces.size() == 1, "eval: --out takes one sequence of at most ",
           loaded.model.config.max_positions, " tokens, the text makes ", pieces.size(), " of them");
   Index inputs = 0;
   for (const Piece& piece : pieces) inputs += static_cast<Index>(piece.inputs.size());
@@ -92,12 +95,11 @@ void run(const Options& options) {
   ProgressBar bar("eval", inputs);
   Index done = 0;
   for (const Piece& piece : pieces) {
-    evaluator.run(piece.inputs, piece.targets, options.out.empty() ? nullptr : &trace,
-                  [&](Index n) { bar.show(done + n); });
+    evaluator.run(piece.inputs, piece.targets, options.out ? &trace : nullptr, [&](Index n) { bar.show(done + n); });
     done += static_cast<Index>(piece.inputs.size());
   }
   bar.finish();
-  if (!options.out.empty()) write_trace(options.out, loaded.model.config, pieces[0].inputs, trace);
+  if (options.out) write_trace(*options.out, loaded.model.config, pieces[0].inputs, trace);
   const json result = summary(evaluator, inputs);
   write_stdout(options.common.json ? result.dump() + "\n" : summary_text(result));
 }
@@ -112,7 +114,10 @@ void add_eval(CLI::App& program) {
   add_kv_option(*command, options->common);
   auto* source = command->add_option_group("source", "What to read");
   add_ids_option(*source, options->ids, "Token ids, as they are: 1,2,3");
-  source->add_option("--text", options->text_file, "A text file; cut into pieces of the model's context length");
+  source
+      ->add_option("--text", options->text_file,
+                   "A text file or pipe, - for stdin; cut into pieces of the model's context length")
+      ->type_name("FILE");
   source->require_option(1);
   command->add_option("--out", options->out, "Write ids, hidden states, routing and logits to this safetensors file");
   command->callback([options] { run(*options); });

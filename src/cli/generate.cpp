@@ -1,10 +1,11 @@
 // `mixtral generate`: continue a prompt, streaming.
 #include <CLI/CLI.hpp>
-#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
+#include "cli/arguments.hpp"
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
 #include "mixtral/runtime/generate.hpp"
@@ -15,6 +16,7 @@ namespace {
 struct Options {
   CommonOptions common;
   std::string prompt;
+  std::optional<std::string> prompt_file;
   std::vector<TokenId> ids;
   Index n = 128;
   bool special = false, print_ids = false, ignore_eos = false, routes = false;
@@ -45,11 +47,17 @@ GenerateOptions library_options(const Options& options, const ModelConfig& confi
   return out;
 }
 
+// A prompt file's bytes are the prompt, all of them.
+std::vector<TokenId> prompt_of(const Options& options, const LoadedModel& loaded) {
+  if (!options.ids.empty()) return options.ids;
+  return prompt_ids(loaded, options.prompt_file ? read_input(*options.prompt_file) : options.prompt,
+                    options.special ? SpecialTokens::kAll : SpecialTokens::kAsText);
+}
+
 void run(const Options& options) {
   const LoadedModel loaded(options.common);
   Session session(loaded.model, loaded.table, loaded.executor, {.kv_dtype = kv_type(options.common.kv)});
-  const SpecialTokens special = options.special ? SpecialTokens::kAll : SpecialTokens::kAsText;
-  session.feed(options.ids.empty() ? prompt_ids(loaded, options.prompt, special) : options.ids);
+  session.feed(prompt_of(options, loaded));
   const auto prompt_tokens = static_cast<Index>(session.tokens().size());
   Observer observer(loaded.model.config, prompt_tokens);
 
@@ -95,13 +103,17 @@ void add_generate(CLI::App& program) {
   add_kv_option(*command, options->common);
   auto* prompt =
       command->add_option("--prompt", options->prompt, "Text to continue; begins with BOS where the model wants it");
+  auto* file = command
+                   ->add_option("--prompt-file", options->prompt_file,
+                                "A file or pipe that holds the prompt, - for stdin: all its bytes, a line end at the "
+                                "end of it, too")
+                   ->type_name("FILE")
+                   ->excludes(prompt);
   command->add_flag("--special", options->special, "Take special tokens that the prompt spells, as <s>, for tokens");
-  add_ids_option(*command, options->ids, "Token ids to continue, as they are: 1,2,3")->excludes(prompt);
-  command->add_option("--n", options->n, "Most tokens to generate")
-      ->check(CLI::Range(std::numeric_limits<int>::max()))
-      ->capture_default_str();
+  add_ids_option(*command, options->ids, "Token ids to continue, as they are: 1,2,3")->excludes(prompt)->excludes(file);
+  add_number(*command, "--n", options->n, {}, "Most tokens to generate")->capture_default_str();
   add_sampling_options(*command, options->sampler);
-  command->add_option("--stop", options->stops, "End before this text; may be given several times");
+  add_texts(*command, "--stop", options->stops, "End before this text; may be given several times");
   command->add_flag("--print-ids", options->print_ids, "Print the new ids as a JSON array, as the last line");
   command->add_flag("--ignore-eos", options->ignore_eos, "Go on after the end-of-text token");
   command->add_flag("--routes", options->routes, "Print which share of the tokens each expert worked on, per layer");

@@ -132,10 +132,11 @@ std::string left(std::string text, std::size_t width) {
 
 std::string tensors_text(const json& tensors) {
   std::size_t widest = 0;
-  for (const json& t : tensors) widest = std::max(widest, t["name"].get_ref<const std::string&>().size());
+  const auto name = [](const json& t) { return printable(t["name"].get_ref<const std::string&>()); };
+  for (const json& t : tensors) widest = std::max(widest, name(t).size());
   std::string out;
   for (const json& t : tensors) {
-    out += str("  ", left(t["name"], widest), "  ", left(t["dtype"], 4), "  ",
+    out += str("  ", left(name(t), widest), "  ", left(t["dtype"], 4), "  ",
                left(shape_text(t["shape"].get<std::vector<Index>>()), 20), padded(str(t["count"].get<Index>()), 6),
                " x", padded(bytes_text(t["bytes"].get<Index>() / t["count"].get<Index>()), 12), "\n");
   }

@@ -1,9 +1,10 @@
 // `mixtral pack`: a checkpoint, or random weights, as one packed file; and whether such a file is what was written.
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <optional>
 
+#include "cli/arguments.hpp"
 #include "cli/commands.hpp"
+#include "cli/deferred_signals.hpp"
 #include "cli/loaded_model.hpp"
 #include "cli/text_pieces.hpp"
 #include "cli/weight_groups.hpp"
@@ -19,7 +20,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  std::vector<std::filesystem::path> paths;  // IN OUT, or OUT
+  std::vector<std::string> paths;  // IN OUT, or OUT
   std::string synthetic, weights, attention, head;
   std::filesystem::path verify;
   std::vector<std::filesystem::path> calibrate;
@@ -70,44 +71,50 @@ Sizes sizes_of(const Checkpoint& packed) {
   return out;
 }
 
+// A signal meanwhile ends it and leaves nothing.
+void write_packed(const std::filesystem::path& out, const KernelTable& table, SignalledExecutor& executor,
+                  const ModelConfig& config, WeightSource source, PackOptions options) {
+  const DeferredSignals signals;
+  Scratch scratch;
+  ProgressBar bar("pack", 1000);
+  options.progress = [&](Index done, Index all) {
+    DeferredSignals::check();
+    bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1));
+  };
+  pack_model(out, {table, executor, scratch}, config, source, options);
+}
+
 void pack(const Options& o) {
   const bool random = !o.synthetic.empty();
-  const std::filesystem::path& out = o.paths.back();
+  const std::filesystem::path out = o.paths.back();
   std::error_code ignored;
   require(!std::filesystem::is_directory(out, ignored), out.string(), ": is a directory, expected a file to write");
   const KernelTable table = table_of(o.common);
-  ThreadExecutor executor(o.common.threads);
-  Scratch scratch;
-  const OpContext ctx{table, executor, scratch};
+  ThreadExecutor workers(o.common.threads);
+  SignalledExecutor executor(workers);
   PackOptions options{.formats = formats_of(o), .importance = {}, .files = {}, .progress = {}};
-  std::optional<ProgressBar> bar;
-  options.progress = [&](Index done, Index all) {
-    if (!bar) bar.emplace("pack", 1000);
-    bar->show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1));
-  };
 
   double begin = seconds();
   if (random) {
     SyntheticWeights source(executor);
-    pack_model(out, ctx, synthetic_config(o.synthetic, o.layers), source, options);
+    write_packed(out, table, executor, synthetic_config(o.synthetic, o.layers), source, options);
   } else {
-    const std::filesystem::path& in = o.paths.front();
+    const std::filesystem::path in = o.paths.front();
     require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
     // A tokenizer is opened only if there is something to read; it goes along as it is.
     const OpenedModel opened = o.calibrate.empty() ? OpenedModel{in, load_checkpoint(in), {}, {}, {}} : open_model(in);
     const Checkpoint& model = opened.model;
     options.files = model.files.empty() ? read_tokenizer_files(in) : model.files;
     if (!o.calibrate.empty()) {
-      options.importance = [importance = importance_of(o, opened, table, executor)](const TensorSlot& slot) {
+      options.importance = [importance = importance_of(o, opened, table, workers)](const TensorSlot& slot) {
         return importance.of(slot);
       };
     }
     CheckpointWeights source(model);
     begin = seconds();
-    pack_model(out, ctx, model.config, source, options);
+    write_packed(out, table, executor, model.config, source, options);
   }
   const double time = seconds() - begin;
-  bar.reset();
   const Sizes sizes = sizes_of(load_packed(out));
   const double bits = 8 * static_cast<double>(sizes.bytes) / static_cast<double>(std::max<Index>(sizes.weights, 1));
   write_stdout(str(out.string(), ": ", fixed(giga(static_cast<Index>(std::filesystem::file_size(out))), 2), " GB, ",
@@ -144,25 +151,22 @@ void add_pack(CLI::App& program) {
       "          mixtral pack DIR model.mixtral --weights p4 --calibrate FILE\n"
       "          mixtral pack --synthetic mixtral-8x7b --layers 2 random.mixtral --weights p4\n"
       "          mixtral pack --verify model.mixtral");
-  command->add_option("paths", options->paths, "IN OUT: a model and the file to write; with --synthetic: OUT")
+  add_texts(*command, "paths", options->paths, "IN OUT: a model and the file to write; with --synthetic: OUT")
       ->type_name("PATH")
-      ->expected(1, 2);
+      ->expected(2);
   const auto formats = CLI::IsMember(kWeightsFormats);
   auto* weights =
       command->add_option("--weights", options->weights, "Format of experts, attention and head")->check(formats);
   command->add_option("--attention", options->attention, "Another format of the attention")->check(formats);
   command->add_option("--head", options->head, "Another format of the head")->check(formats);
   auto* synthetic = add_synthetic_option(*command, options->synthetic);
-  command->add_option("--layers", options->layers, "Layers of the synthetic model (default: all)")
-      ->check(CLI::Range(Index{1}, Index{1024}))
+  add_number(*command, "--layers", options->layers, {1, 1024}, "Layers of the synthetic model (default: all)")
       ->needs(synthetic);
-  auto* calibrate = command
-                        ->add_option("--calibrate", options->calibrate,
-                                     "Texts that the model reads first: input channels count as much as they are used")
-                        ->type_name("FILE")
+  auto* calibrate = add_paths(*command, "--calibrate", options->calibrate,
+                              "Texts that the model reads first, files or pipes, - for stdin: input channels count as "
+                              "much as they are used")
                         ->excludes(synthetic);
-  command->add_option("--max-tokens", options->max_tokens, "Of each text no more than the first N tokens")
-      ->check(CLI::PositiveNumber)
+  add_number(*command, "--max-tokens", options->max_tokens, {1}, "Of each text no more than the first N tokens")
       ->needs(calibrate);
   auto* check = command->add_option("--verify", options->verify, "Compare the checksums of this packed file")
                     ->type_name("PATH")
@@ -171,7 +175,7 @@ void add_pack(CLI::App& program) {
   add_machine_options(*command, options->common);
   command->callback([options, weights, check] {
     if (check->count() > 0) {
-      if (!options->paths.empty()) throw CLI::ExtrasError({options->paths.front().string()});
+      if (!options->paths.empty()) throw CLI::ExtrasError({options->paths.front()});
       return verify(options->verify, options->common.threads);
     }
     if (weights->count() == 0) throw CLI::RequiredError("--weights");

@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <clocale>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
-#include <iostream>
 #include <memory>
+#include <system_error>
 
 #include "cli/common.hpp"
 #include "mixtral/core/error.hpp"
@@ -65,6 +67,24 @@ std::optional<std::string> edit_line(const char* prompt) {
   return line.get();
 }
 
+// Without its end; none at the end of the input.
+std::optional<std::string> read_piped_line() {
+  char* line = nullptr;
+  std::size_t capacity = 0;
+  errno = 0;
+  const ssize_t size = ::getline(&line, &capacity, stdin);
+  const int error = errno;
+  const std::unique_ptr<char, decltype(&std::free)> owner(line, &std::free);
+  if (size < 0) {
+    require(std::feof(stdin) != 0, ErrorCode::kIo, "stdin: cannot read: ", std::generic_category().message(error));
+    return {};
+  }
+  std::string text(line, static_cast<std::size_t>(size));
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
 }  // namespace
 
 Terminal::Terminal() : interactive_(::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {
@@ -89,12 +109,7 @@ bool Terminal::interrupted() noexcept { return interrupt_flag; }
 
 std::optional<std::string> Terminal::read_line() {
   std::string text;
-  if (!interactive_) {
-    const bool read = static_cast<bool>(std::getline(std::cin, text));
-    require(!std::cin.bad(), ErrorCode::kIo, "stdin: cannot read");
-    if (text.ends_with('\r')) text.pop_back();
-    return read ? std::optional(text) : std::nullopt;
-  }
+  if (!interactive_) return read_piped_line();
   for (;;) {
     abandoned = interrupt_flag = false;
     const std::optional<std::string> line = edit_line(text.empty() ? "> " : ". ");

@@ -2,16 +2,15 @@
 
 #include <algorithm>
 
+#include "cli/common.hpp"
 #include "mixtral/core/error.hpp"
-#include "mixtral/core/file.hpp"
 
 namespace mixtral::cli {
 
 std::vector<Piece> text_pieces(const std::filesystem::path& file, const Tokenizer& tokenizer, Index context,
                                Index max_tokens) {
-  constexpr Index kMostBytes = Index{1} << 30;
-  std::vector<TokenId> all = tokenizer.encode(read_file(file, kMostBytes));
-  require(!all.empty(), file.string(), ": is empty");
+  std::vector<TokenId> all = tokenizer.encode(read_input(file));
+  require(!all.empty(), input_name(file), ": is empty");
   if (max_tokens > 0) all.resize(std::min(all.size(), static_cast<std::size_t>(max_tokens)));
   const TokenId bos_id = tokenizer.vocabulary().bos_id;
   const bool bos = tokenizer.vocabulary().add_bos && bos_id >= 0;

@@ -34,14 +34,60 @@ void unmap(const std::byte* data, std::size_t size) noexcept {
   if (data != nullptr) ::munmap(const_cast<std::byte*>(data), size);
 }
 
+std::filesystem::path directory_of(const std::filesystem::path& file) {
+  return file.has_parent_path() ? file.parent_path() : ".";
+}
+
 // The new file becomes durable under its name with this. Some file systems cannot; the name is already
 // right for every reader by then, so that is no error.
 void sync_directory(const std::filesystem::path& file) noexcept {
-  const std::filesystem::path parent = file.parent_path();
-  const int descriptor = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int descriptor = ::open(directory_of(file).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return;
   ::fsync(descriptor);
   ::close(descriptor);
+}
+
+// Where the links of `path` lead, whether something is there or not. The system has followed them already, and would
+// have refused a circle.
+std::filesystem::path target_of(std::filesystem::path path) {
+  std::error_code error;
+  constexpr int kMostLinks = 40;  // as Linux
+  for (int i = 0; i < kMostLinks && std::filesystem::is_symlink(std::filesystem::symlink_status(path, error)); ++i) {
+    const std::filesystem::path target = std::filesystem::read_symlink(path, error);
+    if (error) fail_system(path, "cannot follow", error.value());
+    path = path.parent_path() / target;
+  }
+  return path;
+}
+
+std::string own_link(int descriptor) { return str("/proc/self/fd/", descriptor); }
+
+// A file without a name, for writing: the system takes it back with its last user, however that ends. -1 where there
+// are none, or where none could be given a name.
+int open_unnamed(const std::filesystem::path& directory) {
+  const int descriptor =
+      retry([&] { return ::open(directory.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, mode_t{0666}); });
+  if (descriptor < 0 || ::access(own_link(descriptor).c_str(), F_OK) == 0) return descriptor;
+  ::close(descriptor);
+  return -1;
+}
+
+int link_unnamed(int descriptor, const char* name) {
+  return ::linkat(AT_FDCWD, own_link(descriptor).c_str(), AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+}
+
+// Not mkstemp: that ignores the umask.
+int open_new(const char* name) { return ::open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode_t{0666}); }
+
+// The first name beside `path` that `make` could give. Names left over from a process that died are skipped.
+template <class Make>
+std::filesystem::path beside(const std::filesystem::path& path, Make make) {
+  for (int attempt = 0;; ++attempt) {
+    std::filesystem::path name = path;
+    name += str(".", ::getpid(), "-", attempt, ".tmp");
+    if (retry([&] { return make(name.c_str()); }) >= 0) return name;
+    if (errno != EEXIST || attempt == 1000) fail_system(path, "cannot create", errno);
+  }
 }
 
 }  // namespace
@@ -120,31 +166,32 @@ std::string read_file(const std::filesystem::path& path, Index max_bytes) {
   return text;
 }
 
-AtomicFileWriter::AtomicFileWriter(std::filesystem::path path) : path_(std::move(path)) {
+AtomicFileWriter::AtomicFileWriter(const std::filesystem::path& path) {
+  struct stat old {};
+  const bool exists = retry([&] { return ::stat(path.c_str(), &old); }) == 0;
+  if (!exists && errno != ENOENT) fail_system(path, "cannot examine", errno);
   // Renaming over a device or a pipe would destroy it.
-  std::error_code ignored;
-  const std::filesystem::file_status status = std::filesystem::status(path_, ignored);
-  require(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), ErrorCode::kIo, path_.string(),
+  require(!exists || S_ISREG(old.st_mode), ErrorCode::kIo, path.string(),
           ": cannot write: exists and is not a regular file");
-  // Not mkstemp: that ignores the umask. Names left over from a process that died are skipped.
-  for (int attempt = 0; descriptor_ < 0; ++attempt) {
-    temporary_ = path_;
-    temporary_ += str(".", ::getpid(), "-", attempt, ".tmp");
-    descriptor_ =
-        retry([&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode_t{0666}); });
-    if (descriptor_ < 0 && (errno != EEXIST || attempt == 1000)) fail_system(path_, "cannot create", errno);
-  }
+  path_ = target_of(path);
+  require(path_.has_filename(), ErrorCode::kIo, '"', path_.string(), "\": cannot write: names no file");
+  descriptor_ = open_unnamed(directory_of(path_));
+  if (descriptor_ < 0) temporary_ = beside(path_, [&](const char* name) { return descriptor_ = open_new(name); });
+  // Where the owner cannot stay, others' permissions are not his: then it is a file as new.
+  if (exists && ::fchown(descriptor_, old.st_uid, old.st_gid) == 0) ::fchmod(descriptor_, old.st_mode & mode_t{0777});
 }
 
 AtomicFileWriter::~AtomicFileWriter() {
   if (descriptor_ < 0) return;
   ::close(descriptor_);
-  ::unlink(temporary_.c_str());
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFileWriter::reserve(Index bytes) {
   require(descriptor_ >= 0, path_.string(), ": reserve after commit");
-  if (bytes <= 0 || retry([&] { return ::fallocate(descriptor_, FALLOC_FL_KEEP_SIZE, 0, bytes); }) == 0) return;
+  if (bytes <= 0) return;
+  reserved_ = bytes;
+  if (retry([&] { return ::fallocate(descriptor_, FALLOC_FL_KEEP_SIZE, 0, bytes); }) == 0) return;
   if (errno != EOPNOTSUPP && errno != ENOSYS)
     fail_system(path_, str("cannot take ", bytes, " bytes on the disk"), errno);
 }
@@ -174,10 +221,22 @@ void AtomicFileWriter::rewrite_beginning(std::span<const std::byte> bytes) {
   }
 }
 
+void AtomicFileWriter::flush() {
+  require(descriptor_ >= 0, path_.string(), ": flush after commit");
+  // A file keeps the room behind its end that was reserved and not used, until it is cut there.
+  if (reserved_ > written_) retry([&] { return ::ftruncate(descriptor_, written_); });
+  if (::fsync(descriptor_) != 0) fail_system(path_, str("cannot flush ", written_, " bytes to disk"), errno);
+}
+
 void AtomicFileWriter::commit() {
   require(descriptor_ >= 0, path_.string(), ": commit called twice");
-  if (::fsync(descriptor_) != 0) fail_system(path_, str("cannot flush ", written_, " bytes to disk"), errno);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_system(path_, "cannot rename into place", errno);
+  flush();
+  // A link gives the file its name, but not in the place of another: that takes a second name to rename.
+  const auto link = [&](const char* name) { return link_unnamed(descriptor_, name); };
+  if (!temporary_.empty() || link(path_.c_str()) != 0) {
+    if (temporary_.empty()) temporary_ = beside(path_, link);
+    if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_system(path_, "cannot rename into place", errno);
+  }
   ::close(descriptor_);  // everything is on disk already: nothing is left to fail
   descriptor_ = -1;
   sync_directory(path_);

@@ -69,6 +69,10 @@ class Packer {
     }
     item.note.sum = checksum({out, static_cast<std::size_t>(item.bytes)});
     done_ += item.bytes;
+    report();
+  }
+
+  void report() const {
     if (options_.progress) options_.progress(done_, all_);
   }
 
@@ -202,6 +206,8 @@ void pack_model(const std::filesystem::path& path, const OpContext& ctx, const M
   }
   if (writing.valid()) writing.get();
   file.rewrite_beginning(bytes_of(packer.header()));
+  file.flush();
+  packer.report();
   file.commit();
 }
 

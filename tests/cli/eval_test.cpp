@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 
@@ -47,8 +48,8 @@ TEST_CASE("eval --ids prints the golden figures and writes the golden tensors") 
     CAPTURE(want.name());
     const test::TempDir dir;
     const Answer answer = run_program(
-        "eval --json --kv f32 --model " + quoted(test::golden_dir() / entry.at("model").get<std::string>()) + " --ids " +
-        list_of(test::elements<std::int32_t>(want, "ids")) + " --out " + quoted(dir / "out.safetensors"));
+        "eval --json --kv f32 --model " + quoted(test::golden_dir() / entry.at("model").get<std::string>()) +
+        " --ids " + list_of(test::elements<std::int32_t>(want, "ids")) + " --out " + quoted(dir / "out.safetensors"));
     CHECK(answer.status == 0);
     CHECK(answer.err.empty());
     check_trace(SafetensorsFile(dir / "out.safetensors"), want, manifest);
@@ -82,6 +83,21 @@ TEST_CASE("eval --text gives the reference's cross-entropy and expert usage on a
   CHECK(got.at("expert_usage") == want.at("experts_used"));
 }
 
+TEST_CASE("eval --text reads pipes and standard input as it reads files") {
+  const test::TempDir dir;
+  const std::string file = quoted(dir / "text"), pipe = quoted(dir / "pipe");
+  test::write_text(dir / "text", "RETURN VALUE\nOn success, zero is returned.\n");
+  REQUIRE(::mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  const Answer want = run_program("eval --text " + file);
+  CHECK(want.status == 0);
+  for (const std::string& source :
+       {"- <" + file, "/dev/stdin <" + file, pipe + " & cat " + file + " >" + pipe + "; wait"}) {
+    CAPTURE(source);
+    CHECK(run_program("eval --text " + source).out == want.out);
+  }
+  CHECK(contains(run_program("eval --text -").err, "stdin: is empty"));
+}
+
 TEST_CASE("eval without --json prints the same figures for people") {
   const Answer answer = run_program("eval --ids 1,2,3");
   CHECK(answer.status == 0);
@@ -99,6 +115,8 @@ TEST_CASE("eval says what it cannot read or write") {
     std::string arguments, message;
   } cases[] = {
       {"--text /no/such/text", "/no/such/text"},
+      {"--text ''", "cannot open"},
+      {"--ids 1,2 --out ''", "names no file"},
       {"--text " + quoted(dir / "empty"), "empty"},
       {"--text " + quoted(dir / "empty") + model_a, "models/A: no tokenizer file to read text with"},
       {"--ids 1,4096", "4096"},

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <set>
@@ -83,11 +84,9 @@ TEST_CASE("generate takes a model with more ids than its tokenizer has pieces, n
 }
 
 TEST_CASE("generate refuses ids that the model does not have") {
-  for (const std::string ids : {"512", "-1"}) {
-    const Answer answer = run_program("generate --model " + quoted(test::golden_dir() / "models/A") + " --ids=" + ids);
-    CHECK(answer.status == 1);
-    CHECK(contains(answer.err, ids));
-  }
+  const Answer answer = run_program("generate --ids=512 --model " + quoted(test::golden_dir() / "models/A"));
+  CHECK(answer.status == 1);
+  CHECK(contains(answer.err, "512"));
 }
 
 TEST_CASE("generate --stop ends the text before the string") {
@@ -102,6 +101,44 @@ TEST_CASE("generate --stop ends the text before the string") {
   CHECK(stopped.at("ids").size() < whole.at("ids").size());
   const Answer streamed = run_program("generate --greedy " + prompt + " --stop ' is '");
   CHECK(streamed.out == text.substr(0, text.find(" is ")) + "\n");
+}
+
+TEST_CASE("generate --stop takes any text as it is written, brackets and commas too") {
+  const std::string prompt = "--ignore-eos --n 32 --prompt 'RETURN VALUE'";
+  const auto text = json::parse(generate_json(prompt).out).at("text").get<std::string>();
+  REQUIRE(contains(text, " is "));
+  for (const std::string stop : {"[ is ]", "[]", "{}", "[never-written, is ]", "%%"}) {
+    CAPTURE(stop);
+    CHECK(json::parse(generate_json(prompt + " --stop " + quoted(stop)).out).at("text") == text);
+    CHECK(json::parse(generate_json(prompt + " --stop=" + quoted(stop)).out).at("text") == text);
+  }
+}
+
+TEST_CASE("generate --prompt-file reads a prompt of any length, all its bytes, from a file or a pipe") {
+  const test::TempDir dir;
+  const std::string file = quoted(dir / "prompt"), pipe = quoted(dir / "pipe");
+  test::write_text(dir / "prompt", "RETURN VALUE\n");
+  REQUIRE(::mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  const json want = json::parse(generate_json("--n 8 --prompt " + quoted("RETURN VALUE\n")).out).at("ids");
+  CHECK(want != json::parse(generate_json("--n 8 --prompt 'RETURN VALUE'").out).at("ids"));
+  for (const std::string& source :
+       {file, "- <" + file, "/dev/stdin <" + file, pipe + " & cat " + file + " >" + pipe + "; wait"}) {
+    CAPTURE(source);
+    const Answer answer = generate_json("--n 8 --prompt-file " + source);
+    CHECK(answer.status == 0);
+    CHECK(json::parse(answer.out).at("ids") == want);
+  }
+  std::string text;  // no argument can be so long
+  for (int i = 0; i < 30000; ++i) text += "word ";
+  test::write_text(dir / "prompt", text);
+  const Answer longer = generate_json("--n 0 --prompt-file " + file);
+  CHECK(longer.status == 1);  // nor can this model's context
+  CHECK(contains(longer.err, "do not fit into a context of 512"));
+  CHECK(contains(generate_json("--prompt-file " + quoted(dir / "none")).err, "none: cannot open: No such file"));
+  CHECK(contains(generate_json("--prompt-file ''").err, "cannot open"));
+  CHECK(contains(generate_json("--prompt-file " + quoted(dir.path())).err, "Is a directory"));
+  CHECK(run_program("generate --prompt a --prompt-file " + file).status == 2);
+  CHECK(run_program("generate --ids 1 --prompt-file " + file).status == 2);
 }
 
 TEST_CASE("generate --json has ids, text, times and, on demand, routes") {

@@ -1,6 +1,13 @@
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <filesystem>
+#include <set>
 #include <string>
 
 #include "mixtral/core/file.hpp"
@@ -15,6 +22,39 @@ using test::run_program;
 namespace {
 
 const std::string kTiny = test::quoted(MIXTRAL_TINY_DIR);
+
+// Packs the tiny model into `out` and sends the signal so many microseconds after the program was started. What
+// waitpid() says.
+int pack_and_signal(const std::string& out, int signal, useconds_t microseconds) {
+  int started[2];
+  REQUIRE(::pipe2(started, O_CLOEXEC) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const int null = ::open("/dev/null", O_RDWR);
+    for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, descriptor);
+    for (const int s : {SIGINT, SIGTERM}) std::signal(s, SIG_DFL);
+    ::execl(MIXTRAL_PROGRAM, "mixtral", "pack", MIXTRAL_TINY_DIR, out.c_str(), "--weights", "p8", "--threads", "2",
+            nullptr);
+    ::_exit(127);
+  }
+  ::close(started[1]);
+  char byte = 0;
+  while (::read(started[0], &byte, 1) < 0 && errno == EINTR) continue;  // the end, once the program has taken over
+  ::close(started[0]);
+  ::usleep(microseconds);
+  ::kill(child, signal);
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  return status;
+}
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+std::set<std::string> names_in(const test::TempDir& dir) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(dir.path())) names.insert(entry.path().filename());
+  return names;
+}
 
 }  // namespace
 
@@ -119,4 +159,44 @@ TEST_CASE("a full disk is a clear error that leaves the file as it was, and no o
   CHECK(read_file(dir / "model", 100) == "what was there");
   CHECK(std::distance(std::filesystem::directory_iterator(dir.path()), {}) == 1);
   CHECK(std::system(("umount " + mount).c_str()) == 0);
+}
+
+TEST_CASE("a signal at any moment of packing leaves the old file or the new one, whole, and nothing else") {
+  const test::TempDir dir, whole;
+  const double begin = seconds();
+  REQUIRE(pack_and_signal(whole / "out", 0, 0) == 0);
+  const auto time = static_cast<useconds_t>(1e6 * (seconds() - begin));
+  const std::string packed = read_file(whole / "out", Index{1} << 30);
+  int n_killed = 0;
+  for (useconds_t moment = 0; moment < 20; ++moment) {
+    CAPTURE(moment);
+    test::write_text(dir / "out", "what was there");
+    const int signal = moment % 2 == 0 ? SIGINT : SIGTERM;
+    const int status = pack_and_signal(dir / "out", signal, time * moment / 20);
+    const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == signal;
+    n_killed += killed;
+    CHECK((killed || status == 0));
+    CHECK(names_in(dir) == std::set<std::string>{"out"});
+    const std::string found = read_file(dir / "out", Index{1} << 30);
+    CHECK((found == packed || (killed && found == "what was there")));
+  }
+  CHECK(n_killed > 0);
+}
+
+TEST_CASE("pack writes where a link leads, and the link stays") {
+  const test::TempDir dir;
+  std::filesystem::create_directory(dir / "big");
+  std::filesystem::create_symlink("big/model", dir / "link");
+  CHECK(run_program("pack " + kTiny + " " + quoted(dir / "link") + " --weights p4").status == 0);
+  CHECK(std::filesystem::is_symlink(dir / "link"));
+  CHECK(run_program("pack --verify " + quoted(dir / "big/model")).status == 0);
+}
+
+TEST_CASE("pack --calibrate reads standard input, too") {
+  const test::TempDir dir;
+  const std::string text = quoted(std::string(MIXTRAL_GOLDEN_DIR) + "/tiny/heldout/en.txt");
+  const std::string options = " --weights p4 --max-tokens 100 --calibrate ";
+  CHECK(run_program("pack " + kTiny + " " + quoted(dir / "a") + options + text).status == 0);
+  CHECK(run_program("pack " + kTiny + " " + quoted(dir / "b") + options + "- <" + text).status == 0);
+  CHECK(read_file(dir / "a", Index{1} << 30) == read_file(dir / "b", Index{1} << 30));
 }

@@ -37,8 +37,8 @@ TEST_CASE("Bad usage is exit code 2 and says what is wrong on stderr") {
   const struct {
     std::string arguments, message;
   } cases[] = {
-      {"", "subcommand"},
-      {"fly", "subcommand"},
+      {"", "a command is missing"},
+      {"fly", "\"fly\" is no command"},
       {"generate --unknown", "--unknown"},
       {"generate --ids 1,x", "--ids"},
       {"generate --ids 99999999999", "--ids"},
@@ -62,6 +62,62 @@ TEST_CASE("Bad usage is exit code 2 and says what is wrong on stderr") {
     CHECK(answer.status == 2);
     CHECK_MESSAGE(contains(answer.err, c.message), answer.err);
     CHECK(answer.out.empty());
+  }
+}
+
+TEST_CASE("No command, and one that is none, are answered with the commands") {
+  for (const char* arguments : {"", "fly", "fly --model x", "--fly"}) {
+    const Answer answer = run_program(arguments);
+    CHECK(answer.status == 2);
+    CHECK(answer.out.empty());
+    for (const std::string& name : kSubcommands) CHECK(contains(answer.err, "\n  " + name + " "));
+  }
+}
+
+TEST_CASE("--version names the program, its version and the instruction set") {
+  const Answer answer = run_program("--version");
+  CHECK(answer.status == 0);
+  CHECK(answer.out.starts_with("mixtral 1."));
+  CHECK(contains(answer.out, std::string(name_of(best_isa()))));
+  CHECK(answer.out.ends_with(")\n"));
+}
+
+TEST_CASE("What a file's names or an argument want of the terminal is written out in answers and messages") {
+  const test::TempDir dir;
+  const std::string names[] = {"\x1B[2J", "\x1B]0;title\x07"};
+  for (const std::string& name : names) {
+    for (const std::string& command : {"inspect --model " + quoted(dir / name), "pack --verify " + quoted(dir / name),
+                                       "generate --n " + quoted(name), quoted(name)}) {
+      const Answer answer = run_program(command);
+      CHECK(answer.status != 0);
+      CHECK(contains(answer.err, "\\x1b"));
+      CHECK_FALSE(contains(answer.err, "\x1B"));
+    }
+  }
+  // A tensor that is known and not used may have such a name.
+  test::Files files = test::read_dir(test::golden_dir() / "models/A");
+  std::string& weights = files.at("model.safetensors");
+  const std::vector<float> values(2);
+  const SafetensorsFile file(test::golden_dir() / "models/A/model.safetensors");
+  std::vector<SafetensorsEntry> entries(file.entries().begin(), file.entries().end());
+  entries.push_back({"\x1B[31m.rotary_emb.inv_freq", DType::kF32, {2}, std::as_bytes(std::span(values))});
+  write_safetensors(dir / "weights", entries);
+  weights = read_file(dir / "weights", Index{1} << 30);
+  test::write_dir(dir.path(), files);
+  const Answer report = run_program("inspect --model " + quoted(dir.path()));
+  CHECK(report.status == 0);
+  CHECK(contains(report.out, "\\x1b[31m.rotary_emb.inv_freq"));
+  CHECK_FALSE(contains(report.out, "\x1B"));
+}
+
+TEST_CASE("Standard input that cannot be read is exit code 1 and the reason") {
+  for (const std::string command : {"chat", "tokenize", "generate --prompt-file -", "eval --text -"}) {
+    CAPTURE(command);
+    const Answer directory = run_program(command + " </");
+    CHECK(directory.status == 1);
+    CHECK(contains(directory.err, "stdin: cannot read"));
+    CHECK(contains(directory.err, "Is a directory"));
+    CHECK(run_program(command + " <&-").status == 1);
   }
 }
 

@@ -1,9 +1,11 @@
 // `mixtral chat` as a person uses it.
 #include <doctest/doctest.h>
 
+#include "mixtral/text/vocabulary_files.hpp"
 #include "support/golden.hpp"
 #include "support/program.hpp"
 #include "support/pty.hpp"
+#include "support/sentencepiece_model.hpp"
 
 using namespace mixtral;
 using test::contains;
@@ -132,6 +134,29 @@ TEST_CASE("Lines are edited, kept and continued, in UTF-8 whatever the locale") 
   program.await_prompt(kPrompt);
   program.type(kCtrlD);
   CHECK(program.exit_code() == 0);
+}
+
+TEST_CASE("A terminal does not obey an answer; a pipe gets its bytes") {
+  const test::TempDir dir;
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::create_symlink(test::tiny_dir() / name, dir / name);
+  }
+  Vocabulary v = load_vocabulary(test::tiny_dir());
+  for (std::size_t i = 0; i < v.pieces.size(); ++i) {
+    if (v.types[i] == PieceType::kNormal && v.pieces[i].size() > 1) v.pieces[i] = str("\x1B[3", i, "m\xC2\x9B");
+  }
+  test::write_text(dir / "tokenizer.model", test::sentencepiece_model_bytes(v));
+  const std::vector<std::string> arguments = {
+      "generate", "--model", dir.path().string(), "--ids", "1,300,400", "--greedy", "--ignore-eos", "--n", "8"};
+  ProgramInTerminal program(arguments);
+  const std::string shown = program.read_until("\n");
+  CHECK(contains(shown, "\\x1b[3"));
+  CHECK(contains(shown, "m\\xc2\\x9b"));
+  CHECK_FALSE(contains(shown, "\x1B"));
+  CHECK(program.exit_code() == 0);
+  const auto piped =
+      test::run_program("generate --ids 1,300,400 --greedy --ignore-eos --n 8 --model " + test::quoted(dir.path()));
+  CHECK(contains(piped.out, "\x1B[3"));
 }
 
 TEST_CASE("A terminal's answer ends in a line of its own, and an end at --n is told") {

@@ -24,6 +24,11 @@ TEST_CASE("require throws an Error with code and text, and nothing when the cond
   CHECK(std::string(coded.what()) == "header");
 }
 
+TEST_CASE("no terminal obeys a message, whatever name of a file's stands in it") {
+  const Error error = test::error_of([] { fail(ErrorCode::kBadFormat, "w\x1B[2J\n", ": \xFF"); });
+  CHECK(std::string(error.what()) == "w\\x1b[2J\\x0a: \\xff");
+}
+
 TEST_CASE("error codes keep their numbers") {
   CHECK(static_cast<int>(ErrorCode::kInvalidArgument) == 1);
   CHECK(static_cast<int>(ErrorCode::kNotFound) == 2);

@@ -1,8 +1,10 @@
 #include "mixtral/core/file.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -41,6 +43,12 @@ void as_nobody(F&& action) {
   if (root) REQUIRE(::seteuid(65534) == 0);
   action();
   if (root) REQUIRE(::seteuid(0) == 0);
+}
+
+struct stat status_of(const std::filesystem::path& path) {
+  struct stat status {};
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  return status;
 }
 
 // While it lives, files cannot grow beyond `bytes`: what a full disk looks like, without one.
@@ -183,9 +191,68 @@ TEST_CASE("a new file gets the permissions that the umask allows") {
   const mode_t old = ::umask(0027);
   AtomicFileWriter(dir / "f").commit();
   ::umask(old);
-  struct stat status {};
-  REQUIRE(::stat((dir / "f").c_str(), &status) == 0);
-  CHECK((status.st_mode & 0777) == 0640);
+  CHECK((status_of(dir / "f").st_mode & 0777) == 0640);
+}
+
+TEST_CASE("a file that is replaced hands on its permissions") {
+  const TempDir dir;
+  for (const mode_t mode : {0600, 0664, 0755}) {
+    write_text(dir / "f", "old");
+    REQUIRE(::chmod((dir / "f").c_str(), mode) == 0);
+    AtomicFileWriter(dir / "f").commit();
+    CHECK((status_of(dir / "f").st_mode & 0777) == mode);
+  }
+}
+
+TEST_CASE("links are followed: what they lead to is replaced, and they stay") {
+  const TempDir dir;
+  std::filesystem::create_directory(dir / "far");
+  const auto link = [&](const std::filesystem::path& target, const char* name) {
+    std::filesystem::create_symlink(target, dir / name);
+  };
+  link("far/f", "relative");
+  link(dir / "far/f", "absolute");
+  link("relative", "chain");
+  link("../relative", "far/back");
+  for (const char* name : {"relative", "absolute", "chain", "far/back"}) {  // at first nothing is there
+    CAPTURE(name);
+    AtomicFileWriter writer(dir / name);
+    writer.write(bytes_of(name));
+    writer.commit();
+    CHECK(std::filesystem::is_symlink(dir / name));
+    CHECK_FALSE(std::filesystem::is_symlink(dir / "far/f"));
+    CHECK(read_file(dir / "far/f", 100) == name);
+  }
+  CHECK(count_files(dir) == 4);
+  link("none/f", "nowhere");
+  CHECK(names(error_of([&] { AtomicFileWriter(dir / "nowhere"); }), "none/f: cannot create: No such file"));
+  link("circle", "circle");
+  CHECK(names(error_of([&] { AtomicFileWriter(dir / "circle"); }), "circle: cannot examine: Too many levels"));
+  CHECK(names(error_of([&] { AtomicFileWriter(dir / "far/f/g"); }), "Not a directory"));
+}
+
+TEST_CASE("a process that dies while it writes leaves the old file and no other") {
+  const TempDir dir;
+  const int unnamed = ::open(dir.path().c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+  if (unnamed < 0) {
+    MESSAGE("skipped: this file system has no files without a name");
+    return;
+  }
+  ::close(unnamed);
+  write_text(dir / "f", "old");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    AtomicFileWriter writer(dir / "f");
+    writer.reserve(1 << 20);
+    writer.write(bytes_of("new"));
+    writer.flush();
+    ::_exit(0);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(read_file(dir / "f", 100) == "old");
+  CHECK(count_files(dir) == 1);
 }
 
 TEST_CASE("running out of space names the path and the bytes and changes nothing") {
@@ -214,6 +281,7 @@ TEST_CASE("reserved room does not show in the file, and no disk has room for eve
     writer.commit();
   }
   CHECK(read_file(dir / "f", 100) == "text");
+  CHECK(status_of(dir / "f").st_blocks * 512 < (1 << 17));  // what was not used is given back
   AtomicFileWriter writer(dir / "g");
   const Error error = error_of([&] { writer.reserve(Index{1} << 50); });
   CHECK(error.code() == ErrorCode::kIo);
@@ -250,6 +318,8 @@ TEST_CASE("a place that cannot be written is refused before anything is written"
   const Error missing = error_of([&] { AtomicFileWriter writer(dir / "no/f"); });
   CHECK(missing.code() == ErrorCode::kNotFound);
   CHECK(names(missing, "no/f: cannot create"));
+  CHECK(names(error_of([&] { AtomicFileWriter writer(""); }), "\"\": cannot write: names no file"));
+  CHECK(names(error_of([&] { AtomicFileWriter writer(dir / "f/"); }), "f/\": cannot write: names no file"));
   // Renaming a file over a device would destroy the device.
   const Error device = error_of([&] { AtomicFileWriter writer("/dev/null"); });
   CHECK(device.code() == ErrorCode::kIo);

@@ -230,7 +230,7 @@ TEST_CASE("importance reaches the quantiser, progress the caller") {
   };
   Index last = 0, total = 0;
   options.progress = [&](Index done, Index all) {
-    CHECK(done > last);
+    CHECK((done > last || last == all));
     last = done;
     total = all;
   };
@@ -242,6 +242,25 @@ TEST_CASE("importance reaches the quantiser, progress the caller") {
   const auto& wb = b.weights.layers[0].experts[0];
   CHECK(std::memcmp(wa.w1.data, wb.w1.data, static_cast<std::size_t>(wa.w1.storage_bytes())) == 0);
   CHECK(std::memcmp(wa.w2.data, wb.w2.data, static_cast<std::size_t>(wa.w2.bytes())) != 0);
+}
+
+TEST_CASE("progress ends the packing at any call, the last one included, and leaves nothing") {
+  const SmallFile small;
+  test::TempDir dir;
+  PackOptions options = all_in(DType::kP4);
+  int calls = 0, end = 0;
+  options.progress = [&](Index, Index) {
+    CHECK(!std::filesystem::exists(dir / "f"));
+    require(++calls != end, ErrorCode::kCancelled, "enough");
+  };
+  Packing().write(dir / "f", small.model.model, options);
+  std::filesystem::remove(dir / "f");
+  for (const int last : {1, calls / 2, calls}) {
+    end = last;
+    calls = 0;
+    CHECK(error_of([&] { Packing().write(dir / "f", small.model.model, options); }).code() == ErrorCode::kCancelled);
+    CHECK(std::filesystem::is_empty(dir.path()));
+  }
 }
 
 TEST_CASE("what cannot be packed is refused by name, and leaves nothing") {

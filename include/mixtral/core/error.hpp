@@ -9,6 +9,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "mixtral/core/printable.hpp"
+
 namespace mixtral {
 
 // Pinned: values are never reused or reordered (they cross the C ABI).
@@ -26,10 +28,11 @@ enum class ErrorCode : std::int32_t {
   kBufferTooSmall = 11,  // C ABI: the caller's buffer
 };
 
-// what() names the thing and the numbers: "layers.3.w1: expected [14336, 4096], file has [14336, 4095]".
+// what() names the thing and the numbers: "layers.3.w1: expected [14336, 4096], file has [14336, 4095]". It is one line
+// of UTF-8 that no terminal obeys, whatever names from files stand in it (core/printable.hpp).
 class Error : public std::runtime_error {
  public:
-  Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  Error(ErrorCode code, const std::string& message) : std::runtime_error(printable(message)), code_(code) {}
   ErrorCode code() const noexcept { return code_; }
 
  private:

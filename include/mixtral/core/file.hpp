@@ -59,13 +59,16 @@ void release_mapped(std::span<const std::byte> bytes) noexcept;
 // The whole file. Throws Error(kNotFound | kIo), and kBadFormat if it is larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, Index max_bytes);
 
-// Writes atomically: a temporary file beside `path`, flushed to disk, then renamed over it. Every member throws
-// Error(kNotFound | kIo) that names the path, the bytes written and the system's reason; `path` is then as it
-// was, and the destructor leaves no temporary file. A path that is no regular file (a device) is refused.
+// Writes atomically: into a file without a name, which becomes `path` once it is whole and flushed to disk. Whoever
+// is killed before that leaves nothing; where the file system knows no such files, one with a name beside `path` that
+// the destructor removes. Links are followed: what they lead to is replaced, and they stay. A file that is replaced
+// hands on its owner and permissions, if this process may give a file that owner. Every member throws
+// Error(kNotFound | kIo) that names the file, the bytes written and the system's reason; what was there is then as it
+// was. A path that is no regular file (a device) is refused.
 class AtomicFileWriter {
  public:
-  explicit AtomicFileWriter(std::filesystem::path path);
-  ~AtomicFileWriter();  // without commit(): removes the temporary file
+  explicit AtomicFileWriter(const std::filesystem::path& path);
+  ~AtomicFileWriter();  // without commit(): nothing was written
   AtomicFileWriter(const AtomicFileWriter&) = delete;
   AtomicFileWriter& operator=(const AtomicFileWriter&) = delete;
 
@@ -74,12 +77,15 @@ class AtomicFileWriter {
   void write(std::span<const std::byte> bytes);
   // Replaces bytes that were written already, from the beginning of the file on.
   void rewrite_beginning(std::span<const std::byte> bytes);
+  // Everything to the disk, which may take long; commit() does it if it was not done.
+  void flush();
   void commit();
 
  private:
-  std::filesystem::path path_, temporary_;
+  std::filesystem::path path_;       // where links led
+  std::filesystem::path temporary_;  // empty: the file has no name yet
   int descriptor_ = -1;
-  Index written_ = 0;
+  Index written_ = 0, reserved_ = 0;
 };
 
 }  // namespace mixtral

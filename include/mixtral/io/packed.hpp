@@ -62,11 +62,13 @@ class CheckpointWeights {
 
 struct PackOptions {
   PackFormats formats;
-  // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp); asked for w1 alone of w1 and w3,
-  // which are packed together. Default: all count the same. runtime/importance.hpp measures them.
+  // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp); asked for w1 alone of w1 and
+  // w3, which are packed together. Default: all count the same. runtime/importance.hpp measures them.
   std::function<std::vector<float>(const TensorSlot&)> importance;
   std::vector<EmbeddedFile> files;
-  std::function<void(Index done, Index all)> progress;  // bytes written
+  // Bytes that are packed, of all; once more when all are on the disk and the file is about to appear. What it throws
+  // ends the packing.
+  std::function<void(Index done, Index all)> progress;
 };
 
 // Writes `path` in place of whatever was there, once it is whole; on any error `path` is as it was. Two tensors
