@@ -62,8 +62,8 @@ class CheckpointWeights {
 
 struct PackOptions {
   PackFormats formats;
-  // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp); asked for w1 alone of w1 and w3,
-  // which are packed together. Default: all count the same. runtime/importance.hpp measures them.
+  // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp); asked for w1 alone of w1 and
+  // w3, which are packed together. Default: all count the same. runtime/importance.hpp measures them.
   std::function<std::vector<float>(const TensorSlot&)> importance;
   std::vector<EmbeddedFile> files;
   std::function<void(Index done, Index all)> progress;  // bytes written
@@ -72,7 +72,8 @@ struct PackOptions {
 // Writes `path` in place of whatever was there, once it is whole; on any error `path` is as it was. Two tensors
 // or experts at a time are in memory: one is written while the next is packed. All workers of the context take part;
 // the bytes depend on weights and options alone. Throws Error(kUnsupported) if the source gives packed weights,
-// Error(kInvalidArgument) if an embedded file is named like a tensor, and what ops::pack() and AtomicFileWriter throw.
+// Error(kBadFormat) if a number of a router or a norm is not finite, Error(kInvalidArgument) if an embedded file is
+// named like a tensor, and what ops::pack() and AtomicFileWriter throw.
 void pack_model(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
                 const PackOptions& options);
 
