@@ -29,7 +29,7 @@ TEST_CASE("the folder of a model in the hub's cache, and one above a model, name
   const auto error = [&] { return error_of([&] { load_checkpoint(dir.path()); }); };
   std::filesystem::create_directories(dir / "snapshots/0123");
   CHECK(names(error(), "neither config.json nor params.json exists"));
-  CHECK(!names(error(), "0123"));
+  CHECK(std::string(error().what()).find("0123") == std::string::npos);
   test::write_dir(dir / "snapshots/0123", model);
   CHECK(names(error(), "; give the directory of a model itself: snapshots/0123"));
   for (const std::string other : {"a", "b", "c"}) {
