@@ -26,7 +26,7 @@ struct HeaderEntry {
 // Turns the parser's events straight into entries. The state says which event may come next, so anything
 // the format does not have (nesting, fractions, negative numbers) ends the parse where it begins. A field that is none
 // of the three is passed over, whatever is in it, and so is __metadata__ that is null: the format's own reader does
-// that.
+// so.
 class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
  public:
   HeaderParser(const std::string& file, std::vector<HeaderEntry>& entries, SafetensorsMetadata& metadata)
@@ -135,9 +135,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
 
   // Through a field that is ignored.
   bool enter() {
-    require(++depth_ <= json::kMaxDepth, ErrorCode::kBadFormat, where(), ": nested deeper than ", json::kMaxDepth,
-            " levels");
-    return true;
+    if (++depth_ <= json::kMaxDepth) return true;
+    fail(ErrorCode::kBadFormat, where(), ": nested deeper than ", json::kMaxDepth, " levels");
   }
   bool leave() {
     --depth_;
@@ -162,7 +161,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   bool begin_field(const std::string& field) {
     HeaderEntry& entry = entries_.back();
     const auto once = [&](bool is_first) {
-      require(is_first, ErrorCode::kBadFormat, where(), ": key ", json::quote(field), " is given twice");
+      if (!is_first) fail(ErrorCode::kBadFormat, where(), ": key ", json::quote(field), " is given twice");
     };
     if (field == "dtype") {
       once(!entry.dtype);

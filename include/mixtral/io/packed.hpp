@@ -62,8 +62,8 @@ class CheckpointWeights {
 
 struct PackOptions {
   PackFormats formats;
-  // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp); asked for w1 alone of w1 and
-  // w3, which are packed together. Default: all count the same. runtime/importance.hpp measures them.
+  // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp); asked for w1 alone of w1 and w3,
+  // which are packed together. Default: all count the same. runtime/importance.hpp measures them.
   std::function<std::vector<float>(const TensorSlot&)> importance;
   std::vector<EmbeddedFile> files;
   std::function<void(Index done, Index all)> progress;  // bytes written
