@@ -1,4 +1,5 @@
-// mixtral inspect: what a checkpoint holds and what running it takes. Reads headers only, no weights.
+// mixtral inspect: what a checkpoint holds and what running it takes. Reads headers only, no weights, unless it is to
+// check them.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
@@ -8,7 +9,9 @@
 
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
+#include "mixtral/io/check_weights.hpp"
 #include "mixtral/io/checkpoint.hpp"
+#include "mixtral/io/packed.hpp"
 #include "mixtral/model/kv_cache.hpp"
 #include "mixtral/runtime/session.hpp"
 
@@ -109,7 +112,28 @@ json report(const Checkpoint& checkpoint, const CommonOptions& options) {
           {"tensors", std::move(tensors)},
           {"n_tensors", checkpoint.tensors.size()},
           {"parameters", {{"total", parameters.total}, {"active_per_token", parameters.active}}},
-          {"memory", memory_json(checkpoint, options)}};
+          {"memory", memory_json(checkpoint, options)},
+          {"notes", checkpoint.notes}};
+}
+
+// The weights, and of a packed file all checksums: how many bytes that were, in what time, and what is wrong.
+json check_json(const Checkpoint& checkpoint, const CommonOptions& options) {
+  ThreadExecutor executor(options.threads);
+  ProgressBar bar("check", 1000);
+  const auto show = [&](Index done, Index all) { bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1)); };
+  const double begin = seconds();
+  json wrong = json::array();
+  if (std::filesystem::is_regular_file(options.model)) {
+    for (const std::string& name : verify_packed(options.model, executor, show))
+      wrong.push_back({{"name", name}, {"problem", "the checksum is not that of the bytes"}});
+  }
+  for (const NonFiniteTensor& t : check_weights(checkpoint, executor, show)) {
+    wrong.push_back({{"name", t.name},
+                     {"problem", str(t.count, t.count == 1 ? " number is" : " numbers are",
+                                     " not finite, the first at [", t.row, ", ", t.col, "]: ", t.value)}});
+  }
+  const double time = seconds() - begin;
+  return {{"bytes", weight_bytes(checkpoint)}, {"seconds", time}, {"wrong", std::move(wrong)}};
 }
 
 // 46702792704 -> "46.70 B".
@@ -143,6 +167,20 @@ std::string tensors_text(const json& tensors) {
   return out;
 }
 
+std::string verdict(const json& check) {
+  const std::size_t n = check["wrong"].size();
+  return n == 0 ? "all weights are sound" : str(n, n == 1 ? " tensor is" : " tensors are", " not sound");
+}
+
+std::string check_text(const json& check) {
+  std::string out = "check\n";
+  for (const json& w : check["wrong"])
+    out += str("  ", w["name"].get<std::string>(), ": ", w["problem"].get<std::string>(), "\n");
+  const double bytes = check["bytes"].get<double>();
+  return str(out, "  ", verdict(check), ", ", bytes_text(check["bytes"]), " at ",
+             fixed(1e-9 * bytes / check["seconds"].get<double>(), 1), " GB/s\n");
+}
+
 std::string report_text(const json& r) {
   std::string out = "config\n";
   for (const auto& [key, value] : r["config"].items()) out += str("  ", left(key, 20), value.dump(), "\n");
@@ -156,24 +194,35 @@ std::string report_text(const json& r) {
              bytes_text(memory["kv_cache_bytes_at_max_positions"]), " at the full context, in ",
              memory["kv_cache_type"].get<std::string>(), "\n  working memory      ",
              bytes_text(memory["working_bytes"]), " while a prompt is read\n");
+  if (!r["notes"].empty()) out += "notes\n";
+  for (const json& note : r["notes"]) out += str("  ", note.get<std::string>(), "\n");
+  if (r.contains("check")) out += check_text(r["check"]);
   return out;
 }
 
-void run(const CommonOptions& options) {
-  const json result = report(load_checkpoint(options.model), options);
+void run(const CommonOptions& options, bool check) {
+  const Checkpoint checkpoint = load_checkpoint(options.model);
+  json result = report(checkpoint, options);
+  if (check) result["check"] = check_json(checkpoint, options);
   write_stdout(options.json ? result.dump() + "\n" : report_text(result));
+  if (check && !result["check"]["wrong"].empty())
+    fail(ErrorCode::kBadFormat, options.model.string(), ": ", verdict(result["check"]));
 }
 
 }  // namespace
 
 void add_inspect(CLI::App& program) {
   const auto options = std::make_shared<CommonOptions>();
-  CLI::App* command =
-      program.add_subcommand("inspect", "Config, tensors, parameters and memory needs of a model; reads no weights");
-  command->footer("Example: mixtral inspect --model DIR --json");
+  const auto check = std::make_shared<bool>(false);
+  CLI::App* command = program.add_subcommand(
+      "inspect", "Config, tensors, parameters and memory needs of a model; reads no weights unless it checks them");
+  command->footer("Examples: mixtral inspect --model DIR --json\n          mixtral inspect --model DIR --check");
   add_common_options(*command, *options);
   add_kv_option(*command, *options);
-  command->callback([options] { run(*options); });
+  command->add_flag("--check", *check,
+                    "Look through all weights for numbers that are not finite, and compare the checksums of a packed "
+                    "file; exit status 1 if anything is wrong");
+  command->callback([options, check] { run(*options, *check); });
 }
 
 }  // namespace mixtral::cli

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -36,6 +37,24 @@ void unmap(const std::byte* data, std::size_t size) noexcept {
 
 std::filesystem::path directory_of(const std::filesystem::path& file) {
   return file.has_parent_path() ? file.parent_path() : ".";
+}
+
+// A link that leads nowhere is not the file's name mistyped: whoever copied it must know where it leads.
+[[noreturn]] void fail_open(const std::filesystem::path& path, int error) {
+  std::error_code no_link;
+  const std::filesystem::path target = std::filesystem::read_symlink(path, no_link);
+  if (error == ENOENT && !no_link) fail_system(path, "cannot open, is a link to " + target.string(), error);
+  fail_system(path, "cannot open", error);
+}
+
+// In the place of a large file, git without its LFS extension leaves a few lines of text.
+void refuse_lfs_pointer(const std::filesystem::path& path, std::string_view bytes) {
+  constexpr std::size_t kLongest = 1024;  // says the specification of pointers
+  const bool is_pointer = bytes.size() < kLongest && bytes.starts_with("version https://git-lfs.github.com/spec/");
+  if (is_pointer) {
+    fail(ErrorCode::kBadFormat, path.string(),
+         ": a Git LFS pointer, not the file itself; \"git lfs pull\" in its directory brings the file");
+  }
 }
 
 // The new file becomes durable under its name with this. Some file systems cannot; the name is already
@@ -94,14 +113,14 @@ std::filesystem::path beside(const std::filesystem::path& path, Make make) {
 
 bool may_exist(const std::filesystem::path& path) noexcept {
   std::error_code ignored;
-  return std::filesystem::status(path, ignored).type() != std::filesystem::file_type::not_found;
+  return std::filesystem::symlink_status(path, ignored).type() != std::filesystem::file_type::not_found;
 }
 
 InputFile::InputFile(const std::filesystem::path& path)
     : path_(path),
       // O_NONBLOCK: a pipe that somebody put in the place of a file must not block us.
       descriptor_(retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); })) {
-  if (descriptor_ < 0) fail_system(path, "cannot open", errno);
+  if (descriptor_ < 0) fail_open(path, errno);
   const auto refuse = [&](const char* action, int error) {
     ::close(descriptor_);
     fail_system(path, action, error);
@@ -135,6 +154,12 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   if (data == MAP_FAILED) fail_system(path, str("cannot map ", file.size(), " bytes"), errno);
   data_ = static_cast<const std::byte*>(data);
   size_ = size;
+  try {
+    refuse_lfs_pointer(path, {static_cast<const char*>(data), size});
+  } catch (...) {
+    unmap(data_, size_);
+    throw;
+  }
 }
 
 MappedFile::~MappedFile() { unmap(data_, size_); }
@@ -163,6 +188,7 @@ std::string read_file(const std::filesystem::path& path, Index max_bytes) {
   std::string text(static_cast<std::size_t>(file.size()), '\0');
   const std::size_t used = file.read_at(0, std::as_writable_bytes(std::span(text)));  // less if it shrank meanwhile
   text.resize(used);
+  refuse_lfs_pointer(path, text);
   return text;
 }
 

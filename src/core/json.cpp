@@ -13,10 +13,75 @@
 namespace mixtral::json {
 namespace {
 
+// Behind the string that begins at `begin`.
+std::size_t end_of_string(std::string_view text, std::size_t begin) {
+  std::size_t i = begin + 1;
+  while (i < text.size() && text[i] != '"') i += text[i] == '\\' ? 2 : 1;
+  return std::min(i + 1, text.size());
+}
+
+// A number for which Python's json has a word and JSON has none.
+struct Word {
+  std::string_view text;
+  double value;
+};
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr Word kWords[] = {
+    {"NaN", std::numeric_limits<double>::quiet_NaN()}, {"Infinity", kInfinity}, {"-Infinity", -kInfinity}};
+
+// Finds those words. The parser gets strings of the same lengths in their places, quotes for their first and last
+// letters, so that the places in its messages stay right. Which strings these are is told by counting.
+class NonFiniteWords {
+ public:
+  explicit NonFiniteWords(std::string_view text) : text_(text) {
+    std::size_t n_strings = 0;
+    for (std::size_t i = text.find_first_of(kBegins); i < text.size(); i = text.find_first_of(kBegins, i)) {
+      if (text[i] == '"') {
+        i = end_of_string(text, i);
+        ++n_strings;
+      } else if (const Word* word = word_at(i)) {
+        if (found_.empty()) changed_ = text;
+        changed_[i] = changed_[i + word->text.size() - 1] = '"';
+        found_.push_back({n_strings++, word});
+        i += word->text.size();
+      } else {
+        ++i;
+      }
+    }
+  }
+
+  std::string_view text() const noexcept { return found_.empty() ? text_ : changed_; }
+
+  // Of the text's next string, keys among them: the word that it stands for, nullptr if it is a string.
+  const Word* next_string() noexcept {
+    const bool is_word = next_ < found_.size() && found_[next_].string == n_strings_;
+    ++n_strings_;
+    return is_word ? found_[next_++].word : nullptr;
+  }
+
+ private:
+  struct Found {
+    std::size_t string;  // its number among the strings
+    const Word* word;
+  };
+  static constexpr std::string_view kBegins = "\"NI-";
+
+  const Word* word_at(std::size_t i) const noexcept {
+    const Word* word = std::find_if(std::begin(kWords), std::end(kWords),
+                                    [&](const Word& w) { return text_.substr(i).starts_with(w.text); });
+    return word == std::end(kWords) ? nullptr : word;
+  }
+
+  std::string_view text_;
+  std::string changed_;
+  std::vector<Found> found_;
+  std::size_t next_ = 0, n_strings_ = 0;  // of found_, of the strings that the parser has met
+};
+
 // Builds the values from the parser's events. The parser itself does not recurse.
 class Builder : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit Builder(std::string_view name) : name_(name) {}
+  Builder(std::string_view name, NonFiniteWords& words) : name_(name), words_(words) {}
 
   Value take() { return std::move(root_); }
 
@@ -30,11 +95,16 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     return put({Real{static_cast<double>(value), str(value)}}) != nullptr;
   }
   bool number_float(double value, const std::string& text) override { return put({Real{value, text}}) != nullptr; }
-  bool string(std::string& value) override { return put({std::move(value)}) != nullptr; }
+  bool string(std::string& value) override {
+    if (const Word* word = words_.next_string()) return put({Real{word->value, std::string(word->text)}}) != nullptr;
+    return put({std::move(value)}) != nullptr;
+  }
   bool binary(binary_t&) override { return false; }  // not in text
 
   bool start_object(std::size_t) override { return open({Object{}}); }
   bool key(std::string& value) override {
+    if (const Word* word = words_.next_string())
+      fail(ErrorCode::kBadFormat, name_, ": parse error: ", word->text, " in the place of a key");
     std::get<Object>(open_.back()->data).push_back({std::move(value), {}});
     return true;
   }
@@ -80,6 +150,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   }
 
   std::string_view name_;
+  NonFiniteWords& words_;
   Value root_{};
   std::vector<Value*> open_;
 };
@@ -87,10 +158,18 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
 }  // namespace
 
 Value parse(std::string_view text, std::string_view name) {
-  Builder builder(name);
+  require(!text.empty(), ErrorCode::kBadFormat, name, ": is empty, expected JSON");
+  refuse_nul(text, name);
+  NonFiniteWords words(text);
+  Builder builder(name, words);
   const FloatScope floats;  // strtod() rounds as its thread does
-  nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
+  nlohmann::json::sax_parse(words.text().begin(), words.text().end(), &builder);
   return builder.take();
+}
+
+void refuse_nul(std::string_view text, std::string_view name) {
+  const std::size_t at = text.find('\0');
+  require(at == text.npos, ErrorCode::kBadFormat, name, ": byte ", at, " is NUL, which JSON does not have");
 }
 
 Value parse_file(const std::filesystem::path& path, Index max_bytes) {
@@ -158,9 +237,16 @@ ObjectReader::ObjectReader(const Value& value, std::string where)
   require(object_ != nullptr, ErrorCode::kBadFormat, where_, ": ", describe(value), ", expected an object");
 }
 
+const Member* ObjectReader::member(std::string_view key) const noexcept {
+  const auto found = std::find_if(object_->begin(), object_->end(), [&](const Member& m) { return m.key == key; });
+  return found == object_->end() ? nullptr : &*found;
+}
+
+bool ObjectReader::has(std::string_view key) const noexcept { return member(key) != nullptr; }
+
 const Value* ObjectReader::find(std::string_view key) const noexcept {
-  const auto member = std::find_if(object_->begin(), object_->end(), [&](const Member& m) { return m.key == key; });
-  return member == object_->end() || member->value.get<std::nullptr_t>() != nullptr ? nullptr : &member->value;
+  const Member* found = member(key);
+  return found == nullptr || found->value.get<std::nullptr_t>() != nullptr ? nullptr : &found->value;
 }
 
 const Value& ObjectReader::at(std::string_view key) const {
@@ -174,7 +260,7 @@ void ObjectReader::fail_member(std::string_view key, const Value& value, std::st
 }
 
 void ObjectReader::fail_missing(std::string_view key) const {
-  fail(ErrorCode::kBadFormat, where_, ": ", key, " is missing");
+  fail(ErrorCode::kBadFormat, where_, ": ", key, has(key) ? " is null" : " is missing");
 }
 
 Index ObjectReader::integer(std::string_view key, Index least, Index most) const {
@@ -191,6 +277,12 @@ std::optional<Index> ObjectReader::optional_integer(std::string_view key, Index 
     fail_member(key, *value, str("an integer from ", least, " to ", most));
   }
   return *number;
+}
+
+float ObjectReader::number(std::string_view key, float least, float most) const {
+  const std::optional<float> value = optional_number(key, least, most);
+  if (!value) fail_missing(key);
+  return *value;
 }
 
 std::optional<float> ObjectReader::optional_number(std::string_view key, float least, float most) const {

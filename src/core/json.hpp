@@ -20,7 +20,7 @@ struct Member;
 using Array = std::vector<Value>;
 using Object = std::vector<Member>;  // in the file's order; no key comes twice
 
-// A number that is no signed 64-bit integer: a fraction, an exponent, or too many digits.
+// A number that is no signed 64-bit integer: a fraction, an exponent, or too many digits; or NaN, Infinity, -Infinity.
 struct Real {
   double value;
   std::string text;  // as it stands in the file
@@ -41,11 +41,16 @@ struct Member {
   Value value;
 };
 
-// Refuses what is not UTF-8 JSON, a key given twice in one object, NaN, numbers outside double, and nesting
-// beyond `kMaxDepth`. Memory: at most about 60 bytes per byte of text. Throws Error(kBadFormat) that begins
-// with `name`.
+// Refuses what is not UTF-8 JSON, a key given twice in one object, numbers outside double, and nesting beyond
+// `kMaxDepth`. NaN, Infinity and -Infinity, which Python's json writes, are values: the getters below refuse them where
+// a number is wanted. Memory: at most about 60 bytes per byte of text. Throws Error(kBadFormat) that begins with
+// `name`.
 inline constexpr std::size_t kMaxDepth = 64;
 Value parse(std::string_view text, std::string_view name);
+
+// The JSON library takes a NUL for the end and would not see what follows. Throws Error(kBadFormat) that begins with
+// `name` if there is one.
+void refuse_nul(std::string_view text, std::string_view name);
 
 // As parse(); the name is the path. Throws also as read_file() does, with its `max_bytes`.
 Value parse_file(const std::filesystem::path& path, Index max_bytes);
@@ -74,6 +79,8 @@ class ObjectReader {
   ObjectReader(const Value& value, std::string where);
 
   const std::string& where() const noexcept { return where_; }
+  // Also true if it is null.
+  bool has(std::string_view key) const noexcept;
   // nullptr: absent or null.
   const Value* find(std::string_view key) const noexcept;
   const Value& at(std::string_view key) const;
@@ -81,6 +88,7 @@ class ObjectReader {
   Index integer(std::string_view key, Index least, Index most) const;
   std::optional<Index> optional_integer(std::string_view key, Index least, Index most) const;
   // A finite float32 in [least, most].
+  float number(std::string_view key, float least, float most) const;
   std::optional<float> optional_number(std::string_view key, float least, float most) const;
   bool boolean(std::string_view key, bool fallback) const;
   // nullptr: absent or null.
@@ -95,9 +103,12 @@ class ObjectReader {
 
   // Throws Error(kBadFormat) about the member: "<where>: key is <value>, expected <expected>".
   [[noreturn]] void fail_member(std::string_view key, const Value& value, std::string_view expected) const;
+  // "<where>: key is missing", or that it is null.
   [[noreturn]] void fail_missing(std::string_view key) const;
 
  private:
+  const Member* member(std::string_view key) const noexcept;
+
   const Object* object_;
   std::string where_;
 };

@@ -2,21 +2,20 @@
 #include "io/catalog.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
+#include <optional>
+#include <system_error>
 #include <utility>
 
 #include "core/json.hpp"
+#include "io/finite.hpp"
 #include "mixtral/core/error.hpp"
 
 namespace mixtral {
 namespace {
 
 constexpr Index kMaxIndexBytes = Index{16} << 20;  // Mixtral 8x22B's has 0.2 MB
-
-// "model.safetensors: tensor "model.norm.weight"", with the directory.
-std::string label(const Catalog::Tensor& tensor) {
-  return str(tensor.file->name(), ": tensor ", json::quote(tensor.entry->name));
-}
 
 const SafetensorsFile& open_file(Catalog& catalog, const std::filesystem::path& path) {
   return *catalog.files->emplace_back(std::make_unique<const SafetensorsFile>(path));
@@ -32,6 +31,38 @@ void require_plain_name(const std::string& shard, const std::string& where) {
   const bool plain = !shard.empty() && shard != "." && shard != ".." &&
                      shard.find_first_of(std::string_view("/\\:\0", 4)) == std::string::npos;
   require(plain, ErrorCode::kBadFormat, where, ": shard ", json::quote(shard), " is not a plain file name");
+}
+
+// Of "model.layers.3.mlp.gate.weight", or of "layers.3.feed_forward.gate.weight": 3.
+std::optional<Index> layer_of(std::string_view name) noexcept {
+  constexpr std::string_view kModel = "model.", kLayers = "layers.";
+  if (name.starts_with(kModel)) name.remove_prefix(kModel.size());
+  if (!name.starts_with(kLayers)) return std::nullopt;
+  name.remove_prefix(kLayers.size());
+  Index layer = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), layer);
+  const bool found = error == std::errc() && end != name.data() + name.size() && *end == '.' && layer >= 0;
+  return found ? std::optional(layer) : std::nullopt;
+}
+
+void require_plain(const Catalog& catalog) {
+  const Catalog::Tensor* other = find_not_plain(catalog);
+  if (other != nullptr)
+    fail(ErrorCode::kUnsupported, label(*other), ": dtype ", name_of(other->entry->dtype),
+         ", expected F32, F16 or BF16");
+}
+
+// Before tensors are missed, or left over, one by one.
+void require_layers(const Catalog& catalog, Index n_layers, const std::filesystem::path& config_path) {
+  const Catalog::Tensor* last = nullptr;
+  Index n = 0;
+  for (const Catalog::Tensor& tensor : catalog.tensors) {
+    const std::optional<Index> layer = tensor.used ? std::nullopt : layer_of(tensor.entry->name);
+    if (layer && *layer >= n) n = *layer + 1, last = &tensor;
+  }
+  if (n == n_layers) return;
+  fail(ErrorCode::kBadFormat, config_path.string(), ": the number of layers is ", n_layers, ", the tensors have ", n,
+       last == nullptr ? "" : ": the last is of " + json::quote(last->entry->name));
 }
 
 void require_all_used(const Catalog& catalog, const std::filesystem::path& config_path) {
@@ -51,6 +82,16 @@ std::vector<CheckpointTensor> list_tensors(const Catalog& catalog) {
 }
 
 }  // namespace
+
+std::string label(const Catalog::Tensor& tensor) {
+  return str(tensor.file->name(), ": tensor ", json::quote(tensor.entry->name));
+}
+
+const Catalog::Tensor* find_not_plain(const Catalog& catalog) noexcept {
+  const auto found = std::find_if(catalog.tensors.begin(), catalog.tensors.end(),
+                                  [](const auto& t) { return !t.used && !is_weight(t.entry->dtype); });
+  return found == catalog.tensors.end() ? nullptr : &*found;
+}
 
 // In double, which cannot overflow here.
 void require_room(const ModelConfig& c, const std::string& where, double bytes, double least_bytes) {
@@ -105,31 +146,32 @@ Catalog open_index(const std::filesystem::path& index_path) {
   return catalog;
 }
 
-void require_weight(const Catalog::Tensor& tensor, std::span<const Index> shape) {
+void require_shape(const Catalog::Tensor& tensor, std::span<const Index> shape) {
   const SafetensorsEntry& entry = *tensor.entry;
-  require(is_weight(entry.dtype), ErrorCode::kUnsupported, label(tensor), ": dtype ", name_of(entry.dtype),
-          ", expected F32, F16 or BF16");
   require(std::equal(shape.begin(), shape.end(), entry.shape.begin(), entry.shape.end()), ErrorCode::kBadFormat,
           label(tensor), ": expected ", shape_text(shape), ", file has ", shape_text(entry.shape));
 }
 
 MatrixView whole(Catalog::Tensor& tensor, const TensorSlot& slot, const Shape<2>& shape) {
   const std::span<const Index> dims(shape.dims);
-  require_weight(tensor, is_vector(slot.kind) ? dims.subspan(1) : dims);
+  require_shape(tensor, is_vector(slot.kind) ? dims.subspan(1) : dims);
   tensor.used = true;
   return {tensor.entry->dtype, shape[0], shape[1], tensor.entry->data.data()};
 }
 
 Checkpoint assemble(const ModelConfig& config, const std::filesystem::path& config_path, Catalog& catalog,
                     FunctionRef<MatrixView(const TensorSlot&, const Shape<2>&)> find) {
+  require_plain(catalog);
+  require_layers(catalog, config.n_layers, config_path);
   double bytes = 0;
   for (const Catalog::Tensor& tensor : catalog.tensors) bytes += static_cast<double>(tensor.entry->data.size());
   require_room(config, config_path.string(), bytes, 2);
   Weights weights(config);
   for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) { weights.at(slot) = find(slot, shape); });
   require_all_used(catalog, config_path);
+  require_finite_routing(weights, config, config_path.parent_path().string());
   weights.storage = catalog.files;
-  return {{config, std::move(weights)}, list_tensors(catalog), {}, true};
+  return {{config, std::move(weights)}, list_tensors(catalog), {}, {}, true};
 }
 
 }  // namespace mixtral

@@ -41,15 +41,21 @@ Catalog open_index(const std::filesystem::path& index_path);
 // Error(kBadFormat) that begins with `where`.
 void require_room(const ModelConfig& config, const std::string& where, double bytes, double least_bytes);
 
-// Throws Error(kUnsupported | kBadFormat) unless the tensor has a dtype of weights and this shape.
-void require_weight(const Catalog::Tensor& tensor, std::span<const Index> shape);
+// The first tensor in use that is not F32, F16 or BF16; nullptr: all are.
+const Catalog::Tensor* find_not_plain(const Catalog& catalog) noexcept;
+
+// "model.safetensors: tensor "model.norm.weight"", with the directory.
+std::string label(const Catalog::Tensor& tensor);
+
+// Throws Error(kBadFormat) unless the tensor has this shape.
+void require_shape(const Catalog::Tensor& tensor, std::span<const Index> shape);
 
 // The tensor as the whole of a slot.
 MatrixView whole(Catalog::Tensor& tensor, const TensorSlot& slot, const Shape<2>& shape);
 
 // The model of `config`, which `config_path` described, from the weights that `find` gives for each slot. `find`
-// marks the tensors it uses. Those that are left over are refused: biases, adapters or more layers would silently
-// change what the model computes.
+// marks the tensors it uses; tensors that it need not look at are marked before. Those that are left over are refused:
+// biases, adapters or more layers would silently change what the model computes.
 Checkpoint assemble(const ModelConfig& config, const std::filesystem::path& config_path, Catalog& catalog,
                     FunctionRef<MatrixView(const TensorSlot&, const Shape<2>&)> find);
 

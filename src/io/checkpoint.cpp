@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 
+#include "io/found_instead.hpp"
 #include "mixtral/core/arena.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
@@ -15,15 +16,25 @@
 namespace mixtral {
 namespace {
 
-bool has_huggingface_weights(const std::filesystem::path& dir) {
-  return may_exist(dir / "model.safetensors") || may_exist(dir / "model.safetensors.index.json");
-}
-
 Checkpoint load_directory(const std::filesystem::path& dir) {
   const bool has_config = may_exist(dir / "config.json"), has_params = may_exist(dir / "params.json");
   if (has_config && (!has_params || has_huggingface_weights(dir))) return load_huggingface(dir);
   if (has_params) return load_consolidated(dir);
-  fail(ErrorCode::kNotFound, dir.string(), ": neither config.json nor params.json exists");
+  fail(ErrorCode::kNotFound, dir.string(), ": neither config.json nor params.json exists", found_instead(dir));
+}
+
+Checkpoint load(const std::filesystem::path& path) {
+  using enum std::filesystem::file_type;
+  std::error_code ignored;
+  switch (std::filesystem::status(path, ignored).type()) {
+    case regular: return load_packed(path);
+    case directory:
+    case none:  // the system will not say: opening a file of it tells the reason
+    case unknown: return load_directory(path);
+    case not_found:
+      fail(ErrorCode::kNotFound, path.empty() ? "an empty path" : path.string(), ": no such file or directory");
+    default: fail(ErrorCode::kIo, path.string(), ": neither a directory nor a regular file");
+  }
 }
 
 // A run of bytes on its way into memory.
@@ -68,8 +79,7 @@ void make_resident(Checkpoint& checkpoint, Executor& executor) {
 
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options) {
   const FloatScope floats;  // JSON's numbers, and even the standard library's paths are computed with
-  std::error_code ignored;
-  Checkpoint checkpoint = std::filesystem::is_regular_file(path, ignored) ? load_packed(path) : load_directory(path);
+  Checkpoint checkpoint = load(path);
   SerialExecutor caller;
   if (options.resident) make_resident(checkpoint, options.executor == nullptr ? caller : *options.executor);
   return checkpoint;

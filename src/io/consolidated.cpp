@@ -1,11 +1,12 @@
 // Finds every tensor of the model in the files of a consolidated checkpoint.
 #include "mixtral/io/consolidated.hpp"
 
-#include <algorithm>
-#include <system_error>
+#include <vector>
 
 #include "io/catalog.hpp"
+#include "io/found_instead.hpp"
 #include "io/params.hpp"
+#include "io/shards.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
 
@@ -37,26 +38,15 @@ std::string name_in_file(const TensorSlot& slot) {
   return {};
 }
 
-// Files consolidated*.safetensors, in the order of their names.
-std::vector<std::filesystem::path> list_shards(const std::filesystem::path& dir) {
-  std::vector<std::filesystem::path> shards;
-  std::error_code error;
-  for (std::filesystem::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    if (name.starts_with("consolidated") && name.ends_with(".safetensors")) shards.push_back(it->path());
-  }
-  require(!error, ErrorCode::kIo, dir.string(), ": cannot list: ", error.message());
-  std::sort(shards.begin(), shards.end());
-  return shards;
-}
-
 Catalog open_catalog(const std::filesystem::path& dir) {
   const std::filesystem::path single = dir / "consolidated.safetensors",
                               index = dir / "consolidated.safetensors.index.json";
   if (may_exist(single)) return open_files({&single, 1});
   if (may_exist(index)) return open_index(index);
-  const std::vector<std::filesystem::path> shards = list_shards(dir);
-  require(!shards.empty(), ErrorCode::kNotFound, dir.string(), ": no consolidated*.safetensors exists");
+  const std::vector<std::filesystem::path> shards = list_shards(dir, "consolidated");
+  if (shards.empty())
+    fail(ErrorCode::kNotFound, dir.string(), ": no consolidated*.safetensors exists", found_instead(dir));
+  require_all_shards(shards);
   return open_files(shards);
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "core/json.hpp"
 #include "mixtral/core/error.hpp"
@@ -46,11 +47,22 @@ void require_mixtral(const ObjectReader& json) {
   for (const char* bias : {"attention_bias", "mlp_bias"}) {
     support(!json.boolean(bias, false), json, bias, " is true, biases are not supported");
   }
-  if (const std::optional<ObjectReader> quantized = json.optional_object("quantization_config")) {
-    const std::string* method = quantized->optional_string("quant_method");
-    support(false, json, "quantization_config: quant_method is ", method == nullptr ? "absent" : json::quote(*method),
-            ", quantised checkpoints are not supported");
-  }
+}
+
+std::string read_quantization(const ObjectReader& json) {
+  const std::optional<ObjectReader> quantized = json.optional_object("quantization_config");
+  if (!quantized) return {};
+  const std::string* method = quantized->optional_string("quant_method");
+  return str("quantization_config: quant_method is ", method == nullptr ? "absent" : json::quote(*method));
+}
+
+// A member that is absent is what Hugging Face's MixtralConfig makes of it. One that is null is not absent: where null
+// has a meaning there, it is read with optional_integer(), elsewhere it is refused.
+Index integer_or(const ObjectReader& json, const char* key, Index fallback, Index least, Index most) {
+  if (json.has(key)) return json.integer(key, least, most);
+  require(fallback >= least && fallback <= most, ErrorCode::kBadFormat, json.where(), ": ", key,
+          " is missing, which means ", fallback, ", expected an integer from ", least, " to ", most);
+  return fallback;
 }
 
 // RoPE settings inside `key`: its base if it is there.
@@ -84,15 +96,17 @@ Index read_n_experts(const ObjectReader& json) {
   constexpr Index kMost = 1 << 16;
   const std::optional<Index> local = json.optional_integer("num_local_experts", 1, kMost);
   const std::optional<Index> newer = json.optional_integer("num_experts", 1, kMost);
-  if (!local && !newer) json.fail_missing("num_local_experts");
+  if (!local && !newer) return integer_or(json, "num_local_experts", 8, 1, kMost);
   require(!local || !newer || *local == *newer, ErrorCode::kBadFormat, json.where(), ": num_local_experts is ",
           local.value_or(0), ", num_experts is ", newer.value_or(0));
   return local ? *local : *newer;
 }
 
 void read_heads(const ObjectReader& json, ModelConfig& config) {
-  config.n_heads = json.integer("num_attention_heads", 1, 1 << 16);
-  config.n_kv_heads = json.optional_integer("num_key_value_heads", 1, config.n_heads).value_or(config.n_heads);
+  constexpr const char* kKvHeads = "num_key_value_heads";
+  config.n_heads = integer_or(json, "num_attention_heads", 32, 1, 1 << 16);
+  const bool as_many = json.has(kKvHeads) && json.find(kKvHeads) == nullptr;  // null
+  config.n_kv_heads = as_many ? config.n_heads : integer_or(json, kKvHeads, 8, 1, config.n_heads);
   require(config.n_heads % config.n_kv_heads == 0, ErrorCode::kBadFormat, json.where(), ": num_attention_heads ",
           config.n_heads, " is not a multiple of num_key_value_heads ", config.n_kv_heads);
   const std::optional<Index> head_dim = json.optional_integer("head_dim", 2, 1 << 16);
@@ -113,34 +127,44 @@ void add_eos_ids(const ObjectReader& json, ModelConfig& config) {
   }
 }
 
+// Absent: 1 and 2, where the vocabulary has them. null: none.
+void read_special_ids(const ObjectReader& json, ModelConfig& config) {
+  const Index last = config.vocab_size - 1;
+  config.bos_id = last < 1 ? -1 : 1;
+  config.eos_ids = last < 2 ? std::vector<TokenId>{} : std::vector<TokenId>{2};
+  if (json.has("bos_token_id"))
+    config.bos_id = static_cast<TokenId>(json.optional_integer("bos_token_id", 0, last).value_or(-1));
+  if (json.has("eos_token_id")) config.eos_ids.clear();
+  add_eos_ids(json, config);
+}
+
 ModelConfig read_config(const ObjectReader& json) {
   using detail::kMaxDimension;
   require_mixtral(json);
   ModelConfig config;
-  config.dim = json.integer("hidden_size", 1, kMaxDimension);
-  config.hidden_dim = json.integer("intermediate_size", 1, kMaxDimension);
-  config.n_layers = json.integer("num_hidden_layers", 1, 1 << 16);
+  config.dim = integer_or(json, "hidden_size", 4096, 1, kMaxDimension);
+  config.hidden_dim = integer_or(json, "intermediate_size", 14336, 1, kMaxDimension);
+  config.n_layers = integer_or(json, "num_hidden_layers", 32, 1, 1 << 16);
   read_heads(json, config);
   config.n_experts = read_n_experts(json);
-  config.n_experts_per_tok = json.integer("num_experts_per_tok", 1, config.n_experts);
-  config.vocab_size = json.integer("vocab_size", 1, kMaxDimension);
-  config.max_positions = json.integer("max_position_embeddings", 1, Index{1} << 30);
+  config.n_experts_per_tok = integer_or(json, "num_experts_per_tok", 2, 1, config.n_experts);
+  config.vocab_size = integer_or(json, "vocab_size", 32000, 1, kMaxDimension);
+  config.max_positions = integer_or(json, "max_position_embeddings", 4096 * 32, 1, Index{1} << 30);
   config.sliding_window = json.optional_integer("sliding_window", 1, std::numeric_limits<Index>::max() / 2).value_or(0);
-  config.norm_eps = json.optional_number("rms_norm_eps", 0, kMaxFloat).value_or(config.norm_eps);
+  config.norm_eps = json.has("rms_norm_eps") ? json.number("rms_norm_eps", 0, kMaxFloat) : 1e-5f;
   config.rope_theta = read_rope_theta(json);
   config.tied_embeddings = json.boolean("tie_word_embeddings", false);
-  config.bos_id = static_cast<TokenId>(json.optional_integer("bos_token_id", 0, config.vocab_size - 1).value_or(-1));
-  config.eos_ids.clear();
-  add_eos_ids(json, config);
+  read_special_ids(json, config);
   return config;
 }
 
 }  // namespace
 
-ModelConfig read_hf_config(const std::filesystem::path& dir) {
+HfConfig read_hf_config(const std::filesystem::path& dir) {
   const std::filesystem::path path = dir / "config.json";
   const json::Value value = json::parse_file(path, kMaxConfigBytes);
-  ModelConfig config = read_config(ObjectReader(value, path.string()));
+  const ObjectReader members(value, path.string());
+  ModelConfig config = read_config(members);
 
   const std::filesystem::path generation_path = dir / "generation_config.json";
   if (may_exist(generation_path)) {
@@ -148,7 +172,7 @@ ModelConfig read_hf_config(const std::filesystem::path& dir) {
     add_eos_ids(ObjectReader(generation, generation_path.string()), config);
   }
   config.validate();
-  return config;
+  return {std::move(config), read_quantization(members)};
 }
 
 }  // namespace mixtral

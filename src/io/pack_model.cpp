@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "io/checksum.hpp"
+#include "io/finite.hpp"
 #include "io/packed_format.hpp"
 #include "io/safetensors_layout.hpp"
 #include "mixtral/core/arena.hpp"
@@ -98,6 +99,7 @@ class Packer {
             " weights cannot be packed again");
     require(w.rows == shape[0] && w.cols == shape[1], slot_name(slot), ": expected ", shape_text(shape),
             ", the source gives [", w.rows, ", ", w.cols, "]");
+    require_finite_routing(slot, w, "pack");
     return w;
   }
 

@@ -10,6 +10,7 @@
 #include "core/json.hpp"
 #include "io/catalog.hpp"
 #include "io/checksum.hpp"
+#include "io/finite.hpp"
 #include "io/packed_format.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
@@ -28,7 +29,7 @@ class Header {
     }
     const auto version = values_.find(kFormatKey);
     require(version != values_.end(), ErrorCode::kBadFormat, file.name(), ": no packed file: __metadata__ has no ",
-            kFormatKey);
+            kFormatKey, "; other safetensors files are opened by their directory");
     require(version->second == kPackedVersion, ErrorCode::kUnsupported, file.name(), ": ", kFormatKey, " is ",
             json::quote(version->second), ", expected ", kPackedVersion);
   }
@@ -145,6 +146,7 @@ Checkpoint load_packed(const std::filesystem::path& path) {
   }
   require(used == file->entries().size(), ErrorCode::kUnsupported, file->name(), ": ", file->entries().size(),
           " tensors, the model has a place for ", used);
+  require_finite_routing(out.weights, out.config, file->name());
   std::sort(out.tensors.begin(), out.tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   out.weights.storage = file;
   out.mapped = true;

@@ -14,6 +14,7 @@ namespace {
 
 using json::ObjectReader;
 
+constexpr float kMaxFloat = std::numeric_limits<float>::max();
 constexpr std::string_view kHalfSplit = "half_split", kInterleaved = "interleaved";
 constexpr std::string_view kFields[] = {
     "dim",        "hidden_dim",        "n_layers",   "n_heads",       "n_kv_heads",     "head_dim",
@@ -21,13 +22,6 @@ constexpr std::string_view kFields[] = {
     "rope_theta", "rope_pairing",      "bos_id",     "eos_ids",       "tied_embeddings"};
 
 json::Value real(float value) { return {json::Real{static_cast<double>(value), str(value)}}; }
-
-float number(const ObjectReader& json, std::string_view key) {
-  constexpr float kMost = std::numeric_limits<float>::max();
-  const std::optional<float> value = json.optional_number(key, 0, kMost);
-  if (!value) json.fail_missing(key);
-  return *value;
-}
 
 RopePairing read_pairing(const ObjectReader& json) {
   const std::string& text = json.string("rope_pairing");
@@ -155,8 +149,8 @@ ModelConfig parse_config(std::string_view text, const std::string& where) {
   c.vocab_size = json.integer("vocab_size", 1, kMaxDimension);
   c.max_positions = json.integer("max_positions", 1, Index{1} << 30);
   c.sliding_window = json.integer("sliding_window", 0, std::numeric_limits<Index>::max() / 2);
-  c.norm_eps = number(json, "norm_eps");
-  c.rope_theta = number(json, "rope_theta");
+  c.norm_eps = json.number("norm_eps", 0, kMaxFloat);
+  c.rope_theta = json.number("rope_theta", 0, kMaxFloat);
   c.rope_pairing = read_pairing(json);
   c.tied_embeddings = json.boolean("tied_embeddings", false);
   c.bos_id = static_cast<TokenId>(json.integer("bos_id", -1, c.vocab_size - 1));

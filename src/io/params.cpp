@@ -91,9 +91,7 @@ ModelConfig read_config(const ObjectReader& json) {
   config.vocab_size = json.integer("vocab_size", kEos + 1, kMaxDimension);
   config.max_positions = read_max_positions(json);
   config.sliding_window = json.optional_integer("sliding_window", 1, std::numeric_limits<Index>::max() / 2).value_or(0);
-  const std::optional<float> norm_eps = json.optional_number("norm_eps", 0, kMaxFloat);
-  if (!norm_eps) json.fail_missing("norm_eps");
-  config.norm_eps = *norm_eps;
+  config.norm_eps = json.number("norm_eps", 0, kMaxFloat);
   // Mistral's own default where the file has none.
   config.rope_theta = json.optional_number("rope_theta", std::numeric_limits<float>::min(), kMaxFloat).value_or(1e6f);
   config.rope_pairing = RopePairing::kInterleaved;

@@ -25,13 +25,16 @@ struct HeaderEntry {
 };
 
 // Turns the parser's events straight into entries. The state says which event may come next, so anything
-// the format does not have (nesting, fractions, negative numbers) ends the parse where it begins.
+// the format does not have (nesting, fractions, negative numbers) ends the parse where it begins. A field that is none
+// of the three is passed over, whatever is in it, and so is __metadata__ that is null: the format's own reader does
+// so.
 class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
  public:
   HeaderParser(const std::string& file, std::vector<HeaderEntry>& entries, SafetensorsMetadata& metadata)
       : file_(file), entries_(entries), metadata_(metadata) {}
 
   bool start_object(std::size_t) override {
+    if (state_ == State::kIgnored) return enter();
     switch (state_) {
       case State::kBegin: return go(State::kNames);
       case State::kEntry: return go(State::kFields);
@@ -41,6 +44,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool key(std::string& name) override {
+    if (state_ == State::kIgnored) return true;
     if (state_ == State::kNames) return begin_member(name);
     if (state_ == State::kFields) return begin_field(name);
     metadata_.emplace_back(std::move(name), std::string());
@@ -48,6 +52,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool end_object() override {
+    if (state_ == State::kIgnored) return leave();
     if (state_ == State::kNames) return go(State::kEnd);
     if (state_ == State::kFields) {
       const HeaderEntry& entry = entries_.back();
@@ -59,12 +64,14 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool start_array(std::size_t) override {
+    if (state_ == State::kIgnored) return enter();
     if (state_ == State::kShape) return go(State::kShapeItems);
     if (state_ == State::kOffsets) return go(State::kOffsetItems);
     unexpected("an array");
   }
 
   bool end_array() override {
+    if (state_ == State::kIgnored) return leave();
     if (state_ == State::kOffsetItems) {
       const std::size_t count = entries_.back().offsets->size();
       require(count == 2, ErrorCode::kBadFormat, where(), ": data_offsets has ", count, " numbers, expected 2");
@@ -73,6 +80,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool string(std::string& text) override {
+    if (state_ == State::kIgnored) return pass();
     if (state_ == State::kDType) return read_dtype(text);
     if (state_ != State::kMetadataText) unexpected(json::quote(text));
     metadata_.back().second = std::move(text);
@@ -80,6 +88,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool number_unsigned(std::uint64_t number) override {
+    if (state_ == State::kIgnored) return pass();
     if (number > static_cast<std::uint64_t>(std::numeric_limits<Index>::max())) unexpected(str(number));
     if (state_ == State::kShapeItems) {
       require(entries_.back().shape->size() < kMaxDims, ErrorCode::kBadFormat, where(), ": shape has more than ",
@@ -93,10 +102,10 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
-  bool number_integer(std::int64_t number) override { unexpected(str(number)); }
-  bool number_float(double, const std::string& text) override { unexpected(text.substr(0, 64)); }
-  bool boolean(bool value) override { unexpected(value ? "true" : "false"); }
-  bool null() override { unexpected("null"); }
+  bool number_integer(std::int64_t number) override { return pass_or_refuse(str(number)); }
+  bool number_float(double, const std::string& text) override { return pass_or_refuse(text.substr(0, 64)); }
+  bool boolean(bool value) override { return pass_or_refuse(value ? "true" : "false"); }
+  bool null() override { return state_ == State::kMetadata ? go(State::kNames) : pass_or_refuse("null"); }
   bool binary(binary_t&) override { unexpected("binary data"); }
   bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
     fail(ErrorCode::kBadFormat, where(), ": ", json::parse_error_reason(error.what()));
@@ -113,6 +122,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     kShapeItems,
     kOffsets,
     kOffsetItems,
+    kIgnored,  // the value of a field that nobody reads, or within it
     kMetadata,
     kMetadataKeys,
     kMetadataText,
@@ -122,6 +132,21 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   bool go(State state) {
     state_ = state;
     return true;
+  }
+
+  // Through a field that is ignored.
+  bool enter() {
+    if (++depth_ <= json::kMaxDepth) return true;
+    fail(ErrorCode::kBadFormat, where(), ": nested deeper than ", json::kMaxDepth, " levels");
+  }
+  bool leave() {
+    --depth_;
+    return pass();
+  }
+  bool pass() { return depth_ > 0 || go(State::kFields); }
+  bool pass_or_refuse(const std::string& what) {
+    if (state_ != State::kIgnored) unexpected(what);
+    return pass();
   }
 
   bool begin_member(std::string& name) {
@@ -136,16 +161,24 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
 
   bool begin_field(const std::string& field) {
     HeaderEntry& entry = entries_.back();
-    if (field == "dtype" && !entry.dtype) return go(State::kDType);
-    if (field == "shape" && !entry.shape) {
+    const auto once = [&](bool is_first) {
+      if (!is_first) fail(ErrorCode::kBadFormat, where(), ": key ", json::quote(field), " is given twice");
+    };
+    if (field == "dtype") {
+      once(!entry.dtype);
+      return go(State::kDType);
+    }
+    if (field == "shape") {
+      once(!entry.shape);
       entry.shape.emplace();
       return go(State::kShape);
     }
-    if (field == "data_offsets" && !entry.offsets) {
+    if (field == "data_offsets") {
+      once(!entry.offsets);
       entry.offsets.emplace();
       return go(State::kOffsets);
     }
-    fail(ErrorCode::kBadFormat, where(), ": key ", json::quote(field), " is unknown or given twice");
+    return go(State::kIgnored);
   }
 
   bool read_dtype(const std::string& text) {
@@ -158,7 +191,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
 
   // The file and what the parser is at.
   std::string where() const {
-    const bool in_entry = state_ >= State::kEntry && state_ <= State::kOffsetItems;
+    const bool in_entry = state_ >= State::kEntry && state_ <= State::kIgnored;
     std::string place = in_entry ? str(": tensor ", json::quote(entries_.back().name)) : std::string(": header");
     if (state_ == State::kDType) place += ": dtype";
     if (state_ == State::kShape || state_ == State::kShapeItems) place += ": shape";
@@ -174,21 +207,47 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   std::vector<HeaderEntry>& entries_;
   SafetensorsMetadata& metadata_;
   State state_ = State::kBegin;
+  std::size_t depth_ = 0;  // of kIgnored
   bool has_metadata_ = false;
 };
 
+// What people name *.safetensors, or give in the place of such a file, by its first bytes.
+struct Other {
+  std::string_view begin, what;
+  ErrorCode code;
+};
+constexpr Other kOthers[] = {
+    {"GGUF", "a GGUF file, which is not supported yet", ErrorCode::kUnsupported},
+    {"PK\x03\x04", "a zip archive, as PyTorch writes them; it must be converted to safetensors first",
+     ErrorCode::kUnsupported},
+    {"\x80", "a pickle of Python, which must be converted to safetensors first", ErrorCode::kUnsupported},
+    {"{", "JSON; a model of several files is opened by its directory", ErrorCode::kBadFormat},
+    {"<", "a web page, or XML", ErrorCode::kBadFormat},
+};
+
+// A length that no header has: perhaps no length.
+[[noreturn]] void fail_length(std::string_view begin, std::uint64_t length, const std::string& file) {
+  for (const Other& other : kOthers) {
+    if (begin.starts_with(other.begin)) fail(other.code, file, ": no safetensors file: it looks like ", other.what);
+  }
+  fail(ErrorCode::kBadFormat, file, ": header length ", length, " is above the format's limit of ",
+       kMaxSafetensorsHeader);
+}
+
 // The header's text.
 std::string_view header_of(std::span<const std::byte> bytes, const std::string& file) {
+  require(!bytes.empty(), ErrorCode::kBadFormat, file, ": is empty, expected a safetensors file");
   require(bytes.size() >= 8, ErrorCode::kBadFormat, file, ": ", bytes.size(),
           " bytes, expected at least the 8 of the header length");
   std::uint64_t length = 0;
   for (std::size_t i = 0; i < 8; ++i) length |= static_cast<std::uint64_t>(bytes[i]) << (8 * i);
-  require(length <= std::uint64_t{kMaxSafetensorsHeader}, ErrorCode::kBadFormat, file, ": header length ", length,
-          " is above the format's limit of ", kMaxSafetensorsHeader);
+  if (length > std::uint64_t{kMaxSafetensorsHeader})
+    fail_length({reinterpret_cast<const char*>(bytes.data()), 8}, length, file);
   require(length <= bytes.size() - 8, ErrorCode::kBadFormat, file, ": header length ", length,
           " is past the end of a file of ", bytes.size(), " bytes");
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<std::size_t>(length));
   require(text.starts_with('{'), ErrorCode::kBadFormat, file, ": header does not begin with '{'");
+  json::refuse_nul(text, file + ": header");
   return text;
 }
 

@@ -187,6 +187,7 @@ TokenId find_piece(const Vocabulary& v, std::string_view text, PieceType type) {
 }  // namespace
 
 Vocabulary parse_sentencepiece_model(std::string_view bytes, std::string_view source) {
+  require(!bytes.empty(), ErrorCode::kBadFormat, source, ": is empty, expected a SentencePiece model");
   Vocabulary v;
   Specs specs;
   MessageReader reader(bytes, source, "model");

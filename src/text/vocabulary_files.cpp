@@ -81,6 +81,7 @@ std::optional<std::filesystem::path> find_tokenizer_file(const std::filesystem::
 std::vector<EmbeddedFile> read_tokenizer_files(const std::filesystem::path& model) {
   std::error_code ignored;
   if (std::filesystem::is_regular_file(model, ignored)) return read_embedded_files(model);
+  require(may_exist(model), ErrorCode::kNotFound, model.string(), ": no such file or directory");
   std::vector<EmbeddedFile> files;
   const auto read = [&](const std::filesystem::path& path) {
     files.push_back({path.filename().string(), read_file(path, kMaxFileBytes)});

@@ -79,6 +79,8 @@ TEST_CASE("what is certainly not there does not exist; what the system will not 
   CHECK(may_exist(dir.path()));
   CHECK(may_exist(dir / "f"));
   CHECK_FALSE(may_exist(dir / "g"));
+  std::filesystem::create_symlink("nowhere", dir / "link");
+  CHECK(may_exist(dir / "link"));
   CHECK_FALSE(may_exist(dir / "f/g"));
   const std::filesystem::path locked = dir / "locked";
   std::filesystem::create_directory(locked);
@@ -129,6 +131,28 @@ TEST_CASE("opening something that is no readable file names the path and the rea
       CHECK(names(error, c.reason));
     }
   }
+}
+
+TEST_CASE("a link that leads nowhere is told with its end") {
+  const TempDir dir;
+  std::filesystem::create_symlink("../blobs/0123", dir / "link");
+  const Error error = error_of([&] { MappedFile(dir / "link"); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(names(error, "link: cannot open, is a link to ../blobs/0123: No such file or directory"));
+}
+
+TEST_CASE("a Git LFS pointer is not taken for the file, however it is read") {
+  const TempDir dir;
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4221679088\n";
+  write_text(dir / "f", pointer);
+  for (const Error& error :
+       {error_of([&] { MappedFile(dir / "f"); }), error_of([&] { read_file(dir / "f", 1 << 20); })}) {
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, "f: a Git LFS pointer, not the file itself; \"git lfs pull\" in its directory brings the file"));
+  }
+  write_text(dir / "f", pointer + std::string(1024, 'x'));  // a text about pointers
+  CHECK_NOTHROW(MappedFile(dir / "f"));
+  CHECK(read_file(dir / "f", 1 << 20).size() > 1024);
 }
 
 TEST_CASE("a file without read permission is an I/O error that says so") {

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <string>
@@ -45,11 +46,20 @@ TEST_CASE("what is not JSON is refused with the name and the place") {
     std::string text;
     std::string reason;
   } cases[] = {
-      {"", "parse error at line 1, column 1"},
+      {"", "name.json: is empty"},
+      {" ", "parse error at line 1, column 2"},
       {"{", "parse error"},
       {"{} {}", "parse error"},
-      {"{\n\"a\":NaN}", "parse error at line 2"},
-      {"[Infinity]", "parse error"},
+      {"{\n\"a\":NaN 1}", "parse error at line 2, column 9"},
+      {"[NaNN]", "parse error at line 1, column 5"},
+      {"[-NaN]", "parse error at line 1, column 3"},
+      {"[+Infinity]", "parse error at line 1, column 2"},
+      {"[Infinit]", "parse error at line 1, column 2"},
+      {"[nan]", "parse error"},
+      {"{NaN:1}", "parse error: NaN in the place of a key"},
+      {"{} \"NaN\\\"", "parse error"},
+      {std::string("{}\0", 3), "byte 2 is NUL"},
+      {std::string("[\"\0\"]", 5), "byte 2 is NUL"},
       {"[1e999]", "number overflow parsing '1e999'"},
       {"[01]", "parse error"},
       {"\"\xff\"", "ill-formed UTF-8"},
@@ -65,6 +75,26 @@ TEST_CASE("what is not JSON is refused with the name and the place") {
     CHECK(names(error, "name.json: "));
     CHECK(names(error, c.reason));
   }
+}
+
+TEST_CASE("the words for numbers that are not finite are values, and no strings") {
+  const Value value = json::parse(
+      R"({"NaN":"NaN","a\"":NaN,"b":[-Infinity,"\\",Infinity],"c":"Infinity","-Infinity\\":" NaN, -Infinity"})", "f");
+  const json::Object& object = *value.get<json::Object>();
+  CHECK(object.size() == 5);
+  CHECK(object[0].key == "NaN");
+  CHECK(*object[0].value.get<std::string>() == "NaN");
+  CHECK(object[1].key == "a\"");
+  CHECK(std::isnan(object[1].value.get<json::Real>()->value));
+  CHECK(json::describe(object[1].value) == "NaN");
+  const json::Array& list = *object[2].value.get<json::Array>();
+  CHECK(list[0].get<json::Real>()->value == -std::numeric_limits<double>::infinity());
+  CHECK(*list[1].get<std::string>() == "\\");
+  CHECK(list[2].get<json::Real>()->value == std::numeric_limits<double>::infinity());
+  CHECK(*object[3].value.get<std::string>() == "Infinity");
+  CHECK(object[4].key == "-Infinity\\");
+  CHECK(*object[4].value.get<std::string>() == " NaN, -Infinity");
+  CHECK(std::isnan(json::parse("NaN", "f").get<json::Real>()->value));
 }
 
 TEST_CASE("64 levels of nesting are read, 65 refused, a million without harm") {
@@ -90,7 +120,9 @@ TEST_CASE("a stranger's text is escaped and cut in messages") {
 
 TEST_CASE("getters name the key, the offending value and what was expected") {
   const Value value = json::parse(
-      R"({"neg":-8,"str":"8","real":8.0,"huge":1e31,"f32":1e39,"null":null,"arr":[1,"x"],"obj":{"k":[]},"t":1})", "f");
+      R"({"neg":-8,"str":"8","real":8.0,"huge":1e31,"f32":1e39,"null":null,"arr":[1,"x"],"obj":{"k":[]},"t":1,)"
+      R"("nan":NaN,"inf":-Infinity})",
+      "f");
   const ObjectReader reader(value, "dir/f");
   const struct {
     std::function<void()> get;
@@ -101,7 +133,11 @@ TEST_CASE("getters name the key, the offending value and what was expected") {
       {[&] { reader.integer("real", 1, 9); }, "dir/f: real is 8.0, expected an integer"},
       {[&] { reader.integer("huge", 1, 9); }, "dir/f: huge is 1e31, expected an integer"},
       {[&] { reader.integer("absent", 1, 9); }, "dir/f: absent is missing"},
-      {[&] { reader.integer("null", 1, 9); }, "dir/f: null is missing"},
+      {[&] { reader.integer("null", 1, 9); }, "dir/f: null is null"},
+      {[&] { reader.integer("nan", 1, 9); }, "dir/f: nan is NaN, expected an integer"},
+      {[&] { reader.optional_number("nan", 0, 1); }, "dir/f: nan is NaN, expected a number from 0 to 1"},
+      {[&] { reader.number("inf", 0, 1); }, "dir/f: inf is -Infinity, expected a number from 0 to 1"},
+      {[&] { reader.number("absent", 0, 1); }, "dir/f: absent is missing"},
       {[&] { reader.optional_number("f32", 0, 1e38f); }, "dir/f: f32 is 1e39, expected a number from 0 to 1e+38"},
       {[&] { reader.optional_number("neg", 0, 1); }, "dir/f: neg is -8, expected a number"},
       {[&] { reader.optional_number("str", 0, 1); }, "dir/f: str is \"8\", expected a number"},
@@ -109,7 +145,7 @@ TEST_CASE("getters name the key, the offending value and what was expected") {
       {[&] { reader.optional_string("obj"); }, "dir/f: obj is an object, expected a string"},
       {[&] { reader.integer_or_list("arr", 0, 9); }, "dir/f: arr[1] is \"x\", expected an integer from 0 to 9"},
       {[&] { reader.integer_or_list("neg", 0, 9); }, "dir/f: neg is -8, expected an integer from 0 to 9"},
-      {[&] { reader.at("null"); }, "dir/f: null is missing"},
+      {[&] { reader.at("null"); }, "dir/f: null is null"},
       {[&] { reader.string("absent"); }, "dir/f: absent is missing"},
       {[&] { reader.optional_array("obj"); }, "dir/f: obj is an object, expected an array"},
       {[&] { reader.object("arr"); }, "dir/f: arr is an array, expected an object"},
@@ -122,6 +158,8 @@ TEST_CASE("getters name the key, the offending value and what was expected") {
     CHECK(error.code() == ErrorCode::kBadFormat);
     CHECK(names(error, c.message));
   }
+  CHECK(reader.has("null"));
+  CHECK(!reader.has("absent"));
   CHECK(reader.optional_integer("absent", 1, 9) == std::nullopt);
   CHECK(reader.optional_number("real", 0, 9) == 8.0f);
   CHECK(reader.integer_or_list("absent", 0, 9).empty());

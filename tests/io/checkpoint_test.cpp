@@ -52,7 +52,31 @@ TEST_CASE("a directory of no known format is not found, and both files are named
     CHECK(error.code() == ErrorCode::kNotFound);
     CHECK(names(error, "neither config.json nor params.json exists"));
   }
-  CHECK(names(error_of([] { load_checkpoint("/no/such/model"); }), "/no/such/model: neither config.json"));
+}
+
+TEST_CASE("a path with nothing at it, or no model, is told by what is there") {
+  CHECK(names(error_of([] { load_checkpoint("/no/such/model"); }), "/no/such/model: no such file or directory"));
+  CHECK(error_of([] { load_checkpoint("/no/such/model"); }).code() == ErrorCode::kNotFound);
+  CHECK(names(error_of([] { load_checkpoint("/dev/null"); }), "/dev/null: neither a directory nor a regular file"));
+  const test::TempDir dir;
+  test::write_dir(dir.path(), kHuggingFace);
+  const auto message = [&](const std::string& file, const std::string& contents) {
+    test::write_text(dir / file, contents);
+    return error_of([&] { load_checkpoint(dir / file); });
+  };
+  CHECK(names(message("x.gguf", "GGUF" + std::string(20, '\1')),
+              "x.gguf: no safetensors file: it looks like a GGUF file"));
+  CHECK(names(message("config.json", kHuggingFace.at("config.json")), "it looks like JSON; a model of several files"));
+  CHECK(names(message("model.safetensors", kHuggingFace.at("model.safetensors")),
+              "no packed file: __metadata__ has no "
+              "mixtral.format; other safetensors files are opened by their directory"));
+  CHECK(names(message("empty", ""), "empty: is empty"));
+}
+
+TEST_CASE("numbered files without an index are weights of Hugging Face's format") {
+  Files files = together(test::sharded(kHuggingFace, 2), kConsolidated);
+  files.erase("model.safetensors.index.json");
+  CHECK(pairing_of(files) == RopePairing::kHalfSplit);
 }
 
 TEST_CASE("a config.json that cannot be used is not passed over for params.json") {

@@ -132,7 +132,9 @@ TEST_CASE("a shard that is missing, of the index or of the numbers, is noticed")
   files.erase("consolidated-00002-of-00003.safetensors");
   CHECK(names(error_of([&] { load(files); }), "consolidated-00002-of-00003.safetensors: cannot open"));
   files.erase("consolidated.safetensors.index.json");
-  CHECK(error_of([&] { load(files); }).code() == ErrorCode::kBadFormat);
+  const Error error = error_of([&] { load(files); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(names(error, "consolidated-00002-of-00003.safetensors: no such file, but "));
 }
 
 TEST_CASE("a directory with params.json and no consolidated weights says so") {
@@ -141,6 +143,24 @@ TEST_CASE("a directory with params.json and no consolidated weights says so") {
   const Error error = error_of([&] { load(files); });
   CHECK(error.code() == ErrorCode::kNotFound);
   CHECK(names(error, "no consolidated*.safetensors exists"));
+  files["consolidated.00.pth"] = "x";
+  CHECK(names(error_of([&] { load(files); }), "; it has consolidated.00.pth, which must be converted"));
+}
+
+TEST_CASE("a router of a consolidated checkpoint that has a NaN is refused with layer and expert") {
+  const Error error = error_of([&] {
+    load(with_changed([](auto& tensors) {
+      static std::vector<std::byte> bytes;
+      for (auto& t : tensors) {
+        if (t.name != "layers.0.feed_forward.gate.weight") continue;
+        bytes.assign(t.data.begin(), t.data.end());
+        std::fill_n(bytes.begin() + 8 * 4, 4, std::byte{0xff});
+        t.data = bytes;
+      }
+    }));
+  });
+  CHECK(error.code() == ErrorCode::kBadFormat);
+  CHECK(names(error, ": layers.0.gate: expert 1, element 0 is nan"));
 }
 
 TEST_CASE("tensors that are missing, misshapen or without a place are refused by name") {
@@ -177,7 +197,7 @@ TEST_CASE("tensors that are missing, misshapen or without a place are refused by
 TEST_CASE("params.json may not claim more parameters than the files can hold") {
   Files files = base_files();
   nlohmann::json params = nlohmann::json::parse(files["params.json"]);
-  params["n_layers"] = 65536;
+  params["vocab_size"] = 1 << 28;
   files["params.json"] = params.dump();
   const Error error = error_of([&] { load(files); });
   CHECK(error.code() == ErrorCode::kBadFormat);

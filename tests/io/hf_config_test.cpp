@@ -33,7 +33,7 @@ ModelConfig read(const json& config, const std::string& generation = "") {
   const TempDir dir;
   test::write_text(dir / "config.json", config.dump());
   if (!generation.empty()) test::write_text(dir / "generation_config.json", generation);
-  return read_hf_config(dir.path());
+  return read_hf_config(dir.path()).model;
 }
 
 json patched(const std::string& patch) { return test::patched(base_config(), patch); }
@@ -70,6 +70,92 @@ TEST_CASE("every spelling of the same config is understood") {
   CHECK(read(patched(R"({"eos_token_id":[2,32]})")).eos_ids == std::vector<TokenId>{2, 32});
 }
 
+TEST_CASE("a config that says nothing is Hugging Face's MixtralConfig") {
+  const ModelConfig c = read(json::parse(R"({"model_type": "mixtral"})"));
+  CHECK(c.vocab_size == 32000);
+  CHECK(c.dim == 4096);
+  CHECK(c.hidden_dim == 14336);
+  CHECK(c.n_layers == 32);
+  CHECK(c.n_heads == 32);
+  CHECK(c.n_kv_heads == 8);
+  CHECK(c.head_dim == 128);
+  CHECK(c.n_experts == 8);
+  CHECK(c.n_experts_per_tok == 2);
+  CHECK(c.max_positions == 131072);
+  CHECK(c.sliding_window == 0);
+  CHECK(c.norm_eps == 1e-5f);
+  CHECK(c.rope_theta == 1e6f);
+  CHECK(!c.tied_embeddings);
+  CHECK(c.bos_id == 1);
+  CHECK(c.eos_ids == std::vector<TokenId>{2});
+}
+
+TEST_CASE("a member that is absent has the default, where that can be, and one that is null has not") {
+  CHECK(read(patched(R"({"num_key_value_heads":"-","num_attention_heads":16})")).n_kv_heads == 8);
+  CHECK(read(patched(R"({"num_key_value_heads":null,"num_attention_heads":16})")).n_kv_heads == 16);
+  CHECK(read(patched(R"({"num_experts_per_tok":"-"})")).n_experts_per_tok == 2);
+  CHECK(read(patched(R"({"bos_token_id":"-","eos_token_id":"-","vocab_size":2})")).bos_id == 1);
+  CHECK(read(patched(R"({"bos_token_id":"-","eos_token_id":"-","vocab_size":2})")).eos_ids.empty());
+  CHECK(read(patched(R"({"bos_token_id":"-","eos_token_id":"-","vocab_size":1})")).bos_id == -1);
+  const struct {
+    std::string patch, message;
+  } cases[] = {
+      {R"({"num_key_value_heads":"-","num_attention_heads":4})",
+       "num_key_value_heads is missing, which means 8, expected an integer from 1 to 4"},
+      {R"({"num_key_value_heads":"-","num_attention_heads":12})",
+       "num_attention_heads 12 is not a multiple of num_key_value_heads 8"},
+      {R"({"num_experts_per_tok":"-","num_local_experts":1})",
+       "num_experts_per_tok is missing, which means 2, expected an integer from 1 to 1"},
+      {R"({"hidden_size":null})", "config.json: hidden_size is null"},
+      {R"({"num_experts_per_tok":null})", "config.json: num_experts_per_tok is null"},
+      {R"({"num_local_experts":null})", "config.json: num_local_experts is null"},
+      {R"({"vocab_size":null})", "config.json: vocab_size is null"},
+      {R"({"rms_norm_eps":null})", "config.json: rms_norm_eps is null"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.patch);
+    const Error error = error_of([&] { read(patched(c.patch)); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, c.message));
+  }
+}
+
+TEST_CASE("a number that is not finite is refused where it is read, and nowhere else") {
+  const auto with = [](const std::string& member) {
+    std::string text = base_config().dump();
+    return text.insert(1, member + ",");
+  };
+  const auto read_text = [](const std::string& config, const std::string& generation) {
+    const TempDir dir;
+    test::write_text(dir / "config.json", config);
+    test::write_text(dir / "generation_config.json", generation);
+    return read_hf_config(dir.path()).model;
+  };
+  CHECK(read_text(with(R"("router_aux_loss_coef":NaN,"attention_dropout":-Infinity)"), R"({"temperature":Infinity})")
+            .dim == 4096);
+  CHECK(names(error_of([&] { read_text(with(R"("head_dim":NaN)"), "{}"); }),
+              "config.json: head_dim is NaN, expected an integer"));
+  CHECK(names(error_of([&] { read_text(with(R"("rope_scaling":{"rope_theta":-Infinity})"), "{}"); }),
+              "config.json: rope_scaling: rope_theta is -Infinity, expected a number"));
+  CHECK(names(error_of([&] { read_text(with(R"("num_experts":Infinity)"), R"({"eos_token_id":NaN})"); }),
+              "config.json: num_experts is Infinity, expected an integer"));
+  CHECK(names(error_of([&] { read_text(base_config().dump(), R"({"eos_token_id":[2,NaN]})"); }),
+              "generation_config.json: eos_token_id[1] is NaN, expected an integer"));
+}
+
+TEST_CASE("what config.json says of quantised weights is told, not judged") {
+  const auto quantization = [](const std::string& patch) {
+    const TempDir dir;
+    test::write_text(dir / "config.json", patched(patch).dump());
+    return read_hf_config(dir.path()).quantization;
+  };
+  CHECK(quantization("{}").empty());
+  CHECK(quantization(R"({"quantization_config":null})").empty());
+  CHECK(quantization(R"({"quantization_config":{"quant_method":"awq"}})") ==
+        "quantization_config: quant_method is \"awq\"");
+  CHECK(quantization(R"({"quantization_config":{}})") == "quantization_config: quant_method is absent");
+}
+
 TEST_CASE("what ends a sequence is what config.json and generation_config.json say, each id once") {
   CHECK(read(base_config(), R"({"eos_token_id":7})").eos_ids == std::vector<TokenId>{2, 7});
   CHECK(read(base_config(), R"({"eos_token_id":[2,7]})").eos_ids == std::vector<TokenId>{2, 7});
@@ -83,7 +169,6 @@ TEST_CASE("values out of range are refused with the file, the key and the value"
   const struct {
     std::string patch, message;
   } cases[] = {
-      {R"({"hidden_size":"-"})", "config.json: hidden_size is missing"},
       {R"({"hidden_size":268435457})", "config.json: hidden_size is 268435457, expected"},
       {R"({"num_hidden_layers":0})", "num_hidden_layers is 0, expected an integer from 1 to 65536"},
       {R"({"num_attention_heads":30})", "num_attention_heads 30 is not a multiple of num_key_value_heads 8"},
@@ -92,7 +177,6 @@ TEST_CASE("values out of range are refused with the file, the key and the value"
       {R"({"hidden_size":32})", "head_dim is 1, expected an even number"},
       {R"({"hidden_size":0})", "hidden_size is 0, expected"},
       {R"({"num_experts":9})", "num_local_experts is 8, num_experts is 9"},
-      {R"({"num_local_experts":"-"})", "num_local_experts is missing"},
       {R"({"num_local_experts":[8]})", "num_local_experts is an array, expected an integer"},
       {R"({"rms_norm_eps":-1})", "rms_norm_eps is -1, expected a number from 0"},
       {R"({"rope_theta":0})", "rope_theta is 0, expected a number from"},
@@ -127,7 +211,6 @@ TEST_CASE("what would compute something else is unsupported, not ignored") {
       {R"({"architectures":[]})", "architectures is [], expected"},
       {R"({"hidden_act":"gelu"})", "hidden_act is \"gelu\""},
       {R"({"attention_bias":true})", "attention_bias is true"},
-      {R"({"quantization_config":{"quant_method":"awq"}})", "quantization_config: quant_method is \"awq\""},
       {R"({"rope_scaling":{"type":"yarn","factor":4}})", "rope_scaling: type is \"yarn\""},
       {R"({"rope_parameters":{"rope_type":"llama3","rope_theta":1e6}})", "rope_parameters: rope_type is \"llama3\""},
       {R"({"rope_parameters":{"partial_rotary_factor":0.5}})", "partial_rotary_factor is 0.5"},

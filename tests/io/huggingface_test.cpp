@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -137,7 +139,7 @@ TEST_CASE("every malformed checkpoint is refused with the culprit's name") {
     ErrorCode code;
     std::string culprit;
   } cases[] = {
-      {"st_empty", ErrorCode::kBadFormat, "model.safetensors: 0 bytes"},
+      {"st_empty", ErrorCode::kBadFormat, "model.safetensors: is empty"},
       {"header_length_max", ErrorCode::kBadFormat, "header length 18446744073709551615"},
       {"header_length_past_end", ErrorCode::kBadFormat, "past the end of a file of 4352 bytes"},
       {"header_length_short", ErrorCode::kBadFormat, "parse error at line 1, column 1585"},
@@ -166,7 +168,7 @@ TEST_CASE("every malformed checkpoint is refused with the culprit's name") {
       {"no_config", ErrorCode::kNotFound, "no_config/config.json: cannot open"},
       {"config_garbage", ErrorCode::kBadFormat, "config_garbage/config.json: parse error"},
       {"config_deep_nesting", ErrorCode::kBadFormat, "config.json: nested deeper than 64 levels"},
-      {"eps_nan", ErrorCode::kBadFormat, "config.json: parse error at line"},
+      {"eps_nan", ErrorCode::kBadFormat, "config.json: rms_norm_eps is NaN, expected a number from 0"},
       {"theta_1e308", ErrorCode::kBadFormat, "config.json: rope_theta is 1e+308, expected a number"},
       {"hidden_size_negative", ErrorCode::kBadFormat, "config.json: hidden_size is -8, expected"},
       {"hidden_size_string", ErrorCode::kBadFormat, "config.json: hidden_size is \"8\", expected an integer"},
@@ -250,7 +252,6 @@ TEST_CASE("views stay valid when the checkpoint moves and only the weights are k
 
 TEST_CASE("a config may not claim more parameters than the files can hold") {
   for (const auto& [from, to] : std::initializer_list<std::pair<std::string, std::string>>{
-           {"\"num_hidden_layers\": 1", "\"num_hidden_layers\": 65536"},
            {"\"num_local_experts\": 2", "\"num_local_experts\": 65536"},
            {"\"vocab_size\": 16", "\"vocab_size\": 268435456"},
            {"\"intermediate_size\": 4", "\"intermediate_size\": 268435456"}}) {
@@ -275,8 +276,8 @@ TEST_CASE("a tied model has no head of its own and ignores one in the file") {
 TEST_CASE("tensors that the model has no place for are refused, not dropped") {
   const SafetensorsFile file(kGolden / "malformed_hf/_base/model.safetensors");
   const std::vector<std::byte> zeros(32);
-  for (const std::string name : {"model.layers.0.self_attn.q_proj.bias", "model.layers.1.input_layernorm.weight",
-                                 "model.layers.0.mlp.gate.weight", "score.weight"}) {
+  for (const std::string name :
+       {"model.layers.0.self_attn.q_proj.bias", "model.layers.0.mlp.gate.weight", "score.weight", "layers.x.weight"}) {
     std::vector<SafetensorsEntry> tensors = file.entries();
     tensors.push_back({name, DType::kF32, {8}, zeros});
     const Error error = error_of([&] { load(with_tensors(base_files(), tensors)); });
@@ -296,6 +297,107 @@ TEST_CASE("weights in other dtypes are unsupported") {
   CHECK(names(error, "tensor \"model.norm.weight\": dtype I32, expected F32, F16 or BF16"));
 }
 
+TEST_CASE("a tensor of another type is named with it, even where its shape would not fit") {
+  const SafetensorsFile file(kGolden / "malformed_hf/_base/model.safetensors");
+  const std::vector<std::byte> bytes(3);
+  std::vector<SafetensorsEntry> tensors = file.entries();
+  for (SafetensorsEntry& t : tensors) {
+    if (t.name == "lm_head.weight") t = {t.name, DType::kF8E4M3, {3, 1}, bytes};
+  }
+  const Error error = error_of([&] { load(with_tensors(base_files(), tensors)); });
+  CHECK(error.code() == ErrorCode::kUnsupported);
+  CHECK(names(error, "model.safetensors: tensor \"lm_head.weight\": dtype F8_E4M3, expected F32, F16 or BF16"));
+}
+
+TEST_CASE("another number of layers than the tensors have is told with both") {
+  for (const auto& [layers, message] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"2", "config.json: the number of layers is 2, the tensors have 1: the last is of \"model.layers.0."},
+           {"65536", "config.json: the number of layers is 65536, the tensors have 1: the last is of"}}) {
+    Files files = base_files();
+    replace(files["config.json"], "\"num_hidden_layers\": 1", "\"num_hidden_layers\": " + layers);
+    const Error error = error_of([&] { load(files); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, message));
+  }
+  const SafetensorsFile file(kGolden / "malformed_hf/_base/model.safetensors");
+  const std::vector<std::byte> zeros(32);
+  std::vector<SafetensorsEntry> tensors = file.entries();
+  tensors.push_back({"model.layers.4.input_layernorm.weight", DType::kF32, {8}, zeros});
+  CHECK(
+      names(error_of([&] { load(with_tensors(base_files(), tensors)); }),
+            "the number of layers is 1, the tensors have 5: the last is of \"model.layers.4.input_layernorm.weight\""));
+  tensors.back().name = "model.layers.4.self_attn.rotary_emb.inv_freq";  // ignored, also where no layer is
+  CHECK_NOTHROW(load(with_tensors(base_files(), tensors)));
+}
+
+TEST_CASE("numbered files without an index are one checkpoint, if all are there") {
+  const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
+  Files files = test::sharded(base_files(), 3);
+  files.erase("model.safetensors.index.json");
+  check_same_values(load(files), base);
+  CHECK(load(files).tensors.size() == base.tensors.size());
+  files["model-notes.safetensors"] = files["other-00001-of-00002.safetensors"] = "not looked at";
+  check_same_values(load(files), base);
+
+  Files fewer = files;
+  fewer.erase("model-00002-of-00003.safetensors");
+  CHECK(names(error_of([&] { load(fewer); }), "model-00002-of-00003.safetensors: no such file"));
+  Files twice = files;
+  twice["model-00003-of-00003.safetensors"] = files["model-00001-of-00003.safetensors"];
+  const Error error = error_of([&] { load(twice); });
+  CHECK(error.code() == ErrorCode::kBadFormat);
+  CHECK(names(error, "is also in "));
+}
+
+TEST_CASE("settings of a quantisation that the tensors do not have are ignored with a note") {
+  Files files = base_files();
+  replace(files["config.json"], "{", R"({"quantization_config":{"quant_method":"gptq"},)");
+  const Checkpoint loaded = load(files);
+  check_same_values(loaded, load_huggingface(kGolden / "malformed_hf/_base"));
+  CHECK(loaded.notes == std::vector<std::string>{"quantization_config: quant_method is \"gptq\" is ignored, as all "
+                                                 "tensors are F32, F16 or BF16"});
+  CHECK(load(base_files()).notes.empty());
+
+  const SafetensorsFile file(kGolden / "malformed_hf/_base/model.safetensors");
+  std::vector<SafetensorsEntry> tensors = file.entries();
+  const std::vector<std::byte> zeros(8);
+  tensors.push_back({"model.layers.0.self_attn.q_proj.qweight", DType::kI32, {2}, zeros});
+  const Error error = error_of([&] { load(with_tensors(files, tensors)); });
+  CHECK(error.code() == ErrorCode::kUnsupported);
+  CHECK(names(error,
+              "config.json: quantization_config: quant_method is \"gptq\", and "
+              "\"model.layers.0.self_attn.q_proj.qweight\" is I32: quantised checkpoints are not supported"));
+}
+
+TEST_CASE("a router or a norm with a number that is not finite is refused with its place") {
+  const SafetensorsFile file(kGolden / "malformed_hf/_base/model.safetensors");
+  const struct {
+    std::string tensor;
+    std::size_t element;
+    float value;
+    std::string message;
+  } cases[] = {
+      {"model.layers.0.block_sparse_moe.gate.weight", 11, std::nanf(""), ": layers.0.gate: expert 1, element 3 is nan"},
+      {"model.layers.0.input_layernorm.weight", 7, INFINITY, ": layers.0.attention_norm: element 7 is inf, expected"},
+      {"model.layers.0.post_attention_layernorm.weight", 0, -INFINITY, ": layers.0.ffn_norm: element 0 is -inf"},
+      {"model.norm.weight", 2, std::nanf(""), ": final_norm: element 2 is nan"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.tensor);
+    std::vector<SafetensorsEntry> tensors = file.entries();
+    std::vector<std::byte> bytes;
+    for (SafetensorsEntry& t : tensors) {
+      if (t.name != c.tensor) continue;
+      bytes.assign(t.data.begin(), t.data.end());
+      std::memcpy(bytes.data() + c.element * sizeof(float), &c.value, sizeof(float));
+      t.data = bytes;
+    }
+    const Error error = error_of([&] { load(with_tensors(base_files(), tensors)); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, c.message));
+  }
+}
+
 TEST_CASE("an index that is malformed or leads out of its directory is refused") {
   const struct {
     std::string index, message;
@@ -308,8 +410,8 @@ TEST_CASE("an index that is malformed or leads out of its directory is refused")
       {R"({"weight_map":{"a":".."}})", "shard \"..\" is not a plain file name"},
       {R"({"weight_map":{"a":"/etc/passwd"}})", "shard \"/etc/passwd\" is not a plain file name"},
       {R"({"weight_map":{"a":"x\u0000y"}})", "is not a plain file name"},
-      {R"({"weight_map":{"a":"config.json"}})", "config.json: header length"},
-      {R"({"weight_map":{}})", "the tensors hold 0 bytes"},
+      {R"({"weight_map":{"a":"config.json"}})", "config.json: no safetensors file: it looks like JSON"},
+      {R"({"weight_map":{}})", "config.json: the number of layers is 1, the tensors have 0"},
   };
   for (const auto& c : cases) {
     CAPTURE(c.index);
@@ -328,4 +430,15 @@ TEST_CASE("a directory without weights names both files it looked for") {
   const Error error = error_of([&] { load(files); });
   CHECK(error.code() == ErrorCode::kNotFound);
   CHECK(names(error, "neither model.safetensors nor model.safetensors.index.json exists"));
+}
+
+TEST_CASE("links that lead nowhere, as a copy of a snapshot has them, are told with their ends") {
+  const TempDir dir;
+  Files files = base_files();
+  files.erase("model.safetensors");
+  test::write_dir(dir.path(), files);
+  std::filesystem::create_symlink("../../blobs/0123", dir / "model.safetensors");
+  const Error error = error_of([&] { load_huggingface(dir.path()); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(names(error, "model.safetensors: cannot open, is a link to ../../blobs/0123: No such file"));
 }

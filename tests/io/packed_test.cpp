@@ -280,6 +280,25 @@ TEST_CASE("what cannot be packed is refused by name, and leaves nothing") {
   CHECK(std::filesystem::is_empty(dir.path()));
 }
 
+TEST_CASE("a router with a NaN is neither packed nor loaded") {
+  const SmallFile small;
+  std::string bytes = contents(small.path);
+  const SafetensorsFile file(std::as_bytes(std::span(bytes)), "file");
+  const std::byte* gate = file.at("layers.1.gate").data.data();
+  const Index row_bytes = small.model.model.weights.layers[1].gate.row_bytes;
+  std::fill_n(bytes.begin() + (reinterpret_cast<const char*>(gate) - bytes.data()) + 3 * row_bytes, 4, '\xff');
+  test::write_text(small.dir / "nan", bytes);
+  Error error = error_of([&] { load_packed(small.dir / "nan"); });
+  CHECK(error.code() == ErrorCode::kBadFormat);
+  CHECK(names(error, "nan: layers.1.gate: expert 3, element 0 is nan, expected finite numbers"));
+
+  const test::RandomModel other(test::small_config());
+  std::fill_n(const_cast<std::byte*>(other.model.weights.layers[0].ffn_norm.data), 4, std::byte{0xff});
+  error = error_of([&] { Packing().write(small.dir / "new", other.model, all_in(DType::kP4)); });
+  CHECK(error.code() == ErrorCode::kBadFormat);
+  CHECK(names(error, "layers.0.ffn_norm: element 0 is nan"));
+}
+
 TEST_CASE("files that break the format are refused by name") {
   const SmallFile small;
   const SafetensorsFile file(small.path);

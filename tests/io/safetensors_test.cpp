@@ -98,6 +98,8 @@ TEST_CASE("a broken header is refused with the reason") {
     std::size_t n_data;
     const char* reason;
   } cases[] = {
+      {std::string("{}\0\0", 4), 0, "header: byte 2 is NUL"},
+      {std::string("{}\0x", 4), 0, "header: byte 2 is NUL"},
       {"", 0, "header does not begin with '{'"},
       {" {}", 0, "header does not begin with '{'"},
       {"[]", 0, "header does not begin with '{'"},
@@ -111,8 +113,11 @@ TEST_CASE("a broken header is refused with the reason") {
       {"{\"t\":{}}", 0, "tensor \"t\": no dtype"},
       {tensor(R"("dtype":"U8")"), 0, "tensor \"t\": no shape"},
       {tensor(R"("dtype":"U8","shape":[1])"), 1, "tensor \"t\": no data_offsets"},
-      {tensor(R"("dtype":"U8","dtype":"U8")"), 0, "tensor \"t\": key \"dtype\" is unknown or given twice"},
-      {tensor(R"("strides":[1])"), 0, "tensor \"t\": key \"strides\" is unknown or given twice"},
+      {tensor(R"("dtype":"U8","dtype":"U8")"), 0, "tensor \"t\": key \"dtype\" is given twice"},
+      {tensor(R"("strides":[1])"), 0, "tensor \"t\": no dtype"},
+      {tensor(R"("x":)" + std::string(65, '[') + std::string(65, ']')), 0,
+       "tensor \"t\": nested deeper than 64 levels"},
+      {tensor(R"("x":NaN)"), 0, "tensor \"t\": parse error"},
       {tensor(R"("dtype":"F4")"), 0, "tensor \"t\": dtype: dtype \"F4\" is unknown"},
       {tensor(R"("dtype":8)"), 0, "tensor \"t\": dtype: unexpected 8"},
       {shaped("[1.0]", "[0,1]"), 1, "tensor \"t\": shape: unexpected 1.0"},
@@ -143,6 +148,44 @@ TEST_CASE("a broken header is refused with the reason") {
     const Error error = error_of([&] { parse(bytes); });
     CHECK((error.code() == ErrorCode::kBadFormat || error.code() == ErrorCode::kUnsupported));
     CHECK(names(error, "x.safetensors: "));
+    CHECK(names(error, c.reason));
+  }
+}
+
+TEST_CASE("fields that nobody reads and metadata that are null are passed over, as the format's own reader does") {
+  const std::string bytes = image(
+      R"({"__metadata__":null,"t":{"x":{"dtype":"F32","shape":[[1],{}],"y":null},"dtype":"U8","f":-1.5,"i":-3,"u":7,)"
+      R"("s":"t","n":null,"b":true,"shape":[1],"e":{},"x":[],"data_offsets":[0,1],"last":[{"a":[]}]}}  )",
+      1);
+  const SafetensorsFile file = parse(bytes);
+  CHECK(file.metadata().empty());
+  CHECK(file.entries().size() == 1);
+  CHECK(file.at("t").dtype == DType::kU8);
+  CHECK(file.at("t").shape == std::vector<Index>{1});
+  const std::string deep = R"({"t":{"x":)" + std::string(64, '[') + std::string(64, ']') +
+                           R"(,"dtype":"U8","shape":[0],"data_offsets":[0,0]}})";
+  CHECK_NOTHROW(parse(image(deep, 0)));
+}
+
+TEST_CASE("other formats are known by their first bytes, and an empty file for what it is") {
+  const struct {
+    std::string bytes;
+    ErrorCode code;
+    const char* reason;
+  } cases[] = {
+      {"", ErrorCode::kBadFormat, "x.safetensors: is empty"},
+      {"GGUF", ErrorCode::kBadFormat, "x.safetensors: 4 bytes, expected at least the 8"},
+      {"GGUF\3\1\1\1", ErrorCode::kUnsupported, "it looks like a GGUF file, which is not supported yet"},
+      {"PK\3\4\1\1\1\1", ErrorCode::kUnsupported, "it looks like a zip archive"},
+      {"\x80\2\x8a\n\1\1\1\1", ErrorCode::kUnsupported, "it looks like a pickle"},
+      {"{\"dim\": 1}", ErrorCode::kBadFormat, "it looks like JSON"},
+      {"<html></html>", ErrorCode::kBadFormat, "it looks like a web page"},
+      {"12345678", ErrorCode::kBadFormat, "header length 4050765991979987505 is above the format's limit"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.bytes);
+    const Error error = error_of([&] { parse(c.bytes); });
+    CHECK(error.code() == c.code);
     CHECK(names(error, c.reason));
   }
 }

@@ -70,7 +70,7 @@ TEST_CASE("What this library does not do is unsupported, by name") {
 
 TEST_CASE("A broken model is refused with the place") {
   using enum ErrorCode;
-  check_refused("", kUnsupported, "model type 1");
+  check_refused("", kBadFormat, "is empty, expected a SentencePiece model");
   check_refused(std::string(5, '\0'), kBadFormat, "field number 0");
   check_refused("\x0A\x7F", kBadFormat, "127 bytes expected, 0 left");
   check_refused("\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01", kBadFormat, "18446744073709551615 bytes expected");

@@ -10,14 +10,15 @@
 
 namespace mixtral {
 
-// Also true if the system will not say: then opening it tells the reason.
+// Also true of a link that leads nowhere, and if the system will not say: then opening it tells the reason.
 bool may_exist(const std::filesystem::path& path) noexcept;
 
 // A file mapped read-only. Pages are read when touched and shared with other processes. The file must not
 // shrink while it is mapped: no library can turn the resulting bus error into an exception.
 class MappedFile {
  public:
-  // Throws Error(kNotFound | kIo) that names the path and the system's reason. An empty file is an empty span.
+  // Throws Error(kNotFound | kIo) that names the path and the system's reason, and kBadFormat if it is a Git LFS
+  // pointer. An empty file is an empty span.
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
@@ -56,7 +57,7 @@ class InputFile {
 // is no mapped file would lose its contents.
 void release_mapped(std::span<const std::byte> bytes) noexcept;
 
-// The whole file. Throws Error(kNotFound | kIo), and kBadFormat if it is larger than `max_bytes`.
+// The whole file. Throws Error(kNotFound | kIo), and kBadFormat if it is larger than `max_bytes` or a Git LFS pointer.
 std::string read_file(const std::filesystem::path& path, Index max_bytes);
 
 // Writes atomically: into a file without a name, which becomes `path` once it is whole and flushed to disk. Whoever

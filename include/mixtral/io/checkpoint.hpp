@@ -27,6 +27,7 @@ struct CheckpointTensor {
 struct Checkpoint : Model {
   std::vector<CheckpointTensor> tensors;  // sorted by name
   std::vector<EmbeddedFile> files;        // of a packed file
+  std::vector<std::string> notes;         // what the files say and this library passes over, for people to read
   bool mapped = false;                    // the weights are views on mapped files, not on memory of the process
 };
 
@@ -39,10 +40,10 @@ struct LoadOptions {
 
 // Loads by the format that is there: a file is a packed one (io/packed.hpp); in a directory, config.json makes a
 // directory Hugging Face's (io/huggingface.hpp), params.json a consolidated one (io/consolidated.hpp). A directory with
-// both is taken as Hugging Face's, unless it lacks model.safetensors and its index: then params.json describes the
-// weights that it has.
+// both is taken as Hugging Face's, unless it lacks that format's weights: then params.json describes those that it has.
 //
-// Throws what the loader throws, and Error(kNotFound) that names both files if neither is there.
+// Throws what the loader throws, and Error(kNotFound) if there is nothing at `path`, or neither of both files in it:
+// then the message names what is there instead.
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options = {});
 
 // The vocab_size of the configuration in `path`, whose weights need not be there; 0 if there is none that can be read.

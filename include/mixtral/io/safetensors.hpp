@@ -30,8 +30,10 @@ using SafetensorsMetadata = std::vector<std::pair<std::string, std::string>>;
 //
 // Refused with Error(kBadFormat) that names the file, the tensor and the numbers: a header longer than 100 MB
 // or than the file, one that is not a JSON object of {dtype, shape, data_offsets}, a name given twice, more
-// than 32 dimensions, an offset range that does not fit dtype and shape, data with holes, overlaps or a rest.
-// Error(kUnsupported): a dtype that is not in kDTypes or packed.
+// than 32 dimensions, an offset range that does not fit dtype and shape, data with holes, overlaps or a rest, anything
+// but white space behind the JSON. Further fields of a tensor are ignored, as the format's own reader does.
+// Error(kUnsupported): a dtype that is not in kDTypes or packed; a file of another format that is known by its first
+// bytes.
 class SafetensorsFile {
  public:
   // Maps the file. Throws also as MappedFile does.
