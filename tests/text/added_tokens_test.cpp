@@ -71,6 +71,16 @@ TEST_CASE("Special tokens in a text are tokens only where the caller wants that"
         joined({{1}, tokenizer.encode("a"), {1024, 1025}}));
 }
 
+TEST_CASE("Texts that spell special tokens have the golden ids if the caller wants them found") {
+  const json cases = test::read_json(test::kGoldenTokenizer / "cases.json")["special_token_text_tokenizer_json"];
+  REQUIRE(!cases.empty());
+  for (const json& one : cases) {
+    CAPTURE(one.dump());
+    CHECK(of(golden_json()).encode(one["text"].get<std::string>(), SpecialTokens::kAll) ==
+          one["ids_without_bos"].get<Ids>());
+  }
+}
+
 TEST_CASE("A special token that is not wanted still hides what it covers") {
   json document = golden_json();
   document["added_tokens"].push_back(token(1024, "<|end|>", true));
