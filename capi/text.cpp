@@ -41,7 +41,7 @@ ChatStyle style_of(std::int32_t style, const OpenedModel& opened) {
   if (style == MIXTRAL_CHAT_AUTO) return opened.chat_style().style;
   const auto named = static_cast<ChatStyle>(style);
   require(std::find(std::begin(kChatStyles), std::end(kChatStyles), named) != std::end(kChatStyles), "chat: style is ",
-          style, ", expected MIXTRAL_CHAT_*");
+          style, ", expected 0, 1, 3 or 100");
   return named;
 }
 

@@ -95,6 +95,8 @@ std::vector<EmbeddedFile> read_tokenizer_files(const std::filesystem::path& mode
   for (const char* name : {kJsonName, kConfigName, kMapName, kAddedName, kTemplateName, kTemplateJsonName}) {
     if (file->filename() != name && may_exist(model / name)) read(model / name);
   }
+  // As a packed file has them.
+  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return files;
 }
 

@@ -83,7 +83,7 @@ TEST_CASE("an error text that is too long loses the middle of its path, keeps th
   const std::string text = text_of(str("/", std::string(3000, '\x80')));
   CHECK(text.size() >= 950);
   CHECK(text.ends_with(": cannot open: File name too long"));
-  CHECK(text_of("/none") == "/none: neither config.json nor params.json exists");
+  CHECK(text_of("/none") == "/none: no such file or directory");
 }
 
 TEST_CASE("a ctx describes its model") {
@@ -245,12 +245,14 @@ TEST_CASE("the log callback hears what was opened") {
   };
   p.log_user = &lines;
   open_ctx(p);
-  REQUIRE(lines.size() == 1);
+  REQUIRE(lines.size() == 2);
   CHECK(lines[0].find("5 layers, 8 experts, 2 per token") != std::string::npos);
+  CHECK(lines[1].find("conversations are in style v1: chat_template has [INST]") != std::string::npos);
+  CHECK(lines[1][0] == '0');
   open_ctx(p, golden_dir() / "models/A");
-  REQUIRE(lines.size() == 3);
-  CHECK(lines[2].ends_with("no tokenizer, token ids only"));
-  CHECK(lines[2][0] == '1');
+  REQUIRE(lines.size() == 4);
+  CHECK(lines[3].ends_with("no tokenizer, token ids only"));
+  CHECK(lines[3][0] == '1');
 }
 
 TEST_CASE("a model without a tokenizer works with ids and says what it lacks") {

@@ -107,7 +107,7 @@ TEST_CASE("a conversation's mistakes name the message") {
   std::size_t n = 0;
   const mixtral_chat_message m = message(1, "a");
   CHECK(refused(mixtral_chat_tokens(tiny_ctx(), 2, 0, &m, 1, nullptr, 0, &n), MIXTRAL_INVALID_ARGUMENT) ==
-        "chat: style is 2, expected 0, 1 or 3");
+        "chat: style is 2, expected 0, 1, 3 or 100");
 }
 
 namespace {
@@ -117,8 +117,8 @@ Ctx open_chatml(const TempDir& dir, const char* chat_template, const mixtral_par
   write_small_checkpoint(dir.path());
   const nlohmann::json settings = {{"chat_template", chat_template},
                                    {"added_tokens_decoder",
-                                    {{"272", {{"content", "<|im_start|>"}, {"special", true}}},
-                                     {"273", {{"content", "<|im_end|>"}, {"special", true}}}}}};
+                                    {{"273", {{"content", "<|im_start|>"}, {"special", true}}},
+                                     {"274", {{"content", "<|im_end|>"}, {"special", true}}}}}};
   write_text(dir / "tokenizer_config.json", settings.dump());
   return open_ctx(p, dir.path());
 }
@@ -144,16 +144,16 @@ TEST_CASE("a model whose template is ChatML's is talked to in ChatML, and <|im_e
   info.struct_size = sizeof info;
   ok(mixtral_ctx_info(ctx.get(), &info));
   CHECK(info.chat_style == MIXTRAL_CHAT_CHATML);
-  CHECK(mixtral_token_is_eos(ctx.get(), 273) == 1);
-  CHECK(mixtral_token_is_eos(ctx.get(), 272) == 0);
+  CHECK(mixtral_token_is_eos(ctx.get(), 274) == 1);
+  CHECK(mixtral_token_is_eos(ctx.get(), 273) == 0);
   const mixtral_chat_message messages[] = {message(MIXTRAL_ROLE_USER, "a")};
   for (const std::int32_t style : {MIXTRAL_CHAT_AUTO, MIXTRAL_CHAT_CHATML}) {
     const auto ids = read_all<std::int32_t>([&](std::int32_t* out, std::size_t capacity, std::size_t* n) {
       return mixtral_chat_tokens(ctx.get(), style, 0, messages, 1, out, capacity, n);
     });
-    CHECK(ids[1] == 272);
-    CHECK(std::count(ids.begin(), ids.end(), 273) == 1);
-    CHECK(std::count(ids.begin(), ids.end(), 272) == 2);
+    CHECK(ids[1] == 273);
+    CHECK(std::count(ids.begin(), ids.end(), 274) == 1);
+    CHECK(std::count(ids.begin(), ids.end(), 273) == 2);
   }
 }
 

@@ -117,7 +117,7 @@ void Player::tokenize() {
   const Text text(bytes_);
   const std::uint32_t flags = bytes_.pick(kFlags);
   Out<std::int32_t> out(bytes_);
-  Terms terms{.invalid = c.ctx == nullptr || (c.ctx->tokenizer && (text.invalid || flags > 1 || !out.valid()))};
+  Terms terms{.invalid = c.ctx == nullptr || (c.ctx->tokenizer && (text.invalid || flags > 3 || !out.valid()))};
   if (c.ctx != nullptr && !c.ctx->tokenizer) terms.want = MIXTRAL_NOT_FOUND;
   const mixtral_status status = call(Function::tokenize, terms, [&] {
     return mixtral_tokenize(c.handle, text.data, text.size, flags, out.data(), out.capacity(), out.size());
@@ -127,7 +127,7 @@ void Player::tokenize() {
 
 void Player::detokenize() {
   const CtxArgument c = any_ctx();
-  const Ids ids(bytes_, world_.vocab_size() - 3);
+  const Ids ids(bytes_, world_.vocab_size());
   Out<char> out(bytes_);
   Terms terms{.invalid = c.ctx == nullptr ||
                          (c.ctx->tokenizer && (ids.null || !out.valid() || (!ids.valid && ids.data != nullptr)))};
@@ -142,7 +142,7 @@ void Player::token_bytes() {
   const CtxArgument c = any_ctx();
   const auto token = static_cast<std::int32_t>(bytes_.chance(8) ? bytes_.number() : bytes_.byte());
   Out<char> out(bytes_);
-  const bool outside = token < 0 || token >= static_cast<std::int32_t>(world_.vocab_size()) - 3;
+  const bool outside = token < 0 || token >= static_cast<std::int32_t>(world_.vocab_size());
   Terms terms{.invalid = c.ctx == nullptr || (c.ctx->tokenizer && (outside || !out.valid()))};
   if (c.ctx != nullptr && !c.ctx->tokenizer) terms.want = MIXTRAL_NOT_FOUND;
   const mixtral_status status = call(Function::token_bytes, terms, [&] {
@@ -161,7 +161,7 @@ void Player::token_is_eos() {
 
 void Player::chat_tokens() {
   const CtxArgument c = any_ctx();
-  const std::int32_t style = bytes_.pick(std::array<std::int32_t, 5>{0, 1, 3, 2, -1});
+  const std::int32_t style = bytes_.pick(std::array<std::int32_t, 5>{0, 1, 3, 2, 100});
   const std::uint32_t flags = bytes_.pick(kFlags);
   const std::size_t stride =
       sizeof(mixtral_chat_message) + bytes_.pick(std::array<std::size_t, 8>{0, 0, 0, 0, 0, 8, 16, 4});
