@@ -1,12 +1,8 @@
 #include "mixtral/runtime/turn_lock.hpp"
 
-#include <unistd.h>
-
 #include "mixtral/core/error.hpp"
 
 namespace mixtral {
-
-TurnLock::TurnLock() noexcept : process_(::getpid()) {}
 
 void TurnLock::lock() {
   require(owner_.load(std::memory_order_relaxed) != std::this_thread::get_id(), ErrorCode::kBusy,
@@ -26,13 +22,9 @@ void TurnLock::unlock() noexcept {
 // The first call in a child takes the lock over if it is free. Another thread of the child may do so, and take a
 // ticket, between two lines here; so what looks held is only held by the dead if the lock is still the parent's.
 void TurnLock::require_no_dead_holder() {
-  const std::int64_t here = ::getpid();
-  if (process_.load() == here) return;
-  if (next_.load() == serving_.load()) {
-    process_.store(here);
-    return;
-  }
-  require(process_.load() == here, ErrorCode::kBusy,
+  if (!process_.inherited()) return;
+  if (next_.load() == serving_.load()) return process_.adopt();
+  require(!process_.inherited(), ErrorCode::kBusy,
           "another thread was computing when this process was forked, and it does not exist here: open the model anew "
           "in the child, or fork while nothing computes");
 }

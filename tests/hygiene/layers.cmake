@@ -24,7 +24,8 @@ set(simd_hpp_may "xsimd/xsimd\\.hpp")
 set(interop_hpp_may "Eigen/.*")
 set(cli_hpp_may "nlohmann/json_fwd\\.hpp") # the program's own header, seen by nobody else
 set(system "fcntl\\.h|sched\\.h|unistd\\.h|sys/.*\\.h")
-set(core_hpp_may "pthread\\.h|signal\\.h|unistd\\.h") # threads of our own, which the standard cannot name or mask
+# Threads of our own, which the standard cannot name or mask, and a page that tells a forked child.
+set(core_hpp_may "pthread\\.h|signal\\.h|unistd\\.h|sys/mman\\.h")
 set(core_cpp_may "${system}|nlohmann/json\\.hpp")
 set(io_cpp_may "nlohmann/json\\.hpp|xxhash\\.h")
 set(text_cpp_may "nlohmann/json\\.hpp")

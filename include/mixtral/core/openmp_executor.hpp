@@ -1,11 +1,11 @@
 // Runs work on OpenMP's threads. Without OpenMP at compile time it runs everything on the caller.
 #pragma once
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
+#include "mixtral/core/fork_mark.hpp"
 #include "mixtral/core/team.hpp"
 
 namespace mixtral {
@@ -68,13 +68,13 @@ class OpenMpExecutor final : public Executor {
  private:
   // Whether another process has used it, of which this one is a fork.
   bool is_inherited() noexcept {
-    const pid_t here = ::getpid();
-    if (user_ == 0) user_ = here;
-    return user_ != here;
+    if (!std::exchange(used_, true)) user_.adopt();
+    return user_.inherited();
   }
 
   int n_workers_;
-  pid_t user_ = 0;
+  bool used_ = false;
+  detail::ForkMark user_;  // the process that used it first
 };
 
 }  // namespace mixtral

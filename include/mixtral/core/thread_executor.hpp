@@ -3,12 +3,12 @@
 #pragma once
 
 #include <pthread.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <system_error>
 #include <vector>
 
+#include "mixtral/core/fork_mark.hpp"
 #include "mixtral/core/team.hpp"
 #include "mixtral/core/worker_thread.hpp"
 
@@ -21,7 +21,7 @@ namespace mixtral {
 class ThreadExecutor final : public Executor {
  public:
   // Throws Error(kIo) if the system refuses a thread; then none is left.
-  explicit ThreadExecutor(int n_workers) : team_(std::max(1, n_workers)), process_(::getpid()) {
+  explicit ThreadExecutor(int n_workers) : team_(std::max(1, n_workers)) {
     workers_.reserve(static_cast<std::size_t>(team_.n_workers() - 1));  // the threads look at its elements
     const detail::SignalsBlocked blocked;
     for (int i = 1; i < team_.n_workers(); ++i) {
@@ -59,12 +59,12 @@ class ThreadExecutor final : public Executor {
   void stop() noexcept {
     team_.close();
     // In the child of a fork() these threads do not exist, and their handles may meanwhile be those of others.
-    if (::getpid() != process_) return;
+    if (process_.inherited()) return;
     for (const Worker& worker : workers_) ::pthread_join(worker.thread, nullptr);
   }
 
   detail::Team team_;
-  pid_t process_;
+  detail::ForkMark process_;
   std::vector<Worker> workers_;
 };
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <thread>
 
+#include "mixtral/core/fork_mark.hpp"
+
 namespace mixtral {
 
 // A mutex that is granted in the order of asking: a session that decodes in a loop does not keep the others out.
@@ -13,8 +15,6 @@ namespace mixtral {
 // so instead of letting the child wait for them; one that nobody held works on.
 class TurnLock {
  public:
-  TurnLock() noexcept;
-
   // Throws Error(kBusy) if this thread holds it already, for it would wait for itself, and if another thread held it
   // when this process was forked.
   void lock();
@@ -26,7 +26,7 @@ class TurnLock {
   // The next ticket and the one whose turn it is: equal while nobody holds it.
   std::atomic<std::uint64_t> next_{0}, serving_{0};
   std::atomic<std::thread::id> owner_{};
-  std::atomic<std::int64_t> process_;  // in which the tickets were given out
+  detail::ForkMark process_;  // in which the tickets were given out
 };
 
 }  // namespace mixtral
