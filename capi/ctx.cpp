@@ -70,11 +70,11 @@ void log_opened(const Engine& engine) {
   log(engine, MIXTRAL_LOG_INFO,
       str(engine.opened.path.string(), ": ", c.n_layers, " layers, ", c.n_experts, " experts, ", c.n_experts_per_tok,
           " per token; ", engine.table.name, " on ", engine.executor->n_workers(), " threads"));
+  for (const std::string& note : engine.opened.model.notes) log(engine, MIXTRAL_LOG_WARNING, note);
   if (!engine.opened.tokenizer) {
     log(engine, MIXTRAL_LOG_WARNING, engine.opened.path.string() + ": no tokenizer, token ids only");
     return;
   }
-  for (const std::string& note : engine.opened.notes) log(engine, MIXTRAL_LOG_WARNING, note);
   try {
     const auto [style, why] = engine.opened.chat_style();
     log(engine, MIXTRAL_LOG_INFO,

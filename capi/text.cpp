@@ -54,8 +54,8 @@ mixtral_status mixtral_tokenize(const mixtral_ctx* ctx, const char* text, size_t
     const Output out(tokens, capacity, n_tokens, "tokens");
     require_flags(flags, MIXTRAL_TOKENIZE_BOS | MIXTRAL_TOKENIZE_SPECIAL, "tokenize");
     const bool special = (flags & MIXTRAL_TOKENIZE_SPECIAL) != 0;
-    std::vector<TokenId> ids = tokenizer.encode(input_text(text, text_size, "text"),
-                                                special ? SpecialTokens::kAll : SpecialTokens::kAsText);
+    std::vector<TokenId> ids =
+        tokenizer.encode(input_text(text, text_size, "text"), special ? SpecialTokens::kAll : SpecialTokens::kAsText);
     const Vocabulary& vocabulary = tokenizer.vocabulary();
     if ((flags & MIXTRAL_TOKENIZE_BOS) != 0 && vocabulary.add_bos && vocabulary.bos_id >= 0) {
       ids.insert(ids.begin(), vocabulary.bos_id);

@@ -17,7 +17,7 @@ OpenedModel open(const CommonOptions& options) {
 
 LoadedModel::LoadedModel(const CommonOptions& options)
     : OpenedModel(open(options)), table(table_of(options)), executor(options.threads) {
-  for (const std::string& note : notes) write_message("mixtral: note: " + note);
+  for (const std::string& note : model.notes) write_message("mixtral: note: " + note);
 }
 
 std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text, SpecialTokens special) {

@@ -102,7 +102,7 @@ void pack(const Options& o) {
     const std::filesystem::path in = o.paths.front();
     require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
     // A tokenizer is opened only if there is something to read; it goes along as it is.
-    const OpenedModel opened = o.calibrate.empty() ? OpenedModel{in, load_checkpoint(in), {}, {}, {}} : open_model(in);
+    const OpenedModel opened = o.calibrate.empty() ? OpenedModel{in, load_checkpoint(in), {}, {}} : open_model(in);
     const Checkpoint& model = opened.model;
     options.files = model.files.empty() ? read_tokenizer_files(in) : model.files;
     if (!o.calibrate.empty()) {

@@ -86,9 +86,10 @@ void add_tokenize(CLI::App& program) {
   command->add_flag("--batch", options->batch, "Read a JSON array of texts (or of id arrays), answer with an array");
   command->add_flag("--bos", options->bos, "Begin with the BOS token")->excludes(decode);
   command
-      ->add_flag("--special", options->special,
-                 "Take special tokens that the text spells, as <s>, for tokens; without it only those that were added to "
-                 "the model's own")
+      ->add_flag(
+          "--special", options->special,
+          "Take special tokens that the text spells, as <s>, for tokens; without it only those that were added to "
+          "the model's own")
       ->excludes(decode);
   command->footer(
       "Example:\n"

@@ -62,7 +62,8 @@ class Checker {
     const float score = v_.scores[static_cast<std::size_t>(id)];
     check(std::isfinite(score) || score < 0, "piece ", id, " has score ", score);
     // That library would take the character for the control piece and then fail.
-    require(!is_own(id) || type(id) != PieceType::kControl || static_cast<std::size_t>(utf8_char_length(text)) < text.size(),
+    require(!is_own(id) || type(id) != PieceType::kControl ||
+                static_cast<std::size_t>(utf8_char_length(text)) < text.size(),
             ErrorCode::kUnsupported, source_, ": piece ", id, " \"", text, "\" is a control piece of one character");
   }
 

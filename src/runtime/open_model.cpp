@@ -33,7 +33,7 @@ ChatStyleChoice OpenedModel::chat_style() const {
 
 OpenedModel open_model(const std::filesystem::path& path, const LoadOptions& options) {
   const FloatScope floats;
-  OpenedModel opened{path, load_checkpoint(path, options), {}, {}, {}};
+  OpenedModel opened{path, load_checkpoint(path, options), {}, {}};
   // A packed file has brought its own along.
   const std::vector<EmbeddedFile>& own = opened.model.files;
   const std::vector<EmbeddedFile> files = own.empty() ? read_tokenizer_files(path) : own;
@@ -41,10 +41,11 @@ OpenedModel open_model(const std::filesystem::path& path, const LoadOptions& opt
   ModelConfig& config = opened.model.config;
   Vocabulary v = parse_tokenizer_files(files, path.string());
   v.n_ids = config.vocab_size;
-  opened.notes = v.notes;
+  std::vector<std::string>& notes = opened.model.notes;
+  notes.insert(notes.end(), v.notes.begin(), v.notes.end());
   if (v.size() > config.vocab_size) {
-    opened.notes.push_back(str(path.string(), ": the tokenizer has ", v.size(), " pieces, the model ",
-                               config.vocab_size, ": it refuses the ids from there on"));
+    notes.push_back(str(path.string(), ": the tokenizer has ", v.size(), " pieces, the model ", config.vocab_size,
+                        ": it refuses the ids from there on"));
   }
   opened.tokenizer = Tokenizer(std::move(v));
   opened.chat_template = find_chat_template(files, path.string());

@@ -13,7 +13,8 @@ namespace mixtral {
 
 class AddedTokenList {
  public:
-  // `vocabulary` has the model's own pieces; what it says about added tokens is forgotten. `source` begins every message.
+  // `vocabulary` has the model's own pieces; what it says about added tokens is forgotten. `source` begins every
+  // message.
   AddedTokenList(Vocabulary& vocabulary, std::string_view source);
 
   // Whether `content` is one of the model's own pieces or was added, and its id; -1: neither.

@@ -117,8 +117,7 @@ std::vector<AddedTokens::Match> AddedTokens::find(const Set& set, std::string_vi
 
 std::vector<TextPart> AddedTokens::cut(std::string_view text, SpecialTokens special) const {
   const std::vector<Match> matches = find(plain_, text, special);
-  return rules_ == AddedTokenRules::kTokenizers ? cut_by_tokenizers(text, matches)
-                                                : cut_by_transformers(text, matches);
+  return rules_ == AddedTokenRules::kTokenizers ? cut_by_tokenizers(text, matches) : cut_by_transformers(text, matches);
 }
 
 std::vector<TextPart> AddedTokens::cut_normalized(std::string_view text, SpecialTokens special) const {
@@ -163,7 +162,8 @@ std::vector<TextPart> AddedTokens::cut_by_transformers(std::string_view text, co
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const AddedToken* const token = parts[i].token;
     if (token == nullptr) continue;
-    TextPart *const left = i > 0 ? &parts[i - 1] : nullptr, *const right = i + 1 < parts.size() ? &parts[i + 1] : nullptr;
+    TextPart *const left = i > 0 ? &parts[i - 1] : nullptr, *const right =
+                                                                i + 1 < parts.size() ? &parts[i + 1] : nullptr;
     const bool joins_left = token->single_word && left != nullptr && !left->text.empty() && left->text.back() != ' ';
     const bool joins_right = token->single_word && right != nullptr && right->text.front() != ' ';
     if (token->rstrip && right != nullptr) {

@@ -24,7 +24,7 @@ class PieceMatcher {
   bool empty() const noexcept { return texts_.empty(); }
 
  private:
-  std::vector<std::string> texts_;     // sorted
+  std::vector<std::string> texts_;      // sorted
   std::array<bool, 256> first_byte_{};  // of one of them
 };
 

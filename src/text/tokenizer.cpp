@@ -137,7 +137,9 @@ struct Tokenizer::State {
     }
   }
 
+  // `at_begin`: nothing stands before the text.
   std::vector<TokenId> encode(std::string_view text, SpecialTokens special, bool at_begin) const {
+    if (vocabulary.prefixed_parts == PrefixedParts::kText) return encode_prefixed(text, special, at_begin);
     std::vector<TokenId> ids;
     if (vocabulary.added.empty()) {
       if (!text.empty()) append_part(prefix_of(text, at_begin), text, ids);
@@ -186,13 +188,11 @@ Tokenizer::Tokenizer(Vocabulary vocabulary) {
 Tokenizer Tokenizer::load(const std::filesystem::path& model) { return Tokenizer(load_vocabulary(model)); }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, SpecialTokens special) const {
-  const bool first = state_->vocabulary.prefixed_parts == PrefixedParts::kText;
-  return first ? state_->encode_prefixed(text, special, true) : state_->encode(text, special, true);
+  return state_->encode(text, special, true);
 }
 
 std::vector<TokenId> Tokenizer::encode_more(std::string_view text, SpecialTokens special) const {
-  const bool first = state_->vocabulary.prefixed_parts == PrefixedParts::kText;
-  return first ? state_->encode_prefixed(text, special, false) : state_->encode(text, special, false);
+  return state_->encode(text, special, false);
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> ids) const {

@@ -62,7 +62,8 @@ void TokenizerConfig::read_named(const ObjectReader& from) {
   const json::Array* const more = list == nullptr || has_additional ? nullptr : list->get<json::Array>();
   if (more == nullptr) return;
   for (const json::Value& value : *more) {
-    named_.push_back({"additional_special_tokens", content_of(value, str(from.where(), ": additional_special_tokens"))});
+    named_.push_back(
+        {"additional_special_tokens", content_of(value, str(from.where(), ": additional_special_tokens"))});
   }
 }
 
@@ -81,7 +82,8 @@ void TokenizerConfig::add_tokens(std::string_view added_tokens, const std::strin
   v.added_rules = AddedTokenRules::kTransformers;
   v.prefixed_parts = legacy ? PrefixedParts::kEvery : PrefixedParts::kText;
   if (!config.boolean("add_prefix_space", true)) v.space_prefix = SpacePrefix::kNone;
-  require(!config.boolean("do_lower_case", false), ErrorCode::kUnsupported, source_, ": do_lower_case is not supported");
+  require(!config.boolean("do_lower_case", false), ErrorCode::kUnsupported, source_,
+          ": do_lower_case is not supported");
 
   // Control pieces of the model's own are tokens whether a file lists them or not.
   const std::vector<AddedToken> own = v.added;

@@ -17,8 +17,8 @@ class TokenizerConfig {
   // `text` is empty or the file's contents. Throws Error(kBadFormat).
   TokenizerConfig(std::string_view text, std::string source);
 
-  // The tokens that have a name, as "bos_token"; those of special_tokens_map.json count where this file has none of that
-  // name. `map` is empty or that file's contents.
+  // The tokens that have a name, as "bos_token"; those of special_tokens_map.json count where this file has none of
+  // that name. `map` is empty or that file's contents.
   void read_map(std::string_view map, const std::string& source);
 
   // Tokens that were added beside tokenizer.model: "added_tokens_decoder", without it those of added_tokens.json

@@ -1,5 +1,5 @@
-// Hugging Face's tokenizer.json. Only what a SentencePiece BPE model turns into is accepted; the merges become scores, so
-// that there is one tokenizer behind all files.
+// Hugging Face's tokenizer.json. Only what a SentencePiece BPE model turns into is accepted; the merges become scores,
+// so that there is one tokenizer behind all files.
 #include <algorithm>
 #include <limits>
 #include <unordered_map>
@@ -17,7 +17,7 @@ namespace {
 
 using json::ObjectReader;
 
-constexpr std::size_t kMaxMerges = 1u << 24;     // ranks are exact as float up to here
+constexpr std::size_t kMaxMerges = 1u << 24;  // ranks are exact as float up to here
 constexpr float kNeverMerged = -std::numeric_limits<float>::infinity();
 
 // Reads one file's document; every message begins with the file's name.

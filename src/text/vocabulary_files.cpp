@@ -35,9 +35,8 @@ class Files {
   std::string source(const std::string& name) const { return (std::filesystem::path(where_) / name).string(); }
   // tokenizer.model, or one of Mistral's numbered ones.
   const EmbeddedFile* sentencepiece() const {
-    const auto found = std::find_if(files_.begin(), files_.end(), [](const EmbeddedFile& file) {
-      return file.name.starts_with("tokenizer.model");
-    });
+    const auto found = std::find_if(files_.begin(), files_.end(),
+                                    [](const EmbeddedFile& file) { return file.name.starts_with("tokenizer.model"); });
     return found == files_.end() ? nullptr : &*found;
   }
 
@@ -52,7 +51,8 @@ TokenizerConfig config_of(const Files& files) {
   return config;
 }
 
-// What a tokenizer.json beside a SentencePiece model says about added tokens wins; if it cannot be used its user is told.
+// What a tokenizer.json beside a SentencePiece model says about added tokens wins; if it cannot be used its user is
+// told.
 void add_tokens(const Files& files, const TokenizerConfig& config, Vocabulary& v) {
   if (const std::string_view text = files.get(kJsonName); !text.empty()) {
     Vocabulary with_json = v;

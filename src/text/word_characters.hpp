@@ -1,5 +1,5 @@
-// Characters that belong to words, above U+007F: what regular expressions call \w (Unicode Technical Standard 18, annex C:
-// Alphabetic, Mark, Decimal_Number, Connector_Punctuation, Join_Control), of Unicode 17.0.
+// Characters that belong to words, above U+007F: what regular expressions call \w (Unicode Technical Standard 18, annex
+// C: Alphabetic, Mark, Decimal_Number, Connector_Punctuation, Join_Control), of Unicode 17.0.
 #pragma once
 
 namespace mixtral {

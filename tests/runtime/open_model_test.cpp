@@ -34,8 +34,9 @@ TEST_CASE("a tokenizer with more pieces than the model loads, with a note, and w
   test::write_dir(dir.path(), test::read_dir(test::golden_dir() / "models/A"));
   std::filesystem::copy_file(test::golden_dir() / "tokenizer/tokenizer_1/tokenizer.model", dir / "tokenizer.model");
   const OpenedModel opened = open_model(dir.path());
-  REQUIRE(opened.notes.size() == 1);
-  CHECK(opened.notes[0].ends_with("the tokenizer has 1024 pieces, the model 512: it refuses the ids from there on"));
+  REQUIRE(opened.model.notes.size() == 1);
+  CHECK(opened.model.notes[0].ends_with(
+      "the tokenizer has 1024 pieces, the model 512: it refuses the ids from there on"));
   const KernelTable table = make_table(Isa::kReference);
   SerialExecutor executor;
   Session session(opened.model, table, executor);

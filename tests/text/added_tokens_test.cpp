@@ -142,8 +142,13 @@ TEST_CASE("added_tokens.json is read where the configuration lists no tokens; na
   CHECK(v.types[1025] == PieceType::kUserDefined);
   CHECK(v.types[1026] == PieceType::kControl);
   CHECK(tokenizer.encode("<|im_start|>").front() == 1025);
-  CHECK(names(error_of([&] { from_files({golden_model(), {"added_tokens.json", R"({"<x>": 700})"}}); }), "id 700 is both"));
-  CHECK(names(error_of([&] { from_files({golden_model(), {"added_tokens.json", R"({"<x>": "1"})"}}); }),
+  CHECK(names(error_of([&] {
+                from_files({golden_model(), {"added_tokens.json", R"({"<x>": 700})"}});
+              }),
+              "id 700 is both"));
+  CHECK(names(error_of([&] {
+                from_files({golden_model(), {"added_tokens.json", R"({"<x>": "1"})"}});
+              }),
               "added_tokens.json: id of \"<x>\""));
 }
 

@@ -367,7 +367,8 @@ TEST_CASE("ChatML needs both of its tokens") {
   CHECK(names(error, "style chatml needs the tokens <|im_start|> and <|im_end|>"));
 }
 
-TEST_CASE("The style is found by the markers in the template, and one of another style is refused with its first line") {
+TEST_CASE(
+    "The style is found by the markers in the template, and one of another style is refused with its first line") {
   const Vocabulary text = character_vocabulary(PieceType::kNormal), control = character_vocabulary(PieceType::kControl);
   const auto style = [&](const char* jinja, const Vocabulary& v) { return choose_chat_style(jinja, v, "model").style; };
   CHECK(style("{{ '[INST] ' + m + ' [/INST]' }}", text) == ChatStyle::kV1);

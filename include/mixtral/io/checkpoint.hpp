@@ -27,7 +27,7 @@ struct CheckpointTensor {
 struct Checkpoint : Model {
   std::vector<CheckpointTensor> tensors;  // sorted by name
   std::vector<EmbeddedFile> files;        // of a packed file
-  std::vector<std::string> notes;         // what the files say and this library passes over, for people to read
+  std::vector<std::string> notes;         // what the files' user should know, as a setting that is passed over
   bool mapped = false;                    // the weights are views on mapped files, not on memory of the process
 };
 

@@ -15,7 +15,8 @@ namespace mixtral {
 struct GenerateOptions {
   Index max_tokens = 128;
   SamplerOptions sampler;
-  std::vector<TokenId> stop_ids;          // end the text when drawn, without any of their own, for instance ModelConfig::eos_ids
+  std::vector<TokenId>
+      stop_ids;  // end the text when drawn, without any of their own, for instance ModelConfig::eos_ids
   std::vector<std::string> stop_strings;  // end the text where one begins; need a tokenizer
   LogitsEditor edit_logits;
   // Receives every drawn token and the text, in whole characters, that became certain with it (none without a

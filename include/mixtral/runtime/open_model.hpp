@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "mixtral/io/checkpoint.hpp"
 #include "mixtral/text/chat_template.hpp"
@@ -14,10 +13,9 @@ namespace mixtral {
 
 struct OpenedModel {
   std::filesystem::path path;
-  Checkpoint model;
+  Checkpoint model;                          // its `notes` are the tokenizer's, too
   std::optional<Tokenizer> tokenizer;        // models without one work with ids
   std::optional<std::string> chat_template;  // Jinja, as the files have it
-  std::vector<std::string> notes;            // what its user should know: a tokenizer larger than the model ...
 
   // The tokenizer. Throws Error(kNotFound) if there is none.
   const Tokenizer& require_tokenizer() const;
@@ -30,8 +28,8 @@ struct OpenedModel {
 // ChatML. Throws what load_checkpoint() and Tokenizer::load() throw.
 OpenedModel open_model(const std::filesystem::path& path, const LoadOptions& options = {});
 
-// The tokenizer of a model whose weights need not be there. If there is a configuration, ids up to the model's vocab_size
-// may be decoded. Throws what Tokenizer::load() throws.
+// The tokenizer of a model whose weights need not be there. If there is a configuration, ids up to the model's
+// vocab_size may be decoded. Throws what Tokenizer::load() throws.
 Tokenizer open_tokenizer(const std::filesystem::path& path);
 
 }  // namespace mixtral

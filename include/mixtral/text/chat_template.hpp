@@ -20,7 +20,7 @@ enum class ChatRole : std::int32_t { kSystem = 0, kUser = 1, kAssistant = 2 };
 //                 A system message and two line ends stand before the first user's text.
 //   kV3 (8x22B)   BOS; per user the control piece [INST], the text, encoded alone, the control piece [/INST]; per
 //                 answer as in kV1. A system message and two line ends stand before the last user's text.
-//   kChatMl       BOS where the vocabulary wants it; per message the token <|im_start|>, "role\ntext", encoded together,
+//   kChatMl       BOS where the vocabulary wants it; per message the token <|im_start|>, "role\ntext" encoded together,
 //                 the token <|im_end|>, and a line end. Before an answer <|im_start|> and "assistant\n".
 enum class ChatStyle : std::int32_t { kV1 = 1, kV3 = 3, kChatMl = 100 };
 
@@ -33,9 +33,9 @@ struct ChatStyleChoice {
   std::string why;  // "chat_template of the model", "no chat_template: [INST] is a control piece", ...
 };
 
-// The style of a model: found by the markers in its template (Jinja), where it has one, otherwise by its vocabulary: kV3
-// if [INST] and [/INST] are control pieces, else kV1. Throws Error(kUnsupported) about a template that is none of the
-// styles', with its first line and the styles' names; `where` begins the message.
+// The style of a model: found by the markers in its template (Jinja), where it has one, otherwise by its vocabulary:
+// kV3 if [INST] and [/INST] are control pieces, else kV1. Throws Error(kUnsupported) about a template that is none of
+// the styles', with its first line and the styles' names; `where` begins the message.
 ChatStyleChoice choose_chat_style(const std::optional<std::string>& chat_template, const Vocabulary& vocabulary,
                                   std::string_view where);
 
@@ -50,17 +50,17 @@ enum class ForgedMarkers : std::int32_t {
 struct ChatMessage {
   ChatRole role;
   std::string_view text;
-  // An assistant's answer as it was drawn, with or without the token that ended it. If there are any they are used in place of
-  // `text`, unchanged, even if the model wrote a marker: encoding the answer's text could give other ids, and what was
-  // computed would be lost. Ids beyond the pieces, with which some models pad their vocabulary, pass.
+  // An assistant's answer as it was drawn, with or without the token that ended it. If there are any they are used in
+  // place of `text`, unchanged, even if the model wrote a marker: encoding the answer's text could give other ids, and
+  // what was computed would be lost. Ids beyond the pieces, with which some models pad their vocabulary, pass.
   std::span<const TokenId> ids = {};
 };
 
 // Immutable, as the tokenizer is.
 class ChatTemplate {
  public:
-  // Throws Error(kInvalidArgument) if the vocabulary lacks BOS, EOS (kV1, kV3), the tokens of the markers (kV3, kChatMl)
-  // or characters of the markers (kV1).
+  // Throws Error(kInvalidArgument) if the vocabulary lacks BOS, EOS (kV1, kV3), the tokens of the markers (kV3,
+  // kChatMl) or characters of the markers (kV1).
   ChatTemplate(Tokenizer tokenizer, ChatStyle style, ForgedMarkers forged = ForgedMarkers::kRefuse);
 
   // The ids of a whole conversation: perhaps a system message (an empty one counts as none), then user and assistant

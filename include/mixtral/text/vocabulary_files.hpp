@@ -38,12 +38,12 @@ std::vector<EmbeddedFile> read_tokenizer_files(const std::filesystem::path& mode
 // they are found, are tokenizer.json's, if it has the same pieces; beside a SentencePiece model alone they are
 // `added_tokens_decoder` of tokenizer_config.json or, without that, added_tokens.json, and the rules are those of
 // transformers' Python tokenizer, `legacy` as the configuration says. `bos_token`, `eos_token` (else of
-// special_tokens_map.json), `add_bos_token` and `add_prefix_space` of tokenizer_config.json are obeyed; a bos or eos token
-// that is no piece counts as none.
+// special_tokens_map.json), `add_bos_token` and `add_prefix_space` of tokenizer_config.json are obeyed; a bos or eos
+// token that is no piece counts as none.
 Vocabulary parse_tokenizer_files(std::span<const EmbeddedFile> files, const std::string& where);
 
-// The Jinja text of the conversation's template: chat_template.jinja, else `chat_template` of chat_template.json, else of
-// tokenizer_config.json. Of several that have names the one called "default", otherwise the first. Throws
+// The Jinja text of the conversation's template: chat_template.jinja, else `chat_template` of chat_template.json, else
+// of tokenizer_config.json. Of several that have names the one called "default", otherwise the first. Throws
 // Error(kBadFormat).
 std::optional<std::string> find_chat_template(std::span<const EmbeddedFile> files, const std::string& where);
 
