@@ -5,6 +5,8 @@
 #include <sentencepiece_processor.h>
 #endif
 
+#include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
@@ -149,6 +151,37 @@ TEST_CASE("A text that is cut into many runs has the ids of the whole") {
   }
 }
 #endif
+
+TEST_CASE("A long run of one character takes no longer than other text, and has the library's ids") {
+  const Tokenizer tokenizer = from_both_files(tiny_dir())[0];
+  constexpr std::size_t kBytes = 1'000'000;
+  std::string other;
+  while (other.size() < kBytes) other += heldout("en");
+  other.resize(kBytes);
+  const auto seconds = [&](const std::string& text) {  // the best of three
+    double best = 1e9;
+    for (int i = 0; i < 3; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      tokenizer.encode(text);
+      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return best;
+  };
+  const double wanted = seconds(other);
+  for (const char c : {' ', '\n', 'a', '0'}) {
+    CAPTURE(c);
+    CHECK(seconds(std::string(kBytes, c)) < 2 * wanted);
+  }
+#if defined(MIXTRAL_SENTENCEPIECE)
+  sentencepiece::SentencePieceProcessor library;
+  REQUIRE(library.Load((tiny_dir() / "tokenizer.model").string()).ok());
+  for (const std::size_t n : {1000, 4095, 4096, 4097, 30011}) {
+    for (const std::string& text : {str(std::string(n, ' '), 'x'), str('x', std::string(n, 'a'))}) {
+      CHECK(tokenizer.encode(text) == encode_with_library(library, text));
+    }
+  }
+#endif
+}
 
 TEST_CASE("Without byte pieces a series of unknown characters is one unknown token, however long") {
   const Tokenizer tokenizer(test::small_vocabulary({"a", "b", "ab"}));
