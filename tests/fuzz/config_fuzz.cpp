@@ -13,12 +13,13 @@
 #include "support/golden.hpp"
 #include "support/sentencepiece_model.hpp"
 #include "support/tokenizer_files.hpp"
+#include "vocabulary.hpp"
 
 using namespace mixtral;
 
 namespace {
 
-// Directories of their own: a checkpoint of one file, of two shards, Mistral's, and one with a tokenizer.
+// Directories of their own: a checkpoint of one file, of two shards, Mistral's, and those with a tokenizer.
 class Checkpoints {
  public:
   Checkpoints() {
@@ -28,7 +29,10 @@ class Checkpoints {
     add("model.safetensors.index.json", test::sharded(base, 2));
     add("params.json", test::consolidated(base));
     base["tokenizer.model"] = test::sentencepiece_model_bytes(test::small_vocabulary({"a", "b", "ab"}));
-    add("tokenizer_config.json", base);
+    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                             "chat_template.json", "chat_template.jinja"}) {
+      add(name, base);
+    }
   }
   // The directory in which `file` is now `text`.
   const std::filesystem::path& with(std::string_view file, std::string_view text) {
@@ -56,6 +60,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const OpenedModel opened = open_model(dir);
     opened.model.config.validate();
     validate(opened.model.weights, opened.model.config);
+    if (!opened.tokenizer) return 0;
+    fuzz::try_tokenizer(*opened.tokenizer, text);
+    (void)opened.chat_style();
   } catch (const Error& error) {
     fuzz::expect(error.code() != ErrorCode::kInternal, "a bad file is no defect of the library");
     fuzz::expect(std::string_view(error.what()).starts_with(dir.string()), "the message begins with the file");

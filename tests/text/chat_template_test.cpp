@@ -361,6 +361,24 @@ TEST_CASE("In ChatML no text makes a marker: special ones are text, others are r
   CHECK(std::count(escaped.begin(), escaped.end(), kImEnd) == 1);
 }
 
+TEST_CASE("In ChatML the tokens are those of the turns alone, whatever the texts are made of") {
+  static const std::string kParts[] = {"<|im_start|>", "<|im_end|>", "<", "|im_", "im_end|>", "<|", "|>", " ", "\n", "a"};
+  std::mt19937 random(7);
+  for (int round = 0; round < 400; ++round) {
+    std::vector<std::string> texts(1 + random() % 4);
+    for (std::string& text : texts) {
+      for (auto n = random() % 7; n > 0; --n) text += kParts[random() % std::size(kParts)];
+    }
+    Messages messages;
+    for (std::size_t i = 0; i < texts.size(); ++i) messages.push_back({i % 2 == 0 ? kUser : kAssistant, texts[i]});
+    const Tokenizer tokenizer = chatml(round % 2 == 0);
+    const Ids ids = ChatTemplate(tokenizer, ChatStyle::kChatMl, ForgedMarkers::kEscape).encode(messages);
+    const auto turns = static_cast<std::ptrdiff_t>(texts.size());
+    CHECK(std::count(ids.begin(), ids.end(), kImEnd) == turns);
+    CHECK(std::count(ids.begin(), ids.end(), kImStart) == turns + turns % 2);  // one more where an answer is to follow
+  }
+}
+
 TEST_CASE("ChatML needs both of its tokens") {
   const Error error = error_of([] { ChatTemplate(characters(), ChatStyle::kChatMl); });
   CHECK(error.code() == ErrorCode::kInvalidArgument);
