@@ -126,6 +126,19 @@ DType kv_type(const std::string& name) {
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+void require_no_input(const std::filesystem::path& out, const std::filesystem::path& in) {
+  std::error_code none;  // what is not there, or cannot be looked at, is not overwritten either
+  const auto check = [&](const std::filesystem::path& file) {
+    require(!std::filesystem::equivalent(file, out, none), out.string(), ": is the input", file == in ? "" : "'s ",
+            file == in ? "" : file.filename().string());
+  };
+  check(in);
+  for (std::filesystem::directory_iterator file(in, none), end; !none && file != end; file.increment(none)) {
+    check(file->path());
+    none.clear();
+  }
+}
+
 std::string read_stdin() { return read_all(STDIN_FILENO, "stdin"); }
 
 std::string read_input(const std::filesystem::path& path) {

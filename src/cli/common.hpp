@@ -67,6 +67,10 @@ std::string read_input(const std::filesystem::path& path);
 // What `path` is called in messages.
 std::string input_name(const std::filesystem::path& path);
 
+// Throws Error(kInvalidArgument) if `out`, to be written, is the model `in`, or one of the files of that directory, by
+// whatever name.
+void require_no_input(const std::filesystem::path& out, const std::filesystem::path& in);
+
 // On a terminal printable() but for line ends and tabs, elsewhere the bytes as they are. `bytes` begins and ends
 // between two characters. Throws Error(kIo), so that a full disk does not look like success.
 void write_stdout(std::string_view bytes);

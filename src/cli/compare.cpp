@@ -172,7 +172,11 @@ void run(const Options& options) {
                         {model.model, model.table, kv_type(options.common.kv)}, model.executor);
   const Tokenizer& tokenizer = tokenizer_of(model, reference);
   // Says at once, not after an hour, if the place of the report cannot be written.
-  if (options.report) AtomicFileWriter(*options.report);
+  if (options.report) {
+    require_no_input(*options.report, options.common.model);
+    require_no_input(*options.report, options.reference);
+    AtomicFileWriter writable(*options.report);
+  }
 
   const ModelConfig& config = reference.model.config;
   const ComparisonSetup setup{.model = files_of(model),

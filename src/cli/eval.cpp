@@ -85,6 +85,7 @@ std::string summary_text(const json& s) {
 void run(const Options& options) {
   const LoadedModel loaded(options.common);
   const std::vector<Piece> pieces = pieces_of(options, loaded);
+  if (options.out) require_no_input(*options.out, options.common.model);
   require(!options.out || pieces.size() == 1, "eval: --out takes one sequence of at most ",
           loaded.model.config.max_positions, " tokens, the text makes ", pieces.size(), " of them");
   Index inputs = 0;

@@ -100,7 +100,7 @@ void pack(const Options& o) {
     write_packed(out, table, executor, synthetic_config(o.synthetic, o.layers), source, options);
   } else {
     const std::filesystem::path in = o.paths.front();
-    require(!std::filesystem::equivalent(in, out, ignored), out.string(), ": is the input");
+    require_no_input(out, in);
     // A tokenizer is opened only if there is something to read; it goes along as it is.
     const OpenedModel opened = o.calibrate.empty() ? OpenedModel{in, load_checkpoint(in), {}, {}} : open_model(in);
     const Checkpoint& model = opened.model;

@@ -60,6 +60,7 @@ std::string decode(const Tokenizer& tokenizer, const json& ids) {
 
 void run(const Options& options) {
   const Tokenizer tokenizer = open_tokenizer(options.common.model);
+  for (const std::string& note : tokenizer.vocabulary().notes) write_message("mixtral: note: " + note);
   require(!options.bos || tokenizer.vocabulary().bos_id >= 0, "--bos: this tokenizer has no BOS token");
   if (options.decode && !options.batch) return write_stdout(decode(tokenizer, parse_stdin()));
   json answer;

@@ -48,7 +48,12 @@ OpenedModel open_model(const std::filesystem::path& path, const LoadOptions& opt
                         ": it refuses the ids from there on"));
   }
   opened.tokenizer = Tokenizer(std::move(v));
-  opened.chat_template = find_chat_template(files, path.string());
+  try {
+    opened.chat_template = find_chat_template(files, path.string());
+  } catch (const Error& error) {  // only a conversation cannot be had then
+    notes.push_back(error.what());
+    opened.chat_template = "";
+  }
   for (const TokenId id : end_ids(opened, opened.tokenizer->vocabulary())) {
     const bool known = std::find(config.eos_ids.begin(), config.eos_ids.end(), id) != config.eos_ids.end();
     if (id >= 0 && id < config.vocab_size && !known) config.eos_ids.push_back(id);

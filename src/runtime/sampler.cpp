@@ -26,6 +26,7 @@ void normalise(std::vector<TokenProbability>& kept) {
 }  // namespace
 
 void SamplerOptions::validate() const {
+  const FloatScope floats;  // comparing a NaN may trap
   require(std::isfinite(temperature) && temperature >= 0, "sampler: temperature is ", temperature, ", expected >= 0");
   require(top_k >= 0, "sampler: top_k is ", top_k, ", expected >= 0");
   require(top_p > 0 && top_p <= 1, "sampler: top_p is ", top_p, ", expected above 0 and at most 1");

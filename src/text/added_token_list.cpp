@@ -3,8 +3,22 @@
 #include <limits>
 
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/utf8.hpp"
 
 namespace mixtral {
+
+namespace {
+
+// Whether the piece can arise from a text; one that cannot is a control piece if the file calls it special.
+bool can_be_merged_to(const Vocabulary& v, TokenId id) {
+  const auto i = static_cast<std::size_t>(id);
+  if (v.types[i] == PieceType::kUnknown || v.types[i] == PieceType::kByte) return true;
+  if (v.types[i] != PieceType::kNormal) return false;
+  const bool is_character = static_cast<std::size_t>(utf8_char_length(v.pieces[i])) == v.pieces[i].size();
+  return is_character || v.scores[i] != -std::numeric_limits<float>::infinity();
+}
+
+}  // namespace
 
 AddedTokenList::AddedTokenList(Vocabulary& vocabulary, std::string_view source)
     : v_(vocabulary), source_(source), n_own_(vocabulary.size()) {
@@ -40,7 +54,9 @@ void AddedTokenList::add(const std::string& content, TokenId id, AddedToken toke
   token.own_piece = id < n_own_;
   v_.pieces[i] = content;
   if (!token.own_piece) type = PieceType::kUserDefined;
-  if (token.special && type != PieceType::kUnknown && type != PieceType::kByte) type = PieceType::kControl;
+  // Nobody's text may make a control piece, whatever the file says.
+  token.special = token.special || type == PieceType::kControl;
+  if (token.special && !can_be_merged_to(v_, id)) type = PieceType::kControl;
   v_.added.push_back(token);
 }
 

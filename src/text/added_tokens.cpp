@@ -128,7 +128,7 @@ std::vector<TextPart> AddedTokens::cut_normalized(std::string_view text, Special
 std::vector<TextPart> AddedTokens::cut_by_tokenizers(std::string_view text, const std::vector<Match>& matches) {
   constexpr AddedTokenRules kRules = AddedTokenRules::kTokenizers;
   std::vector<TextPart> parts;
-  std::size_t done = 0;
+  std::size_t done = 0, space_until = 0;  // the end of the last white space that a token took along
   for (const Match& match : matches) {
     std::size_t begin = match.begin, end = match.end;
     const std::string_view before = text.substr(0, begin), behind = text.substr(end);
@@ -136,8 +136,11 @@ std::vector<TextPart> AddedTokens::cut_by_tokenizers(std::string_view text, cons
                                      (!behind.empty() && is_word(first_character(behind))))) {
       continue;
     }
-    if (match.token->lstrip) begin = std::max(begin - space_at_end(before, kRules), done);
-    if (match.token->rstrip) end += space_in_front(behind, kRules);
+    if (match.token->lstrip && begin > done) begin -= space_at_end(text.substr(done, begin - done), kRules);
+    if (match.token->rstrip) {
+      if (end >= space_until) space_until = end + space_in_front(behind, kRules);
+      end = space_until;
+    }
     if (done < begin) parts.push_back({std::string(text.substr(done, begin - done)), nullptr, done});
     parts.push_back({"", match.token, begin});
     done = end;

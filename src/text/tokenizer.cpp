@@ -91,6 +91,10 @@ struct Tokenizer::State {
       : vocabulary(std::move(v)), added(vocabulary), cutter(vocabulary.pieces), encoder(vocabulary) {
     bytes.reserve(vocabulary.pieces.size());
     for (std::size_t id = 0; id < vocabulary.pieces.size(); ++id) bytes.push_back(bytes_of(vocabulary, id));
+    for (const AddedToken& token : vocabulary.added) {
+      const auto id = static_cast<std::size_t>(token.id);
+      if (token.special && vocabulary.types[id] != PieceType::kUnknown) bytes[id].clear();
+    }
   }
   State(const State&) = delete;  // the encoder looks at the vocabulary
 

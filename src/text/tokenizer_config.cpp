@@ -56,15 +56,19 @@ void TokenizerConfig::read_named(const ObjectReader& from) {
   const bool has_additional = named("additional_special_tokens") != nullptr;
   for (const char* name : kNames) {
     const json::Value* value = named(name) == nullptr ? from.find(name) : nullptr;
-    if (value != nullptr) named_.push_back({name, content_of(*value, str(from.where(), ": ", name))});
+    if (value != nullptr) add_named(name, content_of(*value, str(from.where(), ": ", name)));
   }
   const json::Value* const list = from.find("additional_special_tokens");
   const json::Array* const more = list == nullptr || has_additional ? nullptr : list->get<json::Array>();
   if (more == nullptr) return;
   for (const json::Value& value : *more) {
-    named_.push_back(
-        {"additional_special_tokens", content_of(value, str(from.where(), ": additional_special_tokens"))});
+    add_named("additional_special_tokens", content_of(value, str(from.where(), ": additional_special_tokens")));
   }
+}
+
+void TokenizerConfig::add_named(const char* name, const std::string& content) {
+  named_.push_back({name, content});
+  contents_.insert(content);
 }
 
 const std::string* TokenizerConfig::named(std::string_view name) const noexcept {
@@ -72,9 +76,7 @@ const std::string* TokenizerConfig::named(std::string_view name) const noexcept 
   return found == named_.end() ? nullptr : &found->content;
 }
 
-bool TokenizerConfig::has_name(std::string_view content) const noexcept {
-  return std::any_of(named_.begin(), named_.end(), [&](const NamedToken& t) { return t.content == content; });
-}
+bool TokenizerConfig::has_name(const std::string& content) const noexcept { return contents_.contains(content); }
 
 void TokenizerConfig::add_tokens(std::string_view added_tokens, const std::string& source, Vocabulary& v) const {
   const ObjectReader config(root_, source_);
@@ -87,9 +89,11 @@ void TokenizerConfig::add_tokens(std::string_view added_tokens, const std::strin
 
   // Control pieces of the model's own are tokens whether a file lists them or not.
   const std::vector<AddedToken> own = v.added;
+  const Index n_own = v.size();
   std::map<TokenId, std::pair<std::string, AddedToken>> tokens;
   for (const AddedToken& token : own) tokens[token.id] = {v.pieces[static_cast<std::size_t>(token.id)], token};
-  if (config.find("added_tokens_decoder") != nullptr) {
+  const bool has_decoder = config.find("added_tokens_decoder") != nullptr;
+  if (has_decoder) {
     for (const json::Member& member : config.object("added_tokens_decoder")) {
       const TokenId id = id_of_key(member.key, source_);
       const ObjectReader token(member.value, str(source_, ": added_tokens_decoder: ", id));
@@ -103,20 +107,28 @@ void TokenizerConfig::add_tokens(std::string_view added_tokens, const std::strin
       const TokenId id = AddedTokenList::read_id(member.value, member.key, source);
       AddedToken flags;
       flags.special = has_name(member.key);
-      tokens[id] = {member.key, flags};
+      const auto [other, is_new] = tokens.insert_or_assign(id, std::pair(member.key, flags));
+      require(is_new || id < n_own, ErrorCode::kBadFormat, source, ": id ", id, " is given twice, the second time to ",
+              json::quote(member.key));
     }
   }
-  AddedTokenList list(v, source_);
+  AddedTokenList list(v, has_decoder ? source_ : source);
   for (auto& [id, token] : tokens) {
     token.second.named = has_name(token.first) || id == v.bos_id || id == v.eos_id || id == v.unk_id;
+    token.second.special = token.second.special || token.second.named;
     list.add(token.first, id, token.second);
   }
 }
 
 void TokenizerConfig::apply(Vocabulary& v) const {
-  if (const std::string* bos = named("bos_token")) v.bos_id = v.find(*bos);
-  if (const std::string* eos = named("eos_token")) v.eos_id = v.find(*eos);
+  const std::string *const bos = named("bos_token"), *const eos = named("eos_token");
+  if (bos != nullptr) v.bos_id = v.find(*bos);
+  if (eos != nullptr) v.eos_id = v.find(*eos);
   v.add_bos = ObjectReader(root_, source_).boolean("add_bos_token", v.add_bos);
+  require(!v.add_bos || v.bos_id >= 0, ErrorCode::kBadFormat, source_, ": prompts are to begin with bos_token ",
+          bos == nullptr ? "null" : json::quote(*bos), ", which is no piece");
+  // What begins or ends a sequence is for nobody's text to make, whatever the file says.
+  for (AddedToken& token : v.added) token.special = token.special || token.id == v.bos_id || token.id == v.eos_id;
 }
 
 void TokenizerConfig::check_prefix(const Vocabulary& v) const {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "core/json.hpp"
@@ -42,11 +43,13 @@ class TokenizerConfig {
 
   void read_named(const json::ObjectReader& from);
   const std::string* named(std::string_view name) const noexcept;
-  bool has_name(std::string_view content) const noexcept;
+  void add_named(const char* name, const std::string& content);
+  bool has_name(const std::string& content) const noexcept;
 
   std::string source_;
   json::Value root_{json::Object{}};
   std::vector<NamedToken> named_;
+  std::unordered_set<std::string> contents_;  // theirs
 };
 
 }  // namespace mixtral

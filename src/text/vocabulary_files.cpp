@@ -85,7 +85,8 @@ std::vector<EmbeddedFile> read_tokenizer_files(const std::filesystem::path& mode
   std::vector<EmbeddedFile> files;
   const auto read = [&](const std::filesystem::path& path) {
     files.push_back({path.filename().string(), read_file(path, kMaxFileBytes)});
-    require(!files.back().contents.empty(), ErrorCode::kBadFormat, path.string(), ": is empty");
+    const bool may_be_empty = path.filename() == kTemplateName;
+    require(may_be_empty || !files.back().contents.empty(), ErrorCode::kBadFormat, path.string(), ": is empty");
   };
   const auto file = find_tokenizer_file(model);
   if (!file) return files;

@@ -122,6 +122,23 @@ TEST_CASE("a bf16 file is a model to pack like any other, its tokenizer goes on 
   CHECK(read_file(dir / "narrow", Index{1} << 30) == read_file(dir / "direct", Index{1} << 30));
 }
 
+TEST_CASE("no file of the model that is read is written over, by whatever name") {
+  const test::TempDir dir;
+  std::filesystem::copy(std::filesystem::path(MIXTRAL_TINY_DIR), dir / "m", std::filesystem::copy_options::recursive);
+  std::filesystem::create_symlink("m/tokenizer.model", dir / "link");
+  const std::string model = quoted(dir / "m"), weights = quoted(dir / "m" / "model.safetensors");
+  CHECK(contains(run_program("pack " + model + " " + weights + " --weights bf16").err,
+                 "is the input's model.safetensors"));
+  CHECK(contains(run_program("pack " + model + " " + quoted(dir / "link") + " --weights bf16").err,
+                 "is the input's tokenizer.model"));
+  CHECK(run_program("eval --model " + model + " --ids 1,2 --out " + weights).status == 1);
+  CHECK(run_program("compare --model " + model + " --reference " + kTiny + " --text " +
+                    quoted(dir / "m" / "config.json") + " --max-tokens 8 --report " + weights)
+            .status == 1);
+  CHECK(run_program("inspect --check --model " + model).status == 0);
+  CHECK(run_program("pack " + model + " " + quoted(dir / "m" / "new") + " --weights bf16").status == 0);
+}
+
 TEST_CASE("pack refuses bad usage, bad paths and models that are packed") {
   const test::TempDir dir;
   const std::string out = quoted(dir / "out");

@@ -96,6 +96,16 @@ TEST_CASE("the style is the template's; a template of no known style does not ke
   CHECK(names(error, "it begins \"{{ '<|user|>' }}\""));
 }
 
+TEST_CASE("a template that cannot be read is noted, and the model opens") {
+  const TempDir dir;
+  write_chatml_model(dir, "</s>", "");
+  test::write_text(dir / "chat_template.json", R"({"chat_template": 5})");
+  const OpenedModel opened = open_model(dir.path());
+  REQUIRE(opened.model.notes.size() == 1);
+  CHECK(opened.model.notes[0].ends_with("chat_template is 5, expected a string"));
+  CHECK(error_of([&] { opened.chat_style(); }).code() == ErrorCode::kUnsupported);
+}
+
 TEST_CASE("of several templates the one called default counts, without it the first") {
   const TempDir dir;
   write_chatml_model(dir, "</s>", "");

@@ -223,3 +223,42 @@ TEST_CASE("Added tokens that a file gives twice, without text, or with an id tha
   refused({{"id", 1024}, {"content", "<x>"}, {"lstrip", 1}}, "lstrip is 1, expected true or false");
   refused({{"id", 1024}}, "content is missing");
 }
+
+TEST_CASE("No file makes a control piece, BOS or EOS into a token that any text may spell") {
+  const json config = {
+      {"added_tokens_decoder",
+       {{"1", {{"content", "<s>"}, {"special", false}}}, {"2", {{"content", "</s>"}, {"special", false}}}}}};
+  const Tokenizer from_model = from_files({golden_model(), {"tokenizer_config.json", config.dump()}});
+  json document = golden_json();
+  for (json& added : document["added_tokens"]) added["special"] = false;
+  const Tokenizer from_json = from_files(
+      {{"tokenizer.json", document.dump()}, {"tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": "</s>"})"}});
+  for (const Tokenizer& tokenizer : {from_model, from_json}) {
+    const Ids ids = tokenizer.encode("a</s><s>b");
+    CHECK(std::count(ids.begin(), ids.end(), 1) == 0);
+    CHECK(std::count(ids.begin(), ids.end(), 2) == 0);
+    CHECK(tokenizer.encode("</s>", SpecialTokens::kAll) == Ids{2});
+  }
+}
+
+TEST_CASE("A piece that merges make stays one where a file calls it special, and is silent") {
+  json document = golden_json();
+  const Tokenizer plain = of(document);
+  const TokenId the = plain.encode("the")[0];
+  document["added_tokens"].push_back({{"id", the},
+                                      {"content", plain.vocabulary().pieces[static_cast<std::size_t>(the)]},
+                                      {"special", true},
+                                      {"single_word", true},
+                                      {"normalized", false}});
+  const Tokenizer tokenizer = of(document);
+  CHECK(tokenizer.encode("the size") == plain.encode("the size"));
+  CHECK(tokenizer.decode(Ids{the}).empty());
+}
+
+TEST_CASE("Tokens that take white space along take no longer for a long stretch of it") {
+  for (const char* flag : {"lstrip", "rstrip"}) {
+    json document = golden_json();
+    document["added_tokens"].push_back({{"id", 1024}, {"content", "\n"}, {"normalized", false}, {flag, true}});
+    CHECK(of(document).encode(std::string(300'000, '\n')).size() == 300'000);  // was minutes
+  }
+}
