@@ -30,16 +30,17 @@
  *   call with MIXTRAL_INTERNAL.)
  * - Floating point. Whatever rounding mode, flushing of denormals or traps (feenableexcept) the calling thread and those
  *   of a host's pool have, the library computes in its own: to the nearest, denormals kept, nothing traps. The thread
- *   gets its own back, sticky flags included, also after an error. Callbacks run in the host's environment.
+ *   gets its own back, sticky flags included, also after an error. Callbacks run in the host's environment;
+ *   mixtral_params::run may find sticky flags of the library's work there, and what it changes does not last.
  * - Signals and stack. Threads of the library are named "mixtral-1", "mixtral-2" ... and block all signals but those of
  *   their own faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS), so a signal that is sent to the process is the
  *   host's. They have stacks of the system's default size. 64 KiB of stack are enough for a thread that calls functions
  *   of this interface, beside what the callbacks need. OpenMP's threads are as its run-time makes them.
- * - fork(). A child that was forked while nobody was inside a call may go on with its copies of ctx and sessions, on one
- *   thread, as threads are not forked; its own ctx has all of them. If another thread was computing, what it used is of
- *   no use in the child: steps, and all calls on that thread's session, return MIXTRAL_BUSY at once and for good, and
- *   only destroying is left. Handles may be destroyed in a child in any case. Do not fork while another thread is inside
- *   the process's first mixtral_ctx_create(), nor inside mixtral_params::run.
+ * - fork(). A child that was forked while nobody was inside a call may go on with its copies of ctx and sessions, on
+ *   one thread, as threads are not forked; its own ctx has all of them (MIXTRAL_EXECUTOR_OPENMP: see there). If another
+ *   thread was computing, what it used is of no use in the child: steps, and all calls on that thread's session, return
+ *   MIXTRAL_BUSY at once and for good, and only destroying is left. Handles may be destroyed in a child in any case. Do
+ *   not fork while another thread is inside the process's first mixtral_ctx_create(), nor inside mixtral_params::run.
  *
  * Numbers that stand here never change their meaning. "Since" is the version of the library that brought a function.
  */
