@@ -24,8 +24,8 @@ std::string StreamDecoder::take_pending(bool all) {
 std::string StreamDecoder::push(TokenId id) {
   std::string_view bytes = tokenizer_.token_bytes(id);
   const Vocabulary& vocabulary = tokenizer_.vocabulary();
-  const bool has_piece = id < vocabulary.size() && !vocabulary.pieces[static_cast<std::size_t>(id)].empty();
-  const PieceType type = has_piece ? vocabulary.types[static_cast<std::size_t>(id)] : PieceType::kControl;
+  const bool silent = bytes.empty();  // a special token, or no piece at all
+  const PieceType type = silent ? PieceType::kControl : vocabulary.types[static_cast<std::size_t>(id)];
   if (type == PieceType::kByte) {
     pending_ += bytes;
     at_start_ = false;

@@ -271,9 +271,11 @@ class TokenizerJson {
     v_.add_bos = true;
   }
 
+  // One of the added tokens, whatever its flags.
   TokenId special(std::string_view piece) const {
     const TokenId at = v_.find(piece);
-    return at >= 0 && v_.types[static_cast<std::size_t>(at)] == PieceType::kControl ? at : -1;
+    const bool added = std::any_of(v_.added.begin(), v_.added.end(), [&](const AddedToken& t) { return t.id == at; });
+    return added ? at : -1;
   }
 
   std::string source_;
