@@ -17,7 +17,9 @@ class ForkMark {
 #if defined(MADV_WIPEONFORK)
     void* const page = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return;
-    if (::madvise(page, kBytes, MADV_WIPEONFORK) == 0) {
+    // An emulator may take any advice, follow none, and call that success.
+    constexpr int kNoAdvice = -1;
+    if (::madvise(page, kBytes, kNoAdvice) != 0 && ::madvise(page, kBytes, MADV_WIPEONFORK) == 0) {
       here_ = new (page) std::atomic<bool>(true);
     } else {
       ::munmap(page, kBytes);
