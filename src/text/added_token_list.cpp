@@ -6,7 +6,6 @@
 #include "mixtral/core/utf8.hpp"
 
 namespace mixtral {
-
 namespace {
 
 // Whether the piece can arise from a text; one that cannot is a control piece if the file calls it special.

@@ -134,3 +134,22 @@ TEST_CASE("sampler: what is drawn does not depend on the host's floating-point e
     return out;
   });
 }
+
+TEST_CASE(
+    "options that are no numbers are refused in every floating-point environment, where comparing them traps, too") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  test::check_in_every_float_environment([&] {
+    int refused = 0;
+    for (const SamplerOptions& options :
+         {SamplerOptions{.top_p = nan}, SamplerOptions{.min_p = nan}, SamplerOptions{.temperature = nan},
+          SamplerOptions{.repetition_penalty = nan}}) {
+      try {
+        Sampler sampler(options);
+      } catch (const Error&) {
+        ++refused;
+      }
+    }
+    return refused == 4;
+  });
+  CHECK_THROWS_AS(Sampler({.top_p = nan}), Error);
+}

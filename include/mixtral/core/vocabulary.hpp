@@ -71,8 +71,8 @@ struct Vocabulary {
   std::vector<AddedToken> added;  // all different; those that are no pieces of the model are not merged to
   PrefixedParts prefixed_parts = PrefixedParts::kEvery;
   AddedTokenRules added_rules = AddedTokenRules::kTokenizers;
-  bool normalizes_spaces =
-      true;         // the normalizer escapes spaces and puts the prefix in front; false: a later step does
+  // The file's normalizer escapes spaces and puts the prefix in front; false: a later step does.
+  bool normalizes_spaces = true;
   Index n_ids = 0;  // the model's rows, if they are known: ids from size() to here have no piece, decode to nothing
   std::string unk_text = " \xE2\x81\x87 ";  // what unk_id decodes to
 
