@@ -53,8 +53,19 @@ constexpr std::string_view kShownAsTheyAre = "\n\t";
 
 void add_model_options(CLI::App& command, CommonOptions& options) {
   options.model = embedded_model();
-  command.add_option("--model", options.model, "Directory or packed file (default: the tiny model of this program)")
-      ->type_name("PATH");
+  const CLI::Option* model =
+      command
+          .add_option("--model", options.model, "Directory or packed file (default: the tiny model of this program)")
+          ->type_name("PATH");
+  command.parse_complete_callback([&command, model, &options] {
+    const CLI::Option* synthetic = command.get_option_no_throw("--synthetic");
+    const bool needed = model->count() == 0 && (synthetic == nullptr || synthetic->count() == 0);
+    std::error_code ignored;
+    require(
+        !needed || fs::exists(options.model, ignored), ErrorCode::kNotFound, options.model.string(),
+        ": no such directory: the tiny model stands where the program was built or installed, and the program seems "
+        "to have been moved; give --model PATH");
+  });
   command.add_flag("--resident", options.resident, "Copy the weights into memory first: slower to open, faster to run");
   add_machine_options(command, options);
 }
@@ -144,7 +155,7 @@ std::string read_stdin() { return read_all(STDIN_FILENO, "stdin"); }
 std::string read_input(const std::filesystem::path& path) {
   if (path == "-") return read_stdin();
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail_input(path.string(), "cannot open", errno);
+  if (descriptor < 0) fail_input(path.empty() ? "an empty path" : path.string(), "cannot open", errno);
   const std::unique_ptr<const int, void (*)(const int*)> closer(&descriptor, [](const int* d) { ::close(*d); });
   return read_all(descriptor, path.string());
 }

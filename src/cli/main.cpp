@@ -35,6 +35,13 @@ std::string commands_text(const CLI::App& program) {
   return text + "mixtral COMMAND --help tells more.";
 }
 
+// The library's own text has them in the order in which it takes them: backwards.
+std::string strange_arguments_text(const CLI::App& program) {
+  std::string text = "unexpected:";
+  for (const std::string& argument : program.remaining(true)) text += str(" ", argument);
+  return text;
+}
+
 int run(int argc, char** argv) {
   CLI::App program("Runs Mixtral-type mixture-of-experts language models on CPUs.", "mixtral");
   program.require_subcommand(1);
@@ -59,8 +66,11 @@ int run(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& error) {
     const bool no_command = program.get_subcommands().empty();
+    const bool strange = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
     mixtral::cli::write_message(
-        str("mixtral: ", no_command ? commands_text(program) : str(error.what(), "\n--help tells more.")));
+        str("mixtral: ", no_command
+                             ? commands_text(program)
+                             : str(strange ? strange_arguments_text(program) : error.what(), "\n--help tells more.")));
     return 2;
   }
 }

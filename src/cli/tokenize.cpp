@@ -26,7 +26,8 @@ json parse_stdin() {
   try {
     return json::parse(read_stdin());
   } catch (const json::exception& error) {
-    fail(ErrorCode::kBadFormat, "stdin: ", error.what());
+    const std::string_view what = error.what();  // behind the library's own name of the error
+    fail(ErrorCode::kBadFormat, "stdin: no JSON: ", what.substr(what.find("] ") + 2));
   }
 }
 
@@ -95,7 +96,7 @@ void add_tokenize(CLI::App& program) {
   command->footer(
       "Example:\n"
       "  printf 'Hello world' | mixtral tokenize --model DIR\n"
-      "  echo '[[1, 22557], [1526]]' | mixtral tokenize --model DIR --decode --batch");
+      "  echo '[[1, 422], [409]]' | mixtral tokenize --model DIR --decode --batch");
   command->callback([options] { run(*options); });
 }
 

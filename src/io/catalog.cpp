@@ -101,8 +101,9 @@ void require_room(const ModelConfig& c, const std::string& where, double bytes, 
   const double layer = 2 * real(c.dim) + attention + real(c.n_experts) * (real(c.dim) + expert);
   const double vocabulary = real(c.vocab_size) * real(c.dim) * (c.tied_embeddings ? 1 : 2);
   const double claimed = vocabulary + real(c.n_layers) * layer + real(c.dim);
-  require(least_bytes * claimed <= bytes, ErrorCode::kBadFormat, where, ": claims ", claimed,
-          " parameters, the tensors hold ", bytes, " bytes");
+  require(least_bytes * claimed <= bytes, ErrorCode::kBadFormat, where, ": claims ", claimed, " parameters (dim ",
+          c.dim, ", hidden_dim ", c.hidden_dim, ", ", c.n_layers, " layers, ", c.n_experts, " experts, vocabulary ",
+          c.vocab_size, "; what is not given means that of Mixtral), the tensors hold ", bytes, " bytes");
 }
 
 Catalog::Tensor* Catalog::find(std::string_view name) noexcept {

@@ -66,7 +66,9 @@ class Packer {
     try {
       item.file != nullptr ? fill_file(*item.file, item.bytes, out) : fill_unit(item, out);
     } catch (const Error& error) {
-      fail(error.code(), item.name, ": ", error.what());
+      const std::string_view what = error.what();
+      const bool named = what.find(item.name) != what.npos;
+      fail(error.code(), named ? "" : item.name + ": ", what);
     }
     item.note.sum = checksum({out, static_cast<std::size_t>(item.bytes)});
     done_ += item.bytes;

@@ -230,7 +230,7 @@ constexpr Other kOthers[] = {
   for (const Other& other : kOthers) {
     if (begin.starts_with(other.begin)) fail(other.code, file, ": no safetensors file: it looks like ", other.what);
   }
-  fail(ErrorCode::kBadFormat, file, ": header length ", length, " is above the format's limit of ",
+  fail(ErrorCode::kBadFormat, file, ": no safetensors file: header length ", length, " is above the format's limit of ",
        kMaxSafetensorsHeader);
 }
 

@@ -25,6 +25,11 @@ TokenId token_id(const Vocabulary& v, std::string_view piece) {
   return id >= 0 && added ? id : control_id(v, piece);
 }
 
+void require_markers(std::string_view style_needs, const std::string_view (&markers)[2], TokenId begin, TokenId end) {
+  require(begin >= 0 && end >= 0, "chat: style ", style_needs, " ", markers[0], " and ", markers[1],
+          ", the vocabulary has no such ", markers[begin < 0 ? 0 : 1]);
+}
+
 bool has_inst_pieces(const Vocabulary& v) { return control_id(v, kInst[0]) >= 0 && control_id(v, kInst[1]) >= 0; }
 
 // The first of the markers in a text.
@@ -124,20 +129,19 @@ ChatTemplate::ChatTemplate(Tokenizer tokenizer, ChatStyle style, ForgedMarkers f
   if (style == ChatStyle::kChatMl) {
     begin_ = token_id(v, kIm[0]);
     end_ = end_of_answer_ = token_id(v, kIm[1]);
-    require(begin_ >= 0 && end_ >= 0, "chat: style chatml needs the tokens ", kIm[0], " and ", kIm[1],
-            ", the vocabulary has ", begin_, " and ", end_);
+    require_markers("chatml needs the tokens", kIm, begin_, end_);
     for (const AddedToken& token : v.added) {  // those that are found in any text
       if (!token.special && token.id == begin_) forgeable_.push_back(kIm[0]);
       if (!token.special && token.id == end_) forgeable_.push_back(kIm[1]);
     }
     return;
   }
-  require(bos_ >= 0 && eos_ >= 0, "chat: the vocabulary has BOS ", bos_, " and EOS ", eos_, ", both are needed");
+  require(bos_ >= 0 && eos_ >= 0, "chat: the vocabulary has no ", bos_ < 0 ? "BOS" : "EOS",
+          " token, which every turn needs");
   if (style == ChatStyle::kV3) {
     begin_ = control_id(v, kInst[0]);
     end_ = control_id(v, kInst[1]);
-    require(begin_ >= 0 && end_ >= 0, "chat: style 3 needs the control pieces ", kInst[0], " and ", kInst[1],
-            ", the vocabulary has ", begin_, " and ", end_);
+    require_markers("3 needs the control pieces", kInst, begin_, end_);
     return;
   }
   forgeable_.assign(std::begin(kInst), std::end(kInst));

@@ -66,6 +66,16 @@ TEST_CASE_TEMPLATE("lanes are added from the upper half to the lower", Arch, sim
   }
 }
 
+TEST_CASE_TEMPLATE("sixteen lanes of eight are added as those of one", Arch, simd::Scalar, xsimd::default_arch) {
+  test::Random random(5);
+  for (int round = 0; round < 100; ++round) {
+    const auto in = random.values<float>(8 * kLanes, -1e3, 1e3);
+    float sums[8];
+    Lanes<Arch>::sum_each_of_8(in.data(), sums);
+    for (Index i = 0; i < 8; ++i) CHECK(sums[i] == Lanes<Arch>::load(in.data() + i * kLanes).sum());
+  }
+}
+
 TEST_CASE_TEMPLATE("the largest lane and the first that equals a value are found at every place", Arch, simd::Scalar,
                    xsimd::default_arch) {
   for (std::size_t place = 0; place < 16; ++place) {

@@ -267,11 +267,12 @@ TEST_CASE("A vocabulary without what the style needs is refused") {
   };
   Vocabulary v = character_vocabulary(PieceType::kControl);
   v.bos_id = -1;
-  refused(v, ChatStyle::kV1, "BOS -1");
+  refused(v, ChatStyle::kV1, "the vocabulary has no BOS token");
   v = character_vocabulary(PieceType::kControl);
   v.eos_id = -1;
-  refused(v, ChatStyle::kV3, "EOS -1");
-  refused(character_vocabulary(PieceType::kNormal), ChatStyle::kV3, "control pieces [INST] and [/INST]");
+  refused(v, ChatStyle::kV3, "the vocabulary has no EOS token");
+  refused(character_vocabulary(PieceType::kNormal), ChatStyle::kV3,
+          "needs the control pieces [INST] and [/INST], the vocabulary has no such [INST]");
   refused(test::small_vocabulary({"[", "]", "I", "N", "S", "T"}), ChatStyle::kV1, "characters of [/INST]");
   refused(character_vocabulary(PieceType::kControl), static_cast<ChatStyle>(2), "style 2");
   CHECK(names(error_of([] { ChatTemplate(golden(), ChatStyle::kV1, static_cast<ForgedMarkers>(2)); }), "markers 2"));

@@ -12,7 +12,8 @@
 namespace mixtral {
 
 // A callable (Index task, int worker), looked at as FunctionRef does. Whichever thread calls it, and whatever executor
-// that thread is of, it computes in the library's floating-point environment.
+// that thread is of, it computes in the library's floating-point environment: its own scope of it, or one that an
+// executor has open on this thread for many tasks.
 class Task {
  public:
   template <class F>
@@ -21,8 +22,9 @@ class Task {
 
   void operator()(Index task, int worker) const {
     const FloatScope floats;
-    call_(task, worker);
+    (*this)(floats, task, worker);
   }
+  void operator()(const FloatScope& /* of this thread */, Index task, int worker) const { call_(task, worker); }
 
  private:
   FunctionRef<void(Index, int)> call_;
@@ -56,9 +58,10 @@ class TaskQueue {
   TaskQueue(Index n_tasks, Task task) noexcept : n_tasks_(n_tasks), task_(task) {}
 
   void work(int worker) noexcept {
+    const FloatScope floats;
     for (Index i = next_.fetch_add(1); i < n_tasks_; i = next_.fetch_add(1)) {
       try {
-        task_(i, worker);
+        task_(floats, i, worker);
       } catch (...) {
         if (!failed_.exchange(true)) error_ = std::current_exception();
         next_.store(n_tasks_);
@@ -85,7 +88,8 @@ class SerialExecutor final : public Executor {
  public:
   int n_workers() const noexcept override { return 1; }
   void parallel_for(Index n_tasks, Task task) override {
-    for (Index i = 0; i < n_tasks; ++i) task(i, 0);
+    const FloatScope floats;
+    for (Index i = 0; i < n_tasks; ++i) task(floats, i, 0);
   }
 };
 

@@ -28,12 +28,13 @@ class Team final : public Executor {
 
   void parallel_for(Index n_tasks, Task task) override {
     require(n_tasks < kIdle, "parallel_for: ", n_tasks, " tasks");
+    const FloatScope floats;
     if (n_tasks <= 1) {
-      if (n_tasks == 1) task(0, 0);
+      if (n_tasks == 1) task(floats, 0, 0);
       return;
     }
     open(static_cast<std::uint32_t>(n_tasks), task);
-    while (draw(0)) {
+    while (draw(floats, 0)) {
     }
     for (int tries = 0; done_.load(std::memory_order_acquire) < n_tasks; ++tries) relax(tries);
     if (failed_.load(std::memory_order_relaxed)) std::rethrow_exception(error_);
@@ -41,10 +42,11 @@ class Team final : public Executor {
 
   // A worker in [1, n_workers) draws tasks until close().
   void serve(int worker) noexcept {
+    const FloatScope floats;
     for (;;) {
       const std::uint64_t seen = state_.load(std::memory_order_acquire);
       if (seen == kClosed) return;
-      if (draw(worker)) continue;
+      if (draw(floats, worker)) continue;
       int tries = 0;
       while (state_.load(std::memory_order_relaxed) == seen && tries < kSpins + kYields) relax(tries++);
       if (tries == kSpins + kYields) state_.wait(seen, std::memory_order_relaxed);
@@ -85,22 +87,22 @@ class Team final : public Executor {
 
   // Runs the next task, if there is one. Nothing that is read before the exchange succeeds is trusted: only then is
   // the section known to be the one that was looked at, and it does not end before its task has.
-  bool draw(int worker) noexcept {
+  bool draw(const FloatScope& floats, int worker) noexcept {
     std::uint64_t state = state_.load(std::memory_order_acquire);
     for (;;) {
       const auto i = static_cast<std::uint32_t>(state);
       if (i >= n_tasks_.load(std::memory_order_acquire)) return false;
       const Task* task = task_.load(std::memory_order_acquire);
       if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
-      run(*task, i, worker);
+      run(*task, floats, i, worker);
       return true;
     }
   }
 
-  void run(const Task& task, Index i, int worker) noexcept {
+  void run(const Task& task, const FloatScope& floats, Index i, int worker) noexcept {
     if (!failed_.load(std::memory_order_relaxed)) {
       try {
-        task(i, worker);
+        task(floats, i, worker);
       } catch (...) {
         // The leader reads error_ after done_ has counted this task.
         if (!failed_.exchange(true, std::memory_order_relaxed)) error_ = std::current_exception();

@@ -275,15 +275,13 @@ struct Lanes {
 
   // ---- reductions: 16 lanes to 8, 4, 2, 1, adding the upper half to the lower ----------------------
   [[gnu::always_inline]] float sum() const noexcept {
-#if XSIMD_WITH_AVX512F
-    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
-      const __m512d halves = _mm512_castps_pd(part[0]);
-      return sum_of_8(
-          _mm256_add_ps(_mm512_castps512_ps256(part[0]), _mm256_castpd_ps(_mm512_extractf64x4_pd(halves, 1))));
-    }
-#endif
 #if XSIMD_WITH_AVX
-    if constexpr (std::is_base_of_v<xsimd::avx, Arch>) return sum_of_8(_mm256_add_ps(part[0], part[1]));
+    if constexpr (kHasHalves) {
+      const __m256 eight = halves();
+      const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+      const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+      return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    }
 #endif
     float v[kLanes];
     store(v);
@@ -291,6 +289,28 @@ struct Lanes {
       for (Index l = 0; l < half; ++l) v[l] += v[l + half];
     }
     return v[0];
+  }
+  // out[i] = load(p + 16 i).sum() for i in [0, 8): the same additions, those of all eight side by side.
+  static void sum_each_of_8(const float* p, float* out) noexcept {
+#if XSIMD_WITH_AVX
+    if constexpr (kHasHalves) {
+      __m256 fours[4];  // of two rows each
+      unroll<4>([&](auto i) {
+        const __m256 a = load(p + 2 * i * kLanes).halves(), b = load(p + (2 * i + 1) * kLanes).halves();
+        fours[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+      });
+      const auto twos = [](__m256 a, __m256 b) __attribute__((always_inline)) {
+        return _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+      };
+      const __m256 low = twos(fours[0], fours[1]), high = twos(fours[2], fours[3]);
+      const __m256 sums = _mm256_add_ps(_mm256_shuffle_ps(low, high, 0x44), _mm256_shuffle_ps(low, high, 0xee));
+      const __m128 even = _mm256_castps256_ps128(sums), odd = _mm256_extractf128_ps(sums, 1);
+      _mm_storeu_ps(out, _mm_unpacklo_ps(even, odd));
+      _mm_storeu_ps(out + 4, _mm_unpackhi_ps(even, odd));
+      return;
+    }
+#endif
+    for (Index i = 0; i < 8; ++i) out[i] = load(p + i * kLanes).sum();
   }
   // The largest lane; any lane order gives the same value. Unspecified with a NaN among them.
   [[gnu::always_inline]] float largest() const noexcept {
@@ -348,10 +368,19 @@ struct Lanes {
 
  private:
 #if XSIMD_WITH_AVX
-  [[gnu::always_inline]] static float sum_of_8(__m256 v) noexcept {
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  static constexpr bool kHasHalves =
+      std::is_base_of_v<xsimd::avx, Arch> || std::is_base_of_v<xsimd::avx512f, Arch>;  // in 8 lanes of a register
+  // The upper half added to the lower.
+  [[gnu::always_inline]] __m256 halves() const noexcept {
+#if XSIMD_WITH_AVX512F
+    if constexpr (std::is_base_of_v<xsimd::avx512f, Arch>) {
+      const __m512d both = _mm512_castps_pd(part[0]);
+      return _mm256_add_ps(_mm512_castps512_ps256(part[0]), _mm256_castpd_ps(_mm512_extractf64x4_pd(both, 1)));
+    } else
+#endif
+    {
+      return _mm256_add_ps(part[0], part[1]);
+    }
   }
 #endif
   template <class T>

@@ -190,8 +190,13 @@ void prefetch_panel(const LinearArgs& a, Index r0, Index n, Index k0, Index kc) 
 template <class Arch, class W>
 void finish_panel(const LinearArgs& a, Index r0, Index n, Index t0, Index tokens, const float* sums) noexcept {
   using V = Lanes<Arch>;
+  static_assert(kWidenedRows == 8);
   const Index k = a.cols / kLanes * kLanes;
   for (Index t = 0; t < tokens; ++t) {
+    if (n == 8 && k == a.cols) {
+      V::sum_each_of_8(sums + t * 8 * kLanes, a.y + (t0 + t) * a.y_stride + r0);
+      continue;
+    }
     for (Index r = 0; r < n; ++r) {
       V acc = V::load(sums + (t * kWidenedRows + r) * kLanes);
       if (k < a.cols) {
