@@ -56,7 +56,7 @@ void run(const Options& o) {
   if (includes(isa_from_name(table.name), Isa::kAmxInt8)) {
     const auto rate = [&](auto kind) { return probes::byte_product_rate(executor, kind); };
     const double vector_unit = rate(probes::ByteProducts::kVnni);
-    matrix_unit = {.from_tokens = matrix_unit_tokens(),
+    matrix_unit = {.from_tokens = table.matrix_unit_tokens,
                    .times_vector_unit = rate(probes::ByteProducts::kAmx) / vector_unit};
   }
   const Measured measured = measure(subject.model, table, executor, ceiling, plan);
@@ -84,6 +84,7 @@ void add_plan_options(CLI::App& command, Plan& plan) {
       ->capture_default_str();
   add("--ragged", plan.ragged, {0, kSome.most},
       "Read the prompt once more while so many sequences decode in its steps");
+  add("--chunk", plan.chunk, {1, Index{1} << 16}, "Tokens of the prompt in one step");
   add("--depth", plan.depth, kAny, "Tokens before them in the KV cache");
   add_number(command, "--repeat", plan.repeat, {1, 1 << 12}, "Repetitions that count, after a warm-up")
       ->capture_default_str();

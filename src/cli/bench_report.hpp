@@ -11,7 +11,7 @@ namespace mixtral::cli {
 
 // AMX, whose speed has two modes.
 struct MatrixUnit {
-  Index from_tokens = 0;         // matrix_unit_tokens()
+  Index from_tokens = 0;         // KernelTable::matrix_unit_tokens
   double times_vector_unit = 0;  // products of bytes, probe over probe
 };
 

@@ -7,8 +7,6 @@
 
 namespace mixtral::kernels {
 
-Index amx_fewest_tokens = kFewestTileTokens;
-
 bool amx_int8_works() noexcept {
   alignas(64) std::int8_t a[16 * 64];
   alignas(64) std::uint8_t b[16 * 64];
@@ -16,13 +14,14 @@ bool amx_int8_works() noexcept {
     a[i] = static_cast<std::int8_t>(i * 37 - i / 7);
     b[i] = static_cast<std::uint8_t>(i * 59 + i / 5);
   }
-  return as_plain_tiles(a, b, [](auto& unit) { unit.template multiply_bytes<3, 5, 6>(); });
+  return as_plain_tiles(a, b, [](auto& unit) { unit.template multiply_bytes<3, 5, 6>(); }) &&
+         as_plain_tiles(a, b, [](auto& unit) { unit.template multiply_signed<3, 5, 6>(); });
 }
 
 void fill_amx_int8(KernelTable& table) noexcept {
   table.name = "amx_int8";
-  table.packed_linear[0] = packed_linear_tiles<4, AmxTiles>;
-  table.packed_linear[1] = packed_linear_tiles<8, AmxTiles>;
+  table.packed_linear_tiles[0] = packed_linear_tiles<4, AmxTiles>;
+  table.packed_linear_tiles[1] = packed_linear_tiles<8, AmxTiles>;
 }
 
 }  // namespace mixtral::kernels

@@ -5,10 +5,11 @@
 // Kernels are templates over the unit, so that plain code can take its place (plain_tiles.hpp):
 //   zero<C>()                  tile C = 0
 //   load<T>(from, step)        tile T = 16 rows of 64 bytes, `step` bytes apart
+//   stream<T>(from, step)      the same; the L1 cache need not keep them
 //   multiply_bytes<C, A, B>()  C[16][16] int32 += A[16][64] signed bytes * B[16 quads][16][4] unsigned bytes
+//   multiply_signed<C, A, B>() the same with signed bytes in both
 //   multiply_pairs<C, A, B>()  C[16][16] float32 += A[16][32] bf16 * B[16 pairs][16][2] bf16
 //   store<C>(to)               16 rows of 64 bytes, one after the other
-//   fewest_tokens()            fewer go to the vector unit where results are the same
 #pragma once
 
 #include <cstddef>
@@ -37,8 +38,6 @@ class AmxTiles {
   AmxTiles(const AmxTiles&) = delete;
   AmxTiles& operator=(const AmxTiles&) = delete;
 
-  static Index fewest_tokens() noexcept { return amx_fewest_tokens; }
-
   template <int T>
   void zero() noexcept {
     asm volatile("tilezero %%tmm%c0" : : "i"(T));
@@ -46,6 +45,14 @@ class AmxTiles {
   template <int T>
   void load(const void* from, std::ptrdiff_t step) noexcept {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(step), "i"(T) : "memory");
+  }
+  template <int T>
+  void stream(const void* from, std::ptrdiff_t step) noexcept {
+    asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(step), "i"(T) : "memory");
+  }
+  template <int C, int A, int B>
+  void multiply_signed() noexcept {
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
   }
   template <int C, int A, int B>
   void multiply_bytes() noexcept {

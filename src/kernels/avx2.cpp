@@ -61,6 +61,28 @@ struct Tiles {
   Index begin, end;
 };
 
+// A slab's activations as the products take them: of each tile 64 a token.
+template <int Bits, int T>
+struct Activations {
+  explicit Activations(const SlabColumns& columns) noexcept : x(columns) {}
+  const std::int8_t* tile(Index i) const noexcept { return x.tile(i); }
+  SlabColumns x;
+};
+template <int T>
+struct Activations<8, T> {
+  explicit Activations(const SlabColumns& columns) noexcept {
+    for (Index i = 0; i < kSlabTiles; ++i) {
+      for (Index k = 0; k < T * kTileCols; k += 16) {
+        const __m256i words =
+            _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(columns.tile(i) + k)));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(x[i] + k), words);
+      }
+    }
+  }
+  const std::int16_t* tile(Index i) const noexcept { return x[i]; }
+  alignas(32) std::int16_t x[kSlabTiles][T * kTileCols];
+};
+
 // ---- P4 ----
 
 // Eight rows' m | z << 4 of one block, in 32 bits each.
@@ -96,7 +118,7 @@ template <int T, int kStride>
   });
 }
 
-// dots [T][kStride] += m * (sum of q * x) of block B of a tile, sixteen rows from `row` on.
+// dots [T][kStride] += m * (sum of q * x) of block B of a tile, sixteen rows from `row` on.  x [T][64]
 template <From kFrom, int B, int T, int kStride>
 [[gnu::always_inline]] inline void add_block(const Slab<4>& slab, Index tile, Index row, const std::int8_t* x,
                                              std::int32_t* dots) noexcept {
@@ -110,7 +132,7 @@ template <From kFrom, int B, int T, int kStride>
     const __m256i w0 = nibbles(lines + j * 64), w1 = nibbles(lines + j * 64 + 32);
     if constexpr (kFrom == From::kMemory && B == 0) ask(lines + j * 64);
     unroll<T>([&](auto t) {
-      const __m256i quad = broadcast(x + t * kSlabCols + tile * kTileCols + B * kBlockCols + j * 4);
+      const __m256i quad = broadcast(x + t * kTileCols + B * kBlockCols + j * 4);
       pairs[0][t].add_bytes(w0, quad);
       pairs[1][t].add_bytes(w1, quad);
     });
@@ -124,11 +146,11 @@ template <From kFrom, int B, int T, int kStride>
 
 // dots [T][kStride] += weights by activations, sixteen rows from `row` on.
 template <From kFrom, int T, int kStride>
-[[gnu::always_inline]] inline void add_rows(const Slab<4>& slab, Tiles tiles, Index row, const std::int8_t* x,
+[[gnu::always_inline]] inline void add_rows(const Slab<4>& slab, Tiles tiles, Index row, const Activations<4, T>& in,
                                             std::int32_t* dots) noexcept {
   for (Index tile = tiles.begin; tile < tiles.end; ++tile) {
-    add_block<kFrom, 0, T, kStride>(slab, tile, row, x, dots);
-    add_block<kFrom, 1, T, kStride>(slab, tile, row, x, dots);
+    add_block<kFrom, 0, T, kStride>(slab, tile, row, in.tile(tile), dots);
+    add_block<kFrom, 1, T, kStride>(slab, tile, row, in.tile(tile), dots);
   }
 }
 
@@ -144,7 +166,7 @@ template <int T, int kStride>
 }
 
 template <From kFrom, int T, int kStride>
-[[gnu::always_inline]] inline void add_rows(const Slab<8>& slab, Tiles tiles, Index row, const std::int16_t* x,
+[[gnu::always_inline]] inline void add_rows(const Slab<8>& slab, Tiles tiles, Index row, const Activations<8, T>& in,
                                             std::int32_t* dots) noexcept {
   const auto words = [](const std::byte* four_rows) {
     return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(four_rows)));
@@ -157,7 +179,7 @@ template <From kFrom, int T, int kStride>
         const __m256i w0 = words(quads + j * 64), w1 = words(quads + j * 64 + 16);
         if (kFrom == From::kMemory && eight == 0) ask(quads + j * 64);
         unroll<T>([&](auto t) {
-          const __m256i quad = broadcast_words(x + t * kSlabCols + tile * kTileCols + j * 4);
+          const __m256i quad = broadcast_words(in.tile(tile) + t * kTileCols + j * 4);
           pairs[0][t].add_words(w0, quad);
           pairs[1][t].add_words(w1, quad);
         });
@@ -171,23 +193,6 @@ template <From kFrom, int T, int kStride>
 }
 
 // ---- both ----
-
-// A slab's activations as the products take them.
-template <int Bits, int T>
-struct Activations {
-  explicit Activations(const std::int8_t* bytes) noexcept : x(bytes) {}
-  const std::int8_t* x;
-};
-template <int T>
-struct Activations<8, T> {
-  explicit Activations(const std::int8_t* bytes) noexcept {
-    for (Index i = 0; i < T * kSlabCols; i += 16) {
-      const __m256i words = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + i)));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(x + i), words);
-    }
-  }
-  alignas(32) std::int16_t x[T * kSlabCols];
-};
 
 // sums[16] += scales * dots, sixteen rows from `row` on of one token.
 [[gnu::always_inline]] inline void end_rows(const float* scales, const SlabMeta& meta, const std::int32_t* dots,
@@ -203,16 +208,17 @@ struct Activations<8, T> {
 // Functions that are never inlined: gcc 12 would keep sums of one T in memory for another's.
 
 // One tile by T tokens.  dots [T][32]
-template <int Bits, int T, class X>
-[[gnu::noinline]] void add_tile(const Slab<Bits>& slab, Index tile, const X* x, std::int32_t* dots) noexcept {
+template <int Bits, int T>
+[[gnu::noinline]] void add_tile(const Slab<Bits>& slab, Index tile, const Activations<Bits, T>& in,
+                                std::int32_t* dots) noexcept {
   for (Index row = 0; row < kPanelRows; row += kHalfRows) {
-    add_rows<From::kMemory, T, kPanelRows>(slab, {tile, tile + 1}, row, x, dots + row);
+    add_rows<From::kMemory, T, kPanelRows>(slab, {tile, tile + 1}, row, in, dots + row);
   }
 }
 
-// A slab that streams from memory: tile by tile, as it lies there, of P panels in turns.  x [T][512], sums [P][T][32]
+// A slab that streams from memory: tile by tile, as it lies there, of P panels in turns.  sums [P][T][32]
 template <int Bits, int P, int T>
-void multiply_streamed(const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
+void multiply_streamed(const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta, float* sums) noexcept {
   alignas(32) std::int32_t dots[P][T * kPanelRows];
   const Activations<Bits, T> in(x);
   const auto halves = [](auto&& f) {
@@ -222,7 +228,7 @@ void multiply_streamed(const Slabs<Bits>& slabs, const std::int8_t* x, const Sla
   };
   halves([&](int p, Index row) { begin_rows<T, kPanelRows>(slabs[p], row, meta, dots[p] + row); });
   for (Index tile = 0; tile < slabs.tiles; ++tile) {
-    for (int p = 0; p < P; ++p) add_tile<Bits, T>(slabs[p], tile, in.x, dots[p]);
+    for (int p = 0; p < P; ++p) add_tile<Bits, T>(slabs[p], tile, in, dots[p]);
   }
   halves([&](int p, Index row) {
     for (Index t = 0; t < T; ++t) {
@@ -233,32 +239,32 @@ void multiply_streamed(const Slabs<Bits>& slabs, const std::int8_t* x, const Sla
 }
 
 // Sixteen rows from `row` on by T tokens, one slab.  sums [T][32]
-template <int Bits, int T, class X>
-[[gnu::noinline]] void multiply_half(const Slab<Bits>& slab, Index row, const X* x, const SlabMeta* meta,
-                                     float* sums) noexcept {
+template <int Bits, int T>
+[[gnu::noinline]] void multiply_half(const Slab<Bits>& slab, Index row, const Activations<Bits, T>& in,
+                                     const SlabMeta* meta, float* sums) noexcept {
   alignas(32) std::int32_t dots[T * kHalfRows];  // of this function: a tenth faster than of the caller
   begin_rows<T, kHalfRows>(slab, row, meta, dots);
-  add_rows<From::kCache, T, kHalfRows>(slab, {0, slab.tiles}, row, x, dots);
+  add_rows<From::kCache, T, kHalfRows>(slab, {0, slab.tiles}, row, in, dots);
   unroll<T>([&](auto t) { end_rows(slab.scales() + row, meta[t], dots + t * kHalfRows, sums + t * kPanelRows + row); });
 }
 
 // A slab that is in the L1 cache: half of its rows after the other, whose sums stay in registers.
 template <int Bits, int T>
-void multiply_cached(const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
+void multiply_cached(const Slab<Bits>& slab, const SlabColumns& x, const SlabMeta* meta, float* sums) noexcept {
   const Activations<Bits, T> in(x);
-  for (Index row = 0; row < kPanelRows; row += kHalfRows) multiply_half<Bits, T>(slab, row, in.x, meta, sums);
+  for (Index row = 0; row < kPanelRows; row += kHalfRows) multiply_half<Bits, T>(slab, row, in, meta, sums);
 }
 
 template <int Bits>
 void packed_linear(const PackedLinearArgs& a) noexcept {
   if (a.tokens <= kFewTokens) {
     return with_constant<kFewTokens>(a.tokens, [&](auto n) {
-      stream_panels<Bits, n>(a, [&](auto p, const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta,
+      stream_panels<Bits, n>(a, [&](auto p, const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta,
                                     float* sums) { multiply_streamed<Bits, p, n>(slabs, x, meta, sums); });
     });
   }
   multiply_panels<Bits>(
-      a, [](const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, float* sums) {
+      a, [](const Slab<Bits>& slab, const SlabColumns& x, const SlabMeta* meta, Index tokens, float* sums) {
         // Groups of nearly the same size; the first one brings the slab into the cache.
         const Index groups = (tokens + kTokens - 1) / kTokens, group = (tokens + groups - 1) / groups;
         with_constant<kTokens>(group, [&](auto n) {
@@ -266,7 +272,7 @@ void packed_linear(const PackedLinearArgs& a) noexcept {
         });
         for (Index t = group; t < tokens; t += group) {
           with_constant<kTokens>(tokens - t < group ? tokens - t : group, [&](auto n) {
-            multiply_cached<Bits, n>(slab, x + t * kSlabCols, meta + t, sums + t * kPanelRows);
+            multiply_cached<Bits, n>(slab, x.from(t), meta + t, sums + t * kPanelRows);
           });
         }
       });

@@ -8,7 +8,7 @@ namespace mixtral::kernels {
 using PackedLinear = void (*)(const simd::PackedLinearArgs&) noexcept;
 
 // The least of 16, 32, 64 and 128 tokens from which on `many` takes less time than `few` for products with P4 weights;
-// more than any number of tokens if it never does, or if there is no memory to measure with. Some 2 ms.
+// more than any number of tokens if it never does. Some 2 ms, one thread at a time.
 Index tokens_where_faster(PackedLinear few, PackedLinear many) noexcept;
 
 }  // namespace mixtral::kernels

@@ -80,26 +80,32 @@ bool may_use_amx() noexcept {
 #endif
 }
 
-// Once the unit has shown that it multiplies as it should, measures from how many tokens on it is the faster one: hosts
-// differ by a factor of four.
-bool calibrate_amx() noexcept {
-  const FloatScope floats;  // an unusual one would be measured, or trap
-  if (!may_use_amx() || !kernels::amx_int8_works()) return false;
-  KernelTable few{}, many{};
-  kernels::fill_avx512_vnni(few);
-  kernels::fill_amx_int8(many);
-  kernels::amx_fewest_tokens = kernels::tokens_where_faster(few.packed_linear[0], many.packed_linear[0]);
-  return true;
-}
-
-bool cpu_has_amx_int8() noexcept {
+// From how many tokens on the matrix unit is the faster one, measured once it has shown that it multiplies as it
+// should: hosts differ by a factor of four. 0: there is none.
+Index calibrate_amx() noexcept {
   constexpr unsigned kTileInt8 = 1u << 24 | 1u << 25;  // leaf 7, edx
   constexpr unsigned kTileRegisters = 1u << 17 | 1u << 18;
   if (!cpu_has_avx512_vnni() || !has(cpuid(7, 0).edx, kTileInt8) || !has(saved_register_sets(), kTileRegisters)) {
-    return false;
+    return 0;
   }
-  static const bool works = calibrate_amx();
-  return works;
+  const FloatScope floats;  // an unusual one would be measured, or trap
+  if (!may_use_amx() || !kernels::amx_int8_works()) return 0;
+  KernelTable table{};
+  kernels::fill_avx512_vnni(table);
+  kernels::fill_amx_int8(table);
+  return kernels::tokens_where_faster(table.packed_linear[0], table.packed_linear_tiles[0]);
+}
+
+Index amx_tokens() noexcept {
+  static const Index tokens = calibrate_amx();
+  return tokens;
+}
+
+bool cpu_has_amx_int8() noexcept { return amx_tokens() > 0; }
+
+void fill_amx_int8(KernelTable& table) noexcept {
+  kernels::fill_amx_int8(table);
+  table.matrix_unit_tokens = amx_tokens();
 }
 
 bool cpu_has_amx_bf16() noexcept {
@@ -131,7 +137,7 @@ constexpr IsaEntry kIsas[] = {
     {Isa::kAvx2Vnni, Isa::kAvx2, "avx2_vnni", cpu_has_avx2_vnni, kernels::fill_avx2_vnni},
     {Isa::kAvx512, Isa::kAvx2, "avx512", cpu_has_avx512, kernels::fill_avx512},
     {Isa::kAvx512Vnni, Isa::kAvx512, "avx512_vnni", cpu_has_avx512_vnni, kernels::fill_avx512_vnni},
-    {Isa::kAmxInt8, Isa::kAvx512Vnni, "amx_int8", cpu_has_amx_int8, kernels::fill_amx_int8},
+    {Isa::kAmxInt8, Isa::kAvx512Vnni, "amx_int8", cpu_has_amx_int8, fill_amx_int8},
 #elif defined(MIXTRAL_AARCH64)
     {Isa::kNeon, Isa::kReference, "neon", always, kernels::fill_neon},
 #endif
@@ -211,13 +217,6 @@ PairUnit pair_unit([[maybe_unused]] Isa cap) noexcept {
   if (includes(cap, Isa::kAvx512) && cpu_has_avx512_bf16()) return PairUnit::kAvx512Bf16;
 #endif
   return PairUnit::kPlain;
-}
-
-Index matrix_unit_tokens() noexcept {
-#if defined(MIXTRAL_X86)
-  if (cpu_has_amx_int8()) return kernels::amx_fewest_tokens;
-#endif
-  return 0;
 }
 
 }  // namespace mixtral

@@ -11,7 +11,7 @@ void fill_avx2_vnni(KernelTable& table) noexcept;
 void fill_avx512(KernelTable& table) noexcept;
 void fill_avx512_vnni(KernelTable& table) noexcept;
 void fill_avx512_bf16(KernelTable& table) noexcept;  // products of bf16 pairs alone
-void fill_amx_int8(KernelTable& table) noexcept;
+void fill_amx_int8(KernelTable& table) noexcept;     // from how many tokens on: dispatch.cpp says
 void fill_neon(KernelTable& table) noexcept;
 
 void fill_amx_bf16(KernelTable& table) noexcept;  // products of bf16 pairs alone
@@ -19,8 +19,5 @@ void fill_amx_bf16(KernelTable& table) noexcept;  // products of bf16 pairs alon
 // Whether the matrix unit multiplies as it should. Need the system's permission to use it.
 bool amx_int8_works() noexcept;
 bool amx_bf16_works() noexcept;
-
-// From so many tokens on, packed products are for the matrix unit. Written once, by dispatch.cpp's calibration.
-extern Index amx_fewest_tokens;
 
 }  // namespace mixtral::kernels

@@ -60,6 +60,17 @@ struct Slabs {
   Slab<Bits> operator[](Index p) const noexcept { return {data + p * step, tiles}; }
 };
 
+// A slab's activations, from a token on: of each tile 64 bytes a token.
+struct SlabColumns {
+  const std::int8_t* q;
+  Index tile_step;  // bytes from one tile to the next
+  const std::int8_t* tile(Index i) const noexcept { return q + i * tile_step; }
+  SlabColumns from(Index t) const noexcept { return {q + t * kTileCols, tile_step}; }
+};
+SlabColumns columns_of(const PackedLinearArgs& a, Index s, Index t0) noexcept {
+  return {a.q + s * a.slab_tokens * kSlabCols + t0 * kTileCols, a.slab_tokens * kTileCols};
+}
+
 // The sums [tokens][32] of one panel become outputs.
 void store(const PackedLinearArgs& a, Index panel, Index t0, Index tokens, const float* sums) noexcept {
   const Index r0 = panel * kPanelRows;
@@ -70,7 +81,7 @@ void store(const PackedLinearArgs& a, Index panel, Index t0, Index tokens, const
 }
 
 // T tokens: weights stream through once, kStreams runs of panels side by side, so that what is asked for ahead is what
-// the same stream uses next: product(std::integral_constant<int, P>, slabs, x [T][512], meta, sums [P][T][32]) adds one
+// the same stream uses next: product(std::integral_constant<int, P>, slabs, columns, meta, sums [P][T][32]) adds one
 // slab's of P panels.
 template <int Bits, int T, class Product>
 void stream_panels(const PackedLinearArgs& a, Product&& product) noexcept {
@@ -81,7 +92,7 @@ void stream_panels(const PackedLinearArgs& a, Product&& product) noexcept {
     alignas(64) float sums[n * T * kPanelRows] = {};
     for (Index s = 0; s < layout.slabs(); ++s) {
       const Slab<Bits> slab = slab_of<Bits>(a, panel, s);
-      product(n, Slabs<Bits>{slab.data, step * layout.panel_bytes(), slab.tiles}, a.q + s * a.slab_tokens * kSlabCols,
+      product(n, Slabs<Bits>{slab.data, step * layout.panel_bytes(), slab.tiles}, columns_of(a, s, 0),
               a.meta + s * a.slab_tokens, sums);
     }
     for (Index p = 0; p < n; ++p) store(a, panel + p * step, 0, T, sums + p * T * kPanelRows);
@@ -91,7 +102,7 @@ void stream_panels(const PackedLinearArgs& a, Product&& product) noexcept {
 }
 
 // Any number of tokens, some at a time whose float32 sums (24 KiB) wait while a panel is multiplied:
-// product(slab, x [tokens][512], meta, tokens, sums [tokens][32]) adds one slab's.
+// product(slab, columns, meta, tokens, sums [tokens][32]) adds one slab's.
 template <int Bits, class Product>
 void multiply_panels(const PackedLinearArgs& a, Product&& product) noexcept {
   constexpr Index kTokens = 192;  // most experts of a prompt of 512 have fewer
@@ -101,8 +112,7 @@ void multiply_panels(const PackedLinearArgs& a, Product&& product) noexcept {
     for (Index panel = 0; panel * kPanelRows < a.rows; ++panel) {
       std::memset(sums, 0, static_cast<std::size_t>(tokens * kPanelRows) * sizeof(float));
       for (Index s = 0; s < PackedLayout{Bits, a.cols}.slabs(); ++s) {
-        const Index first = s * a.slab_tokens + t0;
-        product(slab_of<Bits>(a, panel, s), a.q + first * kSlabCols, a.meta + first, tokens, sums);
+        product(slab_of<Bits>(a, panel, s), columns_of(a, s, t0), a.meta + s * a.slab_tokens + t0, tokens, sums);
       }
       store(a, panel, t0, tokens, sums);
     }

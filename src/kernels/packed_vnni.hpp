@@ -101,7 +101,7 @@ struct NibbleScale {
 };
 
 // dots [G][T][kRows] += G registers of rows, from `row` on, of one tile by T tokens. P8's sums lack the bias.
-//   x [T][512] from the tile's columns on
+//   x [T][64]
 // Never inlined: gcc 12 would keep sums of one T in memory for another's.
 template <class V, int Bits, int G, int T>
 [[gnu::noinline, gnu::flatten]] void add_rows(const Slab<Bits>& slab, Index tile, Index row, const std::int8_t* x,
@@ -133,15 +133,15 @@ template <class V, int Bits, int G, int T>
       unroll<G>([&](auto g) {
         const R line = load(g, j);
         const R first = NibbleScale<V>::first(line, low[g]), second = NibbleScale<V>::second(line, high[g]);
-        unroll<T>([&](auto t) { V::dot_quad(sums[0][g][t], first, x + t * kSlabCols + j * 4); });
-        unroll<T>([&](auto t) { V::dot_quad(sums[kSplit][g][t], second, x + t * kSlabCols + kBlockCols + j * 4); });
+        unroll<T>([&](auto t) { V::dot_quad(sums[0][g][t], first, x + t * kTileCols + j * 4); });
+        unroll<T>([&](auto t) { V::dot_quad(sums[kSplit][g][t], second, x + t * kTileCols + kBlockCols + j * 4); });
       });
     });
   } else {
     unroll<16>([&](auto j) {
       unroll<G>([&](auto g) {
         const R line = load(g, j);
-        unroll<T>([&](auto t) { V::dot_quad(sums[j % 2 * kSplit][g][t], line, x + t * kSlabCols + j * 4); });
+        unroll<T>([&](auto t) { V::dot_quad(sums[j % 2 * kSplit][g][t], line, x + t * kTileCols + j * 4); });
       });
     });
   }
@@ -162,15 +162,15 @@ template <class V>
 }
 
 // The same slab of P panels by a few tokens, whose weights go from memory through registers, each line once: up to
-// kPairTokens tokens two registers of rows at a time, more one.  x [T][512], sums [P][T][32]
+// kPairTokens tokens two registers of rows at a time, more one.  sums [P][T][32]
 template <class V, int Bits, int P, int T>
-void narrow(const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta, float* sums) noexcept {
+void narrow(const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta, float* sums) noexcept {
   constexpr int G = T <= V::kPairTokens ? 2 : 1;
   alignas(64) std::int32_t dots[P][kPanelRows * T] = {};
   for (Index tile = 0; tile < slabs.tiles; ++tile) {
     for (int p = 0; p < P; ++p) {
       for (Index row = 0; row < kPanelRows; row += G * V::kRows) {
-        add_rows<V, Bits, G, T>(slabs[p], tile, row, x + tile * kTileCols, meta, dots[p] + row * T);
+        add_rows<V, Bits, G, T>(slabs[p], tile, row, x.tile(tile), meta, dots[p] + row * T);
       }
     }
   }
@@ -185,22 +185,27 @@ void narrow(const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta
   }
 }
 
-// The slab as P8 would have it: [tile][half][16 quads][16 rows][4 columns] bytes.
+// kRows rows, from `row` on, of one tile in P8's order, each weight with `bias` added: [tile][half][16 quads][16
+// rows][4 columns] bytes.
+template <class V>
+void expand_rows(const Slab<4>& slab, Index tile, Index row, int bias, std::byte* out) noexcept {
+  const NibbleScale<V> scale(slab, tile, row);
+  const auto offset1 = V::add_8(V::shuffle(scale.less, 0, 0, 0, 0), V::set_8(bias)),
+             offset2 = V::add_8(V::shuffle(scale.less, 2, 2, 2, 2), V::set_8(bias));
+  const std::byte* lines = rows_of<4>(slab.half(0, 0), tile, row);
+  std::byte* to = const_cast<std::byte*>(rows_of<8>(out, tile, row));
+  for (Index j = 0; j < 8; ++j) {
+    const auto line = V::load(lines + j * 64);
+    V::store(to + j * 64, V::add_8(NibbleScale<V>::first(line, scale.low), offset1));
+    V::store(to + (8 + j) * 64, V::add_8(NibbleScale<V>::second(line, scale.high), offset2));
+  }
+}
 template <class V>
 void expand_slab(const Slab<4>& slab, std::byte* out) noexcept {
   for (Index tile = 0; tile < slab.tiles; ++tile) {
     for (Index row = 0; row < kPanelRows; row += V::kRows) {
-      const NibbleScale<V> scale(slab, tile, row);
-      const auto offset1 = V::add_8(V::shuffle(scale.less, 0, 0, 0, 0), V::set_8(kBias)),
-                 offset2 = V::add_8(V::shuffle(scale.less, 2, 2, 2, 2), V::set_8(kBias));
-      const std::byte* lines = rows_of<4>(slab.half(0, 0), tile, row);
-      std::byte* to = const_cast<std::byte*>(rows_of<8>(out, tile, row));
-      for (Index j = 0; j < 8; ++j) {
-        if (row % kHalfRows == 0) ask(lines + j * 64);
-        const auto line = V::load(lines + j * 64);
-        V::store(to + j * 64, V::add_8(NibbleScale<V>::first(line, scale.low), offset1));
-        V::store(to + (8 + j) * 64, V::add_8(NibbleScale<V>::second(line, scale.high), offset2));
-      }
+      for (Index j = 0; j < 8 && row % kHalfRows == 0; ++j) ask(rows_of<4>(slab.half(0, 0), tile, row) + j * 64);
+      expand_rows<V>(slab, tile, row, kBias, out);
     }
   }
 }
@@ -219,21 +224,21 @@ Ahead after(const Slab<Bits>& slab) noexcept {
   return {slab.data + slab.bytes(), slab.data + 2 * slab.bytes()};
 }
 
-// Two registers of rows, from `row` on, by T <= kTileTokens tokens, a slab of bytes.  x [T][512], sums [T][32]
+// Two registers of rows, from `row` on, by T <= kTileTokens tokens, a slab of bytes.  sums [T][32]
 template <class V, int T>
 [[gnu::noinline, gnu::flatten]] void multiply_rows(const std::byte* w, Index tiles, const float* scales, Index row,
-                                                   const std::int8_t* x, const SlabMeta* meta, Ahead& ahead,
+                                                   const SlabColumns& x, const SlabMeta* meta, Ahead& ahead,
                                                    float* sums) noexcept {
   typename V::Register dots[2][T];
   unroll<T>([&](auto t) { dots[0][t] = dots[1][t] = V::zero(); });
   for (Index tile = 0; tile < tiles; ++tile) {
     const std::byte *first = rows_of<8>(w, tile, row), *second = rows_of<8>(w, tile, row + V::kRows);
-    const std::int8_t* xs = x + tile * kTileCols;
+    const std::int8_t* xs = x.tile(tile);
     for (Index j = 0; j < 16; ++j) {
       const auto w0 = V::load(first + j * 64), w1 = V::load(second + j * 64);
       ahead.ask();
       unroll<T>([&](auto t) {
-        const std::int8_t* quad = xs + t * kSlabCols + j * 4;
+        const std::int8_t* quad = xs + t * kTileCols + j * 4;
         // Loaded once for both, or twice as part of the products: half of each keeps loads and instructions balanced.
         if constexpr (V::kQuadInProduct && t % 2 == 0) {
           V::dot_quad(dots[0][t], w0, quad);
@@ -259,7 +264,7 @@ template <class V, int T>
 
 // A slab by any number of tokens.  w: its bytes
 template <class V, int Bits>
-void multiply_bytes(const Slab<Bits>& slab, const std::byte* w, const std::int8_t* x, const SlabMeta* meta,
+void multiply_bytes(const Slab<Bits>& slab, const std::byte* w, const SlabColumns& x, const SlabMeta* meta,
                     Index tokens, Ahead& ahead, float* sums) noexcept {
   constexpr Index kMost = V::kTileTokens;
   for (Index t = 0; t < tokens;) {
@@ -268,8 +273,7 @@ void multiply_bytes(const Slab<Bits>& slab, const std::byte* w, const std::int8_
     const Index size = rest <= kMost ? rest : rest < kMost + kMost / 2 ? (rest + 1) / 2 : kMost;
     with_constant<kMost>(size, [&](auto n) {
       for (Index row = 0; row < kPanelRows; row += 2 * V::kRows) {
-        multiply_rows<V, n>(w, slab.tiles, slab.scales(), row, x + t * kSlabCols, meta + t, ahead,
-                            sums + t * kPanelRows);
+        multiply_rows<V, n>(w, slab.tiles, slab.scales(), row, x.from(t), meta + t, ahead, sums + t * kPanelRows);
       }
     });
     t += size;
@@ -288,14 +292,14 @@ template <class V, int Bits>
 void packed_linear_vnni(const PackedLinearArgs& a) noexcept {
   if (a.tokens <= V::kFewTokens) {
     return with_constant<V::kFewTokens>(a.tokens, [&](auto n) {
-      stream_panels<Bits, n>(a, [&](auto p, const Slabs<Bits>& slabs, const std::int8_t* x, const SlabMeta* meta,
+      stream_panels<Bits, n>(a, [&](auto p, const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta,
                                     float* sums) { narrow<V, Bits, p, n>(slabs, x, meta, sums); });
     });
   }
   // More: each slab becomes bytes in the L1 cache (16 KiB) once and is multiplied by all of them.
   alignas(64) std::byte room[kPanelRows * kSlabCols];
   multiply_panels<Bits>(
-      a, [&](const Slab<Bits>& slab, const std::int8_t* x, const SlabMeta* meta, Index tokens, float* sums) {
+      a, [&](const Slab<Bits>& slab, const SlabColumns& x, const SlabMeta* meta, Index tokens, float* sums) {
         Ahead ahead = after(slab);
         multiply_bytes<V>(slab, bytes_of<V>(slab, room), x, meta, tokens, ahead, sums);
       });

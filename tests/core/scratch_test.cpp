@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <cstring>
+#include <new>
 
+#include "mixtral/runtime/huge_pages.hpp"
 #include "support/allocations.hpp"
 #include "support/random.hpp"
 
@@ -95,4 +97,51 @@ TEST_CASE("a count that no memory can hold is refused") {
   CHECK_THROWS_AS(scratch.take<float>(Index{1} << 62), std::bad_alloc);
   CHECK_THROWS_AS(scratch.take<float>(-1), std::bad_alloc);
   CHECK_THROWS_AS(scratch.matrix<float>(Index{1} << 40, Index{1} << 40), std::bad_alloc);
+}
+
+namespace {
+
+// Blocks that are out, and their bytes.
+int blocks_out = 0;
+std::size_t bytes_out = 0, most_bytes = 0;
+
+BlockSource counting(std::size_t limit) {
+  most_bytes = limit;
+  return {[](std::size_t bytes) {
+            if (bytes_out + bytes > most_bytes) throw std::bad_alloc();
+            ++blocks_out, bytes_out += bytes;
+            return BlockSource{}.take(bytes);
+          },
+          [](std::byte* block, std::size_t bytes) noexcept {
+            --blocks_out, bytes_out -= bytes;
+            BlockSource{}.give_back(block, bytes);
+          }};
+}
+
+}  // namespace
+
+TEST_CASE("scratch memory comes from whoever is named, and all of it goes back") {
+  {
+    Scratch scratch(counting(std::size_t{4} << 20));
+    std::memset(scratch.take<char>(100000), 1, 100000);
+    std::memset(scratch.take<char>(3 << 20), 1, 3 << 20);
+    CHECK(blocks_out == 2);
+    CHECK(bytes_out == scratch.capacity_bytes());
+    CHECK_THROWS_AS(scratch.take<char>(1 << 20), std::bad_alloc);
+    CHECK(bytes_out == scratch.capacity_bytes());
+  }
+  CHECK(blocks_out == 0);
+  CHECK(bytes_out == 0);
+}
+
+TEST_CASE("huge pages serve scratch memory of any size") {
+  Scratch scratch(huge_pages());
+  for (const Index n : {1, 65536, 1 << 20, (2 << 20) - 64, 2 << 20, (5 << 20) + 1}) {
+    const ScratchScope scope(scratch);
+    auto* data = scratch.take<unsigned char>(n);
+    CHECK(reinterpret_cast<std::uintptr_t>(data) % kTensorAlignment == 0);
+    std::memset(data, 7, static_cast<std::size_t>(n));
+    CHECK(data[n - 1] == 7);
+  }
+  CHECK_THROWS_AS(scratch.take<char>(Index{1} << 60), std::bad_alloc);
 }

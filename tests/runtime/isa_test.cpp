@@ -4,6 +4,9 @@
 
 #include <string>
 
+#include "kernels/calibration.hpp"
+#include "kernels/isa.hpp"
+#include "support/allocations.hpp"
 #include "support/error_of.hpp"
 #include "support/tables.hpp"
 
@@ -68,10 +71,35 @@ TEST_CASE("an instruction set includes what it adds to, and its table nothing el
 #endif
 }
 
-TEST_CASE("the matrix unit is timed where there is one") {
-  CHECK((matrix_unit_tokens() > 0) == supported(Isa::kAmxInt8));
-  CHECK(matrix_unit_tokens() == matrix_unit_tokens());
+TEST_CASE("a table has products by a matrix unit, from a number of tokens on, where there is one") {
+  for (const Isa isa : all_isas()) {
+    const KernelTable t = make_table(isa);
+    const bool unit = includes(isa, Isa::kAmxInt8) && supported(Isa::kAmxInt8);
+    for (int i = 0; i < kPackedTypes; ++i) CHECK((t.packed_linear_tiles[i] != nullptr) == unit);
+    CHECK((unit ? t.matrix_unit_tokens >= 16 : t.matrix_unit_tokens == KernelTable::kNever));
+    CHECK(t.matrix_unit_tokens == make_table(isa).matrix_unit_tokens);
+  }
 }
+
+#if defined(MIXTRAL_X86)
+TEST_CASE("the matrix unit's instructions, executed as they trap, give the bits of plain code") {
+  if (!supported(Isa::kAvx512Vnni)) return;
+  KernelTable table = make_table(Isa::kAvx512Vnni);
+  if (!supported(Isa::kAmxInt8)) test::fill_trapped_amx(table);
+  CHECK(kernels::amx_int8_works());
+  CHECK(kernels::amx_bf16_works());
+}
+
+TEST_CASE("timing the matrix unit allocates nothing, and one that takes longer gets no products") {
+  if (!supported(Isa::kAvx512Vnni)) return;
+  KernelTable table = make_table(Isa::kAvx512Vnni);
+  test::fill_plain_tiles(table);
+  const std::size_t before = test::allocations();
+  CHECK(kernels::tokens_where_faster(table.packed_linear[0], table.packed_linear_tiles[0]) == KernelTable::kNever);
+  CHECK(kernels::tokens_where_faster(table.packed_linear_tiles[0], table.packed_linear[0]) == 16);
+  CHECK(test::allocations() == before);
+}
+#endif
 
 TEST_CASE("an unknown name is refused with the list of the known ones") {
   const Error error = test::error_of([] { isa_from_name("avx3"); });

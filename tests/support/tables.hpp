@@ -31,6 +31,8 @@ void for_each_table(F&& f) {
 // matrix unit replaced, with packed weights and of bf16 pairs, needs AVX-512 VNNI; AVX2 with VNNI, vpdpbusd replaced,
 // with packed weights, needs AVX2.
 void fill_plain_tiles(KernelTable& table) noexcept;
+// The same kernels on the unit's own instructions, which are executed one by one as they trap (amx_traps.cpp).
+void fill_trapped_amx(KernelTable& table) noexcept;
 void fill_plain_byte_products(KernelTable& table) noexcept;
 
 // Also those, where they run.
@@ -48,6 +50,7 @@ void for_each_table_and_plain_units(F&& f) {
   };
   also(Isa::kAvx2, fill_plain_byte_products);
   also(Isa::kAvx512Vnni, fill_plain_tiles);
+  if (!supported(Isa::kAmxInt8)) also(Isa::kAvx512Vnni, fill_trapped_amx);
 #endif
 }
 

@@ -26,6 +26,7 @@ namespace mixtral {
 inline constexpr Index kPanelRows = 32, kHalfRows = 16;
 inline constexpr Index kSlabCols = 512, kTileCols = 64, kBlockCols = 32;
 inline constexpr Index kSlabBlocks = kSlabCols / kBlockCols;  // 16
+inline constexpr Index kSlabTiles = kSlabCols / kTileCols;    // 8
 
 struct PackedLayout {
   int bits = 4;  // 4 or 8
@@ -37,19 +38,17 @@ struct PackedLayout {
   constexpr Index slabs() const noexcept { return (cols + kSlabCols - 1) / kSlabCols; }
   // Tiles of slab s: 8, fewer in the last one.
   constexpr Index slab_tiles(Index s) const noexcept {
-    const Index rest = tiles() - s * (kSlabCols / kTileCols);
-    return rest < kSlabCols / kTileCols ? rest : kSlabCols / kTileCols;
+    const Index rest = tiles() - s * kSlabTiles;
+    return rest < kSlabTiles ? rest : kSlabTiles;
   }
   constexpr Index tile_bytes() const noexcept { return kPanelRows * kTileCols * bits / 8; }
   // Multipliers and zero points of one tile: P4 only.
   constexpr Index tile_scale_bytes() const noexcept { return bits == 4 ? kPanelRows * kTileCols / kBlockCols : 0; }
   // Where the tiles of a slab begin.
-  constexpr Index scale_bytes(Index n_tiles) const noexcept {
-    return kRowScaleBytes + n_tiles * tile_scale_bytes();
-  }
+  constexpr Index scale_bytes(Index n_tiles) const noexcept { return kRowScaleBytes + n_tiles * tile_scale_bytes(); }
   constexpr Index slab_bytes(Index n_tiles) const noexcept { return scale_bytes(n_tiles) + n_tiles * tile_bytes(); }
   // Where slab s begins in its panel.
-  constexpr Index slab_offset(Index s) const noexcept { return s * slab_bytes(kSlabCols / kTileCols); }
+  constexpr Index slab_offset(Index s) const noexcept { return s * slab_bytes(kSlabTiles); }
   constexpr Index panel_bytes() const noexcept {
     return cols == 0 ? 0 : slab_offset(slabs() - 1) + slab_bytes(slab_tiles(slabs() - 1));
   }

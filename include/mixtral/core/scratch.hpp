@@ -11,10 +11,24 @@
 
 namespace mixtral {
 
+// Where a Scratch has its blocks from: a pair of functions, so that whoever runs a model may bring huge pages.
+struct BlockSource {
+  // 64-byte aligned, uninitialised. Throws std::bad_alloc.
+  std::byte* (*take)(std::size_t bytes) = [](std::size_t bytes) {
+    return static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kTensorAlignment}));
+  };
+  void (*give_back)(std::byte* block, std::size_t bytes) noexcept = [](std::byte* block, std::size_t) noexcept {
+    ::operator delete (block, std::align_val_t{kTensorAlignment});
+  };
+};
+
 // A stack of allocations. Memory taken inside a ScratchScope is given back when the scope ends. Not
 // thread-safe: one thread at a time takes memory; any thread may use what was taken.
 class Scratch {
  public:
+  Scratch() = default;
+  explicit Scratch(BlockSource source) noexcept : source_(source) {}
+
   // Uninitialised, 64-byte aligned, valid until the enclosing scope ends. Throws std::bad_alloc; then
   // nothing has changed.
   template <class T>
@@ -38,11 +52,13 @@ class Scratch {
 
  private:
   friend class ScratchScope;
-  struct Free {
-    void operator()(std::byte* p) const noexcept { ::operator delete[](p, std::align_val_t{kTensorAlignment}); }
+  struct GiveBack {
+    BlockSource source;
+    std::size_t size;
+    void operator()(std::byte* block) const noexcept { source.give_back(block, size); }
   };
   struct Block {
-    std::unique_ptr<std::byte[], Free> data;
+    std::unique_ptr<std::byte, GiveBack> data;
     std::size_t size;
   };
   static constexpr Index kMaxIndex = std::numeric_limits<Index>::max();
@@ -66,10 +82,10 @@ class Scratch {
     const std::size_t last = blocks_.empty() ? kFirstBlock / 2 : blocks_.back().size;
     const std::size_t size = bytes > 2 * last ? bytes : 2 * last;
     blocks_.reserve(blocks_.size() + 1);
-    blocks_.push_back(
-        {std::unique_ptr<std::byte[], Free>(new (std::align_val_t{kTensorAlignment}) std::byte[size]), size});
+    blocks_.push_back({std::unique_ptr<std::byte, GiveBack>(source_.take(size), {source_, size}), size});
   }
 
+  BlockSource source_;
   std::vector<Block> blocks_;
   std::size_t block_ = 0;  // the block in use
   std::size_t used_ = 0;   // bytes used of it

@@ -27,27 +27,24 @@ inline ops::detail::LinearInput gather(const OpContext& ctx, const DispatchPlan&
                                        const ops::detail::InputForms& forms) {
   const ops::QuantizedRows bytes = forms.bytes ? ops::quantize(ctx, h) : ops::QuantizedRows{};
   ops::detail::LinearInput rows;
-  const std::span<const Index> tokens = plan.tokens();
+  const Index n = plan.n_rows();
+  const auto token_of = [&](Index r) { return plan.tokens()[static_cast<std::size_t>(r)]; };
+  // Some rows a task: those of a decode step are one, on the spot.
+  const auto for_rows = [&](auto copy) {
+    constexpr Index kRows = 32;
+    ctx.executor.parallel_for((n + kRows - 1) / kRows, [&](Index i, int) {
+      for (Index r = i * kRows; r < std::min(n, (i + 1) * kRows); ++r) copy(r, token_of(r));
+    });
+  };
   if (forms.floats) {
-    const auto copy = ctx.scratch.matrix<float>(plan.n_rows(), h.dim(1));
-    for (std::size_t r = 0; r < tokens.size(); ++r) {
-      std::copy_n(h.row(tokens[r]), h.dim(1), copy.row(static_cast<Index>(r)));
-    }
-    rows.x = copy;
+    const auto out = ctx.scratch.matrix<float>(n, h.dim(1));
+    for_rows([&](Index r, Index token) { std::copy_n(h.row(token), h.dim(1), out.row(r)); });
+    rows.x = out;
   }
-  if (forms.pairs) {
-    rows.pairs = ops::round_rows(ctx, plan.n_rows(), h.dim(1),
-                                 [&](Index r) { return h.row(tokens[static_cast<std::size_t>(r)]); });
-  }
+  if (forms.pairs) rows.pairs = ops::round_rows(ctx, n, h.dim(1), [&](Index r) { return h.row(token_of(r)); });
   if (forms.bytes) {
-    rows.q = ops::take_quantized(ctx.scratch, plan.n_rows(), h.dim(1));
-    for (Index s = 0; s < PackedLayout{.cols = h.dim(1)}.slabs(); ++s) {
-      for (std::size_t r = 0; r < tokens.size(); ++r) {
-        const auto row = static_cast<Index>(r);
-        std::copy_n(bytes.slab(s, tokens[r]), kSlabCols, rows.q.slab(s, row));
-        *rows.q.slab_meta(s, row) = *bytes.slab_meta(s, tokens[r]);
-      }
-    }
+    rows.q = ops::take_quantized(ctx.scratch, n, h.dim(1));
+    for_rows([&](Index r, Index token) { ops::copy_row(bytes, token, h.dim(1), r, rows.q); });
   }
   return rows;
 }

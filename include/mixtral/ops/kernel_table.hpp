@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "mixtral/core/types.hpp"
 #include "mixtral/ops/kv_layout.hpp"
@@ -38,6 +39,10 @@ struct KernelTable {
   bool (*top2_of_8)(const float* logits, std::int32_t* ids, float* weights) noexcept;
   void (*quantize_slab)(const float* x, Index n, std::int8_t* q, simd::SlabMeta* meta) noexcept;
   void (*packed_linear[kPackedTypes])(const simd::PackedLinearArgs&) noexcept;
+  // The same products by a matrix unit, for so many tokens and more; null where there is none.
+  void (*packed_linear_tiles[kPackedTypes])(const simd::PackedLinearArgs&) noexcept;
+  static constexpr Index kNever = std::numeric_limits<Index>::max();
+  Index matrix_unit_tokens = kNever;
   bool (*pack_slab[kPackedTypes])(const simd::PackSlabArgs&) noexcept;
 };
 

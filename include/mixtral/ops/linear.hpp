@@ -12,20 +12,27 @@ namespace mixtral::ops {
 
 namespace detail {
 
+// Whether a matrix unit multiplies w by so many tokens.
+inline bool is_for_tiles(const KernelTable& table, const MatrixView& w, Index tokens) noexcept {
+  return w.is_packed() && tokens >= table.matrix_unit_tokens;
+}
+
 // Weight rows of one task: about 256 KiB of dense weights, 512 KiB of packed ones: some tens of microseconds of memory
-// time, so that workers that are held up leave their share to the others.
-inline Index rows_per_task(const MatrixView& w) noexcept {
+// time, so that workers that are held up leave their share to the others. A matrix unit takes as long for 2 MiB, and
+// its activations, which may be more than a cache holds, go to eight panels at a time.
+inline Index rows_per_task(const KernelTable& table, const MatrixView& w, Index tokens) noexcept {
   const Index row_bytes = std::max<Index>(w.row_bytes, 1);
   if (w.is_packed()) {  // whole panels, an even number: kernels stream two together
-    const Index panels = Index{512} * 1024 / (row_bytes * w.row_step());
+    const Index bytes = Index{is_for_tiles(table, w, tokens) ? 2048 : 512} * 1024;
+    const Index panels = bytes / (row_bytes * w.row_step());
     return (panels < 2 ? 1 : std::min<Index>(panels / 2 * 2, 16)) * w.row_step();
   }
   // A multiple of 8 rows: what the kernels take at a time.
   return std::clamp<Index>(Index{256} * 1024 / row_bytes / 8 * 8, 8, 512);
 }
 
-inline Index count_tasks(const MatrixView& w) noexcept {
-  const Index rows = rows_per_task(w);
+inline Index count_tasks(const KernelTable& table, const MatrixView& w, Index tokens) noexcept {
+  const Index rows = rows_per_task(table, w, tokens);
   return (w.rows + rows - 1) / rows;
 }
 
@@ -60,20 +67,33 @@ inline LinearInput make_input(const OpContext& ctx, TensorView<const float, 2> x
   return out;
 }
 
-// Task i of y = x w^T; exact: never rounded to bf16.
+// Each worker's memory for products by a matrix unit; none where no product is one.
+class TileWork {
+ public:
+  TileWork() = default;
+  explicit TileWork(const OpContext& ctx) : all_(ctx.scratch.take<float>(ctx.executor.n_workers() * simd::kTileWork)) {}
+  float* of(int worker) const noexcept { return all_ == nullptr ? nullptr : all_ + worker * simd::kTileWork; }
+
+ private:
+  float* all_ = nullptr;
+};
+
+// Task i of y = x w^T; exact: never rounded to bf16; work: this worker's.
 inline void linear_task(const KernelTable& table, const MatrixView& w, const LinearInput& in, TensorView<float, 2> y,
-                        Index i, bool exact = false) noexcept {
-  const Index n = rows_per_task(w), begin = i * n, rows = std::min(n, w.rows - begin);
+                        Index i, float* work, bool exact = false) noexcept {
+  const Index n = rows_per_task(table, w, y.dim(0)), begin = i * n, rows = std::min(n, w.rows - begin);
   if (w.is_packed()) {
-    table.packed_linear[packed_index(w.dtype)]({.w = w.row(begin),
-                                                .rows = rows,
-                                                .cols = w.cols,
-                                                .q = in.q.q,
-                                                .meta = in.q.meta,
-                                                .slab_tokens = in.q.slab_tokens,
-                                                .tokens = y.dim(0),
-                                                .y = y.data() + begin,
-                                                .y_stride = y.row_stride()});
+    const auto& kernels = is_for_tiles(table, w, y.dim(0)) ? table.packed_linear_tiles : table.packed_linear;
+    kernels[packed_index(w.dtype)]({.w = w.row(begin),
+                                    .rows = rows,
+                                    .cols = w.cols,
+                                    .q = in.q.q,
+                                    .meta = in.q.meta,
+                                    .slab_tokens = in.q.slab_tokens,
+                                    .tokens = y.dim(0),
+                                    .y = y.data() + begin,
+                                    .y_stride = y.row_stride(),
+                                    .work = work});
   } else if (is_rounding(table, w) && !exact) {
     table.linear_pairs({.w = w.row(begin),
                         .w_row_bytes = w.row_bytes,
@@ -124,19 +144,23 @@ struct LinearJob {
   bool exact = false;
 };
 inline void linear(const OpContext& ctx, std::span<const LinearJob> jobs, TensorView<const float, 2> x) {
+  const auto count = [&](const LinearJob& job) { return detail::count_tasks(ctx.table, job.w, x.dim(0)); };
   Index n_tasks = 0;
   detail::InputForms forms;
+  bool tiles = false;
   for (const LinearJob& job : jobs) {
     detail::require_linear(job.w, x, job.y);
-    n_tasks += detail::count_tasks(job.w);
+    tiles = tiles || detail::is_for_tiles(ctx.table, job.w, x.dim(0));
+    n_tasks += count(job);
     forms.add(ctx.table, job.w, job.exact);
   }
   const ScratchScope scope(ctx.scratch);
   const detail::LinearInput input = detail::make_input(ctx, x, forms);
-  ctx.executor.parallel_for(n_tasks, [&](Index i, int) {
+  const detail::TileWork work = tiles ? detail::TileWork(ctx) : detail::TileWork();
+  ctx.executor.parallel_for(n_tasks, [&](Index i, int worker) {
     const LinearJob* job = jobs.data();
-    while (i >= detail::count_tasks(job->w)) i -= detail::count_tasks((job++)->w);
-    detail::linear_task(ctx.table, job->w, input, job->y, i, job->exact);
+    while (i >= count(*job)) i -= count(*job++);
+    detail::linear_task(ctx.table, job->w, input, job->y, i, work.of(worker), job->exact);
   });
 }
 

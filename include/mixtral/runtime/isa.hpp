@@ -18,15 +18,13 @@ std::string_view name_of(Isa isa) noexcept;
 Isa isa_from_name(std::string_view name);
 
 // Compiled in, reported by the CPU (CPUID), and its registers saved by the system (XGETBV). AMX is also tried, and
-// timed against AVX-512 VNNI, when it is first asked about (some 2 ms); for that the system is asked for permission to
-// use it, once for the process: signal stacks (sigaltstack) must then have room for its 8 KiB, and it is refused if one
-// has not.
+// timed against AVX-512 VNNI, when it is first asked about (some 4 ms; nothing is allocated): that says from how many
+// tokens on its tables give it products, KernelTable::matrix_unit_tokens, on which no result depends. For that the
+// system is asked for permission to use it, once for the process: signal stacks (sigaltstack) must then have room for
+// its 8 KiB, and it is refused if one has not.
 bool supported(Isa isa) noexcept;
 // The last supported one.
 Isa best_isa() noexcept;
-// With AMX: from how many tokens on a product with packed weights goes to the matrix unit, as timed; never, if that is
-// more than any number of tokens. 0 without AMX. Results do not depend on it.
-Index matrix_unit_tokens() noexcept;
 
 // The set that this one adds to: AVX2 to AVX-512, as to AVX2 with VNNI. The reference's is itself.
 Isa base_of(Isa isa) noexcept;

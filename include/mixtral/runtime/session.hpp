@@ -8,6 +8,7 @@
 #include "mixtral/core/executor.hpp"
 #include "mixtral/core/scratch.hpp"
 #include "mixtral/model/transformer.hpp"
+#include "mixtral/runtime/huge_pages.hpp"
 #include "mixtral/runtime/turn_lock.hpp"
 
 namespace mixtral {
@@ -88,7 +89,7 @@ class Session {
   Executor& executor_;
   Index max_positions_, chunk_;
   TurnLock* gate_;
-  Scratch scratch_;
+  Scratch scratch_{huge_pages()};
   KvCache cache_;
   SlotId slot_;
   Forward forward_;

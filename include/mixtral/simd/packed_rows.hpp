@@ -22,7 +22,9 @@ struct SlabMeta {
   std::int16_t block_sums[kSlabBlocks];  // of each 32 q
 };
 
-// q and meta are [slabs][slab_tokens], a q entry being 512 bytes: what is multiplied together lies together.
+// What is multiplied together lies together: activations are [slabs][8 tiles][slab_tokens][64 columns], so that a
+// tile of a matrix unit is 1024 bytes in a row (rows 512 bytes apart take a seventh longer); meta is
+// [slabs][slab_tokens].
 struct PackedLinearArgs {
   const std::byte* w;  // panels, one after the other
   Index rows;          // outputs: 32 a panel, fewer in the last
@@ -33,7 +35,9 @@ struct PackedLinearArgs {
   Index tokens;
   float* y;  // [tokens, rows]
   Index y_stride;
+  float* work = nullptr;  // [kTileWork] of this worker, 64-byte aligned: for a matrix unit's products alone
 };
+inline constexpr Index kTileWork = Index{1} << 16;  // 256 KiB: in the L2 cache, and too much for a stack
 
 // 512 or fewer activations of one token to bytes: q = round(x * 127 / max|x|), ties to even, zeros after n. An
 // infinity or a NaN makes the scale NaN, so that it shows in every output; magnitudes below 1e-30 count as zero.
@@ -82,7 +86,8 @@ namespace detail {
 template <class Arch, int Bits>
 void unpack_slab(const std::byte* slab, Index tiles, std::int16_t* out) noexcept {
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(slab) + PackedLayout{Bits}.scale_bytes(tiles);
-  const std::uint8_t* scales = reinterpret_cast<const std::uint8_t*>(slab) + PackedLayout::kRowScaleBytes;  // P4's m and z
+  const std::uint8_t* scales =
+      reinterpret_cast<const std::uint8_t*>(slab) + PackedLayout::kRowScaleBytes;  // P4's m and z
   for (Index tile = 0; tile < tiles; ++tile) {
     for (Index r = 0; r < kPanelRows; ++r) {
       const std::uint8_t* half =
@@ -128,11 +133,13 @@ void packed_linear(const PackedLinearArgs& a) noexcept {
       const std::byte* slab = panel + layout.slab_offset(s);
       detail::unpack_slab<Arch, Bits>(slab, tiles, w);
       for (Index t = 0; t < a.tokens; ++t) {
-        const std::int8_t* q = a.q + (s * a.slab_tokens + t) * kSlabCols;
+        const std::int8_t* q = a.q + s * a.slab_tokens * kSlabCols + t * kTileCols;
         const float scale_x = a.meta[s * a.slab_tokens + t].scale;
         for (Index r = 0; r < rows; ++r) {
           std::int32_t dot = 0;
-          for (Index k = 0; k < tiles * kTileCols; ++k) dot += w[r * kSlabCols + k] * q[k];
+          for (Index k = 0; k < tiles * kTileCols; ++k) {
+            dot += w[r * kSlabCols + k] * q[k / kTileCols * a.slab_tokens * kTileCols + k % kTileCols];
+          }
           float& y = a.y[t * a.y_stride + r0 + r];
           y = std::fma(static_cast<float>(dot), detail::slab_scale<Arch>(slab, r) * scale_x, y);
         }
