@@ -6,12 +6,15 @@
 #include <algorithm>
 #include <chrono>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "mixtral/core/thread_executor.hpp"
+#include "mixtral/moe/expert_ffn.hpp"
 #include "mixtral/moe/router.hpp"
 #include "mixtral/ops/attention.hpp"
 #include "mixtral/runtime/available_threads.hpp"
+#include "mixtral/runtime/huge_pages.hpp"
 #include "mixtral/runtime/isa.hpp"
 #include "probes/probes.hpp"
 #include "probes/statistics.hpp"
@@ -125,6 +128,39 @@ void BM_linear_packed(State& state, Isa isa) {
     bench::fill_packed({table, all_threads(), scratch}, matrices);
   });
   run_linear(state, isa, matrices, Resource::kByteProducts);
+}
+
+// Whole experts of Mixtral 8x7B, one after the other, on so many rows each: a prompt's share of them.
+template <DType kType>
+void BM_expert(State& state, Isa isa) {
+  constexpr Index kDim = 4096, kHidden = 14336;
+  const Index rows = state.range(0);
+  const KernelTable table = make_table(isa);
+  Scratch scratch(huge_pages());
+  const OpContext ctx{table, all_threads(), scratch};
+  const Index pair_bytes = ops::packed_pair_bytes(kType, kHidden, kDim),
+              bytes = ops::packed_bytes(kType, kDim, kHidden);
+  std::vector<ExpertWeights> experts;
+  for (Index at = 0; at + pair_bytes + bytes <= static_cast<Index>(weights().size()); at += pair_bytes + bytes) {
+    const std::byte* pair = weights().data() + at;
+    experts.push_back({MatrixView::packed(kType, kHidden, kDim, pair, PanelPart::kFirst),
+                       MatrixView::packed(kType, kDim, kHidden, pair + pair_bytes),
+                       MatrixView::packed(kType, kHidden, kDim, pair, PanelPart::kSecond)});
+  }
+  fill_once(str(name_of(kType), " experts"), [&] {
+    for (const ExpertWeights& e : experts) {
+      const MatrixView both = MatrixView::packed(kType, 2 * kHidden, kDim, e.w1.data);  // the same panels
+      for (const MatrixView& w : {both, e.w2}) bench::fill_packed(ctx, {&w, 1});
+    }
+  });
+  const auto x = random_floats(rows * kDim);
+  std::vector<float> y(x.size());
+  const Work work{pair_bytes + bytes, 6 * kDim * kHidden * rows};
+  measure(state, all_threads(), isa, rows <= 16 ? Resource::kDram : Resource::kByteProducts, work, [&](Index call) {
+    moe::expert_ffn(ctx, experts[static_cast<std::size_t>(call) % experts.size()],
+                    TensorView<const float, 2>(x.data(), Shape<2>{{rows, kDim}}),
+                    TensorView<float, 2>(y.data(), Shape<2>{{rows, kDim}}));
+  });
 }
 
 // A panel's rows of 4096 float32 weights, in cache, to packed ones on one thread; weights per second.
@@ -317,10 +353,13 @@ void add_all(Isa isa, Isa base) {
   const Shapes packed = product_shapes({1, 2, 4, 8, 16, 128});
   using Table = KernelTable;
   const auto bf16 = [](const Table& t) { return t.linear[static_cast<int>(DType::kBF16)]; };
-  add_new("linear_p4", isa, base, BM_linear_packed<DType::kP4>, product, packed,
-          [](const Table& t) { return t.packed_linear[0]; });
-  add_new("linear_p8", isa, base, BM_linear_packed<DType::kP8>, product, packed,
-          [](const Table& t) { return t.packed_linear[1]; });
+  const auto p4 = [](const Table& t) { return std::pair(t.packed_linear[0], t.packed_linear_tiles[0]); };
+  const auto p8 = [](const Table& t) { return std::pair(t.packed_linear[1], t.packed_linear_tiles[1]); };
+  add_new("linear_p4", isa, base, BM_linear_packed<DType::kP4>, product, packed, p4);
+  add_new("linear_p8", isa, base, BM_linear_packed<DType::kP8>, product, packed, p8);
+  const Shapes expert = {{16}, {32}, {64}, {128}, {192}};
+  add_new("expert_p4", isa, base, BM_expert<DType::kP4>, {"rows"}, expert, p4);
+  add_new("expert_p8", isa, base, BM_expert<DType::kP8>, {"rows"}, expert, p8);
   add_new("linear_bf16", isa, base, BM_linear_bf16, product, product_shapes({1, 4, 128}), bf16);
   add_new("quantize", isa, base, BM_quantize, {"cols"}, {{4096}, {14336}},
           [](const Table& t) { return t.quantize_slab; });

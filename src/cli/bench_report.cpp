@@ -21,13 +21,10 @@ json weights_json(const Model& model) {
   return groups;
 }
 
-// Of the repetitions that count.
 template <class F>
-probes::Spread spread_of(const std::vector<Repetition>& repetitions, F&& value) {
+probes::Spread spread_of(const std::vector<const Repetition*>& repetitions, F&& value) {
   std::vector<double> values;
-  for (const Repetition& r : repetitions) {
-    if (r.steady()) values.push_back(value(r));
-  }
+  for (const Repetition* r : repetitions) values.push_back(value(*r));
   return probes::spread(std::move(values));
 }
 
@@ -72,8 +69,46 @@ json percent(Resource resource, const Repetition& r) {
   return r.ceiling() > 0 ? json(100 * rate_of(resource, r) / r.ceiling()) : json();
 }
 
+probes::UnitMode mode_of(const Phase& phase, const Repetition& r) {
+  double fastest = 0;
+  for (const Repetition& any : phase.repetitions) {
+    for (const double rate : any.unit_rates) fastest = std::max(fastest, rate);
+  }
+  return probes::mode_of(r.unit_rates, fastest);
+}
+
+// What is said of some repetitions.
+json figures_json(const Phase& phase, const std::vector<const Repetition*>& some) {
+  const double scale = unit_of(phase.resource).scale;
+  const bool has_ceiling = std::all_of(some.begin(), some.end(), [](const Repetition* r) { return r->ceiling() > 0; });
+  const auto share = [&](const Repetition& r) { return 100 * rate_of(phase.resource, r) / r.ceiling(); };
+  const auto ceiling = [&](const Repetition& r) { return scale * r.ceiling(); };
+  return {{"runs", some.size()},
+          {"tokens_per_second", spread_of(some, [](const Repetition& r) { return r.tokens_per_second(); })},
+          {"GB/s", spread_of(some, [](const Repetition& r) { return 1e-9 * r.bytes_per_second(); })},
+          {"TOPS", spread_of(some, [](const Repetition& r) { return 1e-12 * r.operations_per_second(); })},
+          {"ceiling", has_ceiling ? json(spread_of(some, ceiling)) : json()},
+          {"percent_of_ceiling", has_ceiling ? json(spread_of(some, share)) : json()}};
+}
+
+// The figures of each mode that was seen; null without a matrix unit.
+json modes_json(const Phase& phase) {
+  if (!phase.has_modes) return {};
+  json out = json::object();
+  for (const auto mode : {probes::UnitMode::kFast, probes::UnitMode::kMixed, probes::UnitMode::kSlow}) {
+    std::vector<const Repetition*> some;
+    for (const Repetition& r : phase.repetitions) {
+      if (mode_of(phase, r) == mode) some.push_back(&r);
+    }
+    if (!some.empty()) out[probes::name_of(mode)] = figures_json(phase, some);
+  }
+  return out;
+}
+
 json repetition_json(const Phase& phase, const Repetition& r) {
   const double scale = unit_of(phase.resource).scale;
+  json rates = json::array();
+  for (const double rate : r.unit_rates) rates.push_back(1e-12 * rate);
   return {{"seconds", r.seconds},
           {"steps", r.work.steps},
           {"tokens", r.work.tokens},
@@ -86,7 +121,9 @@ json repetition_json(const Phase& phase, const Repetition& r) {
           {"probe_before", scale * r.before},
           {"probe_after", scale * r.after},
           {"percent_of_ceiling", percent(phase.resource, r)},
-          {"steady", r.steady()}};
+          {"steady", r.steady()},
+          {"unit_TOPS", std::move(rates)},
+          {"mode", phase.has_modes ? json(probes::name_of(mode_of(phase, r))) : json()}};
 }
 
 json phase_json(const Phase& phase) {
@@ -102,36 +139,32 @@ json phase_json(const Phase& phase) {
     sum.kv_bytes += r.work.kv_bytes;
     sum.operations += r.work.operations;
   }
-  const auto steady = std::count_if(all.begin(), all.end(), [](const Repetition& r) { return r.steady(); });
-  const bool has_ceiling = std::all_of(all.begin(), all.end(), [](const Repetition& r) { return r.ceiling() > 0; });
-  const auto share = [&](const Repetition& r) { return 100 * rate_of(phase.resource, r) / r.ceiling(); };
-  const auto ceiling = [&](const Repetition& r) { return unit.scale * r.ceiling(); };
-  return {{"batch", phase.batch},
-          {"depth", phase.depth},
-          {"runs", steady},
-          {"dropped", static_cast<std::ptrdiff_t>(all.size()) - steady},
-          {"tokens_per_second", spread_of(all, [](const Repetition& r) { return r.tokens_per_second(); })},
-          {"GB/s", spread_of(all, [](const Repetition& r) { return 1e-9 * r.bytes_per_second(); })},
-          {"TOPS", spread_of(all, [](const Repetition& r) { return 1e-12 * r.operations_per_second(); })},
-          {"ceiling_of", unit.resource},
-          {"ceiling_unit", unit.rate},
-          {"ceiling", has_ceiling ? json(spread_of(all, ceiling)) : json()},
-          {"percent_of_ceiling", has_ceiling ? json(spread_of(all, share)) : json()},
-          {"weight_bytes_per_token", per(sum.weight_bytes, sum.tokens)},
-          {"weight_bytes_per_step", per(sum.weight_bytes, sum.steps)},
-          {"kv_bytes_per_step", per(sum.kv_bytes, sum.steps)},
-          {"operations_per_token", per(sum.operations, sum.tokens)},
-          {"distinct_experts", experts_json(all)},
-          {"repetitions", std::move(raw)}};
+  std::vector<const Repetition*> counting;
+  for (const Repetition& r : all) {
+    if (phase.counts(r)) counting.push_back(&r);
+  }
+  json out = {{"batch", phase.batch}, {"depth", phase.depth}};
+  out.update(figures_json(phase, counting));
+  out.update({{"dropped", all.size() - counting.size()},
+              {"ceiling_of", unit.resource},
+              {"ceiling_unit", unit.rate},
+              {"modes", modes_json(phase)},
+              {"weight_bytes_per_token", per(sum.weight_bytes, sum.tokens)},
+              {"weight_bytes_per_step", per(sum.weight_bytes, sum.steps)},
+              {"kv_bytes_per_step", per(sum.kv_bytes, sum.steps)},
+              {"operations_per_token", per(sum.operations, sum.tokens)},
+              {"distinct_experts", experts_json(all)},
+              {"repetitions", std::move(raw)}});
+  return out;
 }
 
-// A figure of each repetition of `phase` over that of `first`; of both, probes that agreed.
+// A figure of each repetition of `phase` over that of `first`, where both count.
 template <class F>
 probes::Spread times_of(const Phase& first, const Phase& phase, F&& value) {
   std::vector<double> ratios;
   for (std::size_t i = 0; i < phase.repetitions.size(); ++i) {
     const Repetition &a = first.repetitions[i], &b = phase.repetitions[i];
-    if (a.steady() && b.steady()) ratios.push_back(value(b) / value(a));
+    if (first.counts(a) && phase.counts(b)) ratios.push_back(value(b) / value(a));
   }
   return probes::spread(std::move(ratios));
 }
@@ -144,6 +177,7 @@ probes::Spread times_as_long(const Phase& first, const Phase& phase) {
 
 json options_json(const BenchSubject& subject, const Plan& plan) {
   return {{"prompt", plan.prompt},
+          {"chunk", plan.chunk},
           {"decode", plan.decode},
           {"batch", plan.batch},
           {"ragged", plan.ragged},
@@ -236,15 +270,25 @@ std::string bench_text(const json& r) {
   out += std::string(22, ' ') +
          "     tok/s                 (range)              rate   ceiling   share   experts  runs  dropped";
   out += r["decode"].size() > 1 ? "  x first\n" : "\n";
-  if (!r["prefill"].is_null()) out += line_of(str("prompt of ", r["options"]["prompt"].get<Index>()), r["prefill"]);
+  const auto add = [&](const std::string& name, const json& phase) {
+    out += line_of(name, phase);
+    if (phase["modes"].is_object()) {
+      for (const auto& [mode, figures] : phase["modes"].items()) {
+        out += str("  matrix unit ", mode, ": ", figures["runs"].get<int>(), " runs, ",
+                   median_text(figures["tokens_per_second"], 1), " tok/s, ",
+                   median_text(figures["percent_of_ceiling"], 1), " % of its ceiling\n");
+      }
+    }
+  };
+  if (!r["prefill"].is_null()) add(str("prompt of ", r["options"]["prompt"].get<Index>()), r["prefill"]);
   if (!r["ragged"].is_null()) {
-    out += line_of(str("and decode ", r["ragged"]["batch"].get<Index>(), " beside"), r["ragged"]);
+    add(str("and decode ", r["ragged"]["batch"].get<Index>(), " beside"), r["ragged"]);
     out += str(std::string(22, ' '), "   takes ", median_text(r["ragged"]["times_prompt"], 2),
                " times as long as the prompt alone\n");
   }
   for (const json& phase : r["decode"]) {
     const auto batch = phase["batch"].get<Index>();
-    out += line_of(str("decode ", batch, " at ", phase["depth"].get<Index>()), phase);
+    add(str("decode ", batch, " at ", phase["depth"].get<Index>()), phase);
   }
   return out;
 }

@@ -12,8 +12,6 @@
 namespace mixtral::cli {
 namespace {
 
-constexpr Index kChunk = SessionOptions{}.chunk;
-
 Index pages_for(Index positions) noexcept { return (positions + KvLayout::kPositions - 1) / KvLayout::kPositions; }
 
 // Anonymous memory of this process now; 0 if the system does not tell.
@@ -55,6 +53,13 @@ void WorkCounter::on_routing(Index layer, const RouterOutput& routing) {
   }
 }
 
+void WorkCounter::on_layer(Index, TensorView<const float, 2>) {
+  if (!samples_unit_) return;
+  const double begin = seconds();
+  unit_rates_.push_back(probes::matrix_unit_sample());
+  sampling_seconds_ += seconds() - begin;
+}
+
 void WorkCounter::end_step(std::span<const Index> positions, Index n_logits) {
   const ModelConfig& c = model_.config;
   const Weights& w = model_.weights;
@@ -76,9 +81,11 @@ void WorkCounter::end_step(std::span<const Index> positions, Index n_logits) {
   work_.operations += 2 * n_logits * weights_of(head);
 }
 
-Sequences::Sequences(const Model& model, const OpContext& context, DType kv_dtype, Index count, Index positions)
+Sequences::Sequences(const Model& model, const OpContext& context, DType kv_dtype, Index count, Index positions,
+                     Index chunk)
     : model_(model),
       context_(context),
+      chunk_(chunk),
       cache_(kv_layout(model.config, kv_dtype), count, count * pages_for(std::max<Index>(positions, 1))) {
   require(positions <= model.config.max_positions, "bench: ", positions, " tokens in a sequence, the model has ",
           model.config.max_positions, " positions");
@@ -99,7 +106,7 @@ void Sequences::add(Index sequence, Index n) {
 
 void Sequences::extend(Index i, Index n, bool logits, WorkCounter* counter) {
   while (n > 0) {
-    const Index count = std::min(n, kChunk);
+    const Index count = std::min(n, chunk_);
     n -= count;
     add(i, count);
     run(logits && n == 0 ? 1 : 0, counter);
@@ -113,7 +120,7 @@ void Sequences::step(Index n, WorkCounter* counter) {
 
 void Sequences::extend_beside(Index i, Index n, Index others, WorkCounter* counter) {
   while (n > 0) {
-    const Index count = std::min(n, kChunk);
+    const Index count = std::min(n, chunk_);
     n -= count;
     add(i, count);
     for (Index other = 0; other < others; ++other) add(other, 1);
@@ -161,18 +168,29 @@ double Ceiling::probe(Resource resource) const {
   }
 }
 
+bool Ceiling::has_modes(Resource resource) const noexcept {
+  return resource == Resource::kByteProducts && includes(isa_, Isa::kAmxInt8);
+}
+
 namespace {
 
 // Runs `work` between two probes; a warm-up is not kept.
 template <class F>
 void repeat_phase(Phase& phase, WorkCounter counter, const Ceiling& ceiling, bool keep, F&& work) {
   Repetition r;
+  const auto sample = [&] {
+    if (phase.has_modes) r.unit_rates.push_back(probes::matrix_unit_sample());
+  };
+  if (phase.has_modes) counter.sample_unit();
   r.before = ceiling.probe(phase.resource);
+  sample();
   const double begin = seconds();
   work(counter);
-  r.seconds = seconds() - begin;
+  r.seconds = seconds() - begin - counter.sampling_seconds();
+  sample();
   r.after = ceiling.probe(phase.resource);
   r.work = counter.work();
+  r.unit_rates.insert(r.unit_rates.end(), counter.unit_rates().begin(), counter.unit_rates().end());
   if (keep) phase.repetitions.push_back(std::move(r));
 }
 
@@ -190,7 +208,9 @@ Measured measure(const Model& model, const KernelTable& table, Executor& executo
                  const Plan& plan) {
   require_plan(plan);
   Measured out;
-  if (plan.prompt > 0) out.prefill = Phase{.resource = prompt_resource(model, table)};
+  const Resource prompt_bound = prompt_resource(model, table);
+  const bool has_modes = ceiling.has_modes(prompt_bound);
+  if (plan.prompt > 0) out.prefill = Phase{.resource = prompt_bound, .has_modes = has_modes};
   Index most = 0;
   for (const Index batch : plan.batch) {
     if (plan.decode == 0) break;
@@ -198,16 +218,19 @@ Measured measure(const Model& model, const KernelTable& table, Executor& executo
     most = std::max(most, batch);
   }
   const WorkCounter counter(model, kv_layout(model.config, plan.kv_dtype));
-  Scratch scratch;
+  Scratch scratch(huge_pages());
   const OpContext context{table, executor, scratch};
-  Sequences prompt(model, context, plan.kv_dtype, 1, plan.prompt);
-  Sequences batch(model, context, plan.kv_dtype, std::max<Index>(most, 1), most > 0 ? plan.depth + plan.decode : 0);
+  Sequences prompt(model, context, plan.kv_dtype, 1, plan.prompt, plan.chunk);
+  Sequences batch(model, context, plan.kv_dtype, std::max<Index>(most, 1), most > 0 ? plan.depth + plan.decode : 0,
+                  plan.chunk);
   for (Index i = 0; i < most; ++i) batch.extend(i, plan.depth, false);
   // The last one reads the prompt.
-  Sequences ragged(model, context, plan.kv_dtype, plan.ragged + 1,
-                   plan.ragged > 0 ? std::max(plan.prompt, plan.depth + (plan.prompt + kChunk - 1) / kChunk) : 0);
+  Sequences ragged(
+      model, context, plan.kv_dtype, plan.ragged + 1,
+      plan.ragged > 0 ? std::max(plan.prompt, plan.depth + (plan.prompt + plan.chunk - 1) / plan.chunk) : 0,
+      plan.chunk);
   if (plan.ragged > 0)
-    out.ragged = Phase{.resource = prompt_resource(model, table), .batch = plan.ragged, .depth = plan.depth};
+    out.ragged = Phase{.resource = prompt_bound, .batch = plan.ragged, .depth = plan.depth, .has_modes = has_modes};
   for (Index i = 0; i < plan.ragged; ++i) ragged.extend(i, plan.depth, false);
   for (int r = 0; r <= plan.repeat; ++r) {
     if (out.prefill) {

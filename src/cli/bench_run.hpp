@@ -11,6 +11,7 @@
 #include "mixtral/core/executor.hpp"
 #include "mixtral/model/transformer.hpp"
 #include "mixtral/runtime/isa.hpp"
+#include "mixtral/runtime/session.hpp"
 #include "probes/statistics.hpp"
 
 namespace mixtral::cli {
@@ -29,24 +30,33 @@ class WorkCounter final : public ForwardObserver {
  public:
   WorkCounter(const Model& model, const KvLayout& kv);
   void on_routing(Index layer, const RouterOutput& routing) override;
+  // After each layer the matrix unit's speed is sampled from now on.
+  void sample_unit() noexcept { samples_unit_ = true; }
+  void on_layer(Index layer, TensorView<const float, 2> x) override;
   // After each step: its tokens' positions and how many logits it computed.
   void end_step(std::span<const Index> positions, Index n_logits);
   const Work& work() const noexcept { return work_; }
+  const std::vector<double>& unit_rates() const noexcept { return unit_rates_; }
+  double sampling_seconds() const noexcept { return sampling_seconds_; }
 
  private:
   const Model& model_;
   KvLayout kv_;
   Work work_;
   std::vector<std::uint8_t> chosen_;  // [n_experts]
+  bool samples_unit_ = false;
+  std::vector<double> unit_rates_;  // operations a second of one CPU
+  double sampling_seconds_ = 0;
 };
 
 // Sequences of random tokens that go through the model together, each in a slot of one KV cache.
 class Sequences {
  public:
-  // `count` sequences of at most `positions` tokens. Throws Error(kInvalidArgument) if the model has fewer positions.
-  Sequences(const Model& model, const OpContext& context, DType kv_dtype, Index count, Index positions);
+  // `count` sequences of at most `positions` tokens, read `chunk` at a time. Throws Error(kInvalidArgument) if the
+  // model has fewer positions.
+  Sequences(const Model& model, const OpContext& context, DType kv_dtype, Index count, Index positions, Index chunk);
 
-  // Sequence i goes on by n random tokens, in chunks as a Session's; the last one's logits are computed if wanted.
+  // Sequence i goes on by n random tokens; the last one's logits are computed if wanted.
   void extend(Index i, Index n, bool logits, WorkCounter* counter = nullptr);
   // One step: each of the first n sequences goes on by one random token, and all logits are computed.
   void step(Index n, WorkCounter* counter);
@@ -65,6 +75,7 @@ class Sequences {
 
   const Model& model_;
   OpContext context_;
+  Index chunk_;
   KvCache cache_;
   Forward forward_;
   std::mt19937 random_{7};
@@ -85,6 +96,8 @@ class Ceiling {
   Ceiling(Executor& executor, Isa isa);
   // Bytes or operations a second; 0: no probe for this instruction set.
   double probe(Resource resource) const;
+  // Whether a matrix unit sets it, whose speed may change at any moment.
+  bool has_modes(Resource resource) const noexcept;
   Index bytes() const noexcept { return static_cast<Index>(arena_.size()); }
 
  private:
@@ -96,6 +109,8 @@ class Ceiling {
 struct Repetition {
   double seconds = 0, before = 0, after = 0;  // the ceiling's probes
   Work work;
+  // With a matrix unit: its rates of one CPU, before, after and in between.
+  std::vector<double> unit_rates = {};
 
   double tokens_per_second() const noexcept { return static_cast<double>(work.tokens) / seconds; }
   double bytes_per_second() const noexcept { return static_cast<double>(work.weight_bytes + work.kv_bytes) / seconds; }
@@ -107,13 +122,17 @@ struct Repetition {
 
 struct Phase {
   Resource resource = Resource::kDram;
-  Index batch = 1;  // sequences that decode
-  Index depth = 0;  // tokens in the cache at the beginning
+  Index batch = 1;         // sequences that decode
+  Index depth = 0;         // tokens in the cache at the beginning
+  bool has_modes = false;  // bound by a matrix unit of two speeds: repetitions are told apart by them, none is dropped
   std::vector<Repetition> repetitions = {};
+
+  bool counts(const Repetition& r) const noexcept { return has_modes || r.steady(); }
 };
 
 struct Plan {
   Index prompt = 512, decode = 64, depth = 0;
+  Index chunk = SessionOptions{}.chunk;  // of a prompt's tokens, in one step
   std::vector<Index> batch = {1};
   Index ragged = 0;  // sequences that decode while the prompt is read once more
   DType kv_dtype = DType::kBF16;

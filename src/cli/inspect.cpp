@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "cli/arguments.hpp"
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
 #include "mixtral/io/check_weights.hpp"
@@ -56,10 +57,11 @@ std::vector<Group> group(const std::vector<CheckpointTensor>& tensors) {
 
 // Bytes that one pass over `tokens` tokens of a prompt needs beside weights and cache; scratch blocks double as
 // they grow, so up to twice that may be held.
-Index working_bytes(const ModelConfig& c, const KvLayout& kv, Index tokens, int threads) {
+Index working_bytes(const ModelConfig& c, const KvLayout& kv, const KernelTable& table, Index tokens, int threads) {
+  const Index tiles = tokens >= table.matrix_unit_tokens ? threads * simd::kTileWork * 4 : 0;
   const Index attention = 2 * (c.n_heads + c.n_kv_heads) * c.head_dim + c.head_dim;
   const Index experts = c.n_experts_per_tok * (2 * c.dim + c.hidden_dim) + c.n_experts + 2 * c.n_experts_per_tok;
-  return tokens * (2 * c.dim + attention + experts) * static_cast<Index>(sizeof(float)) +
+  return tokens * (2 * c.dim + attention + experts) * static_cast<Index>(sizeof(float)) + tiles +
          ops::attention_scratch_bytes(kv, c.n_heads / c.n_kv_heads, c.max_positions, threads);
 }
 
@@ -85,9 +87,15 @@ json config_json(const ModelConfig& c) {
           {"eos_ids", c.eos_ids}};
 }
 
-json memory_json(const Checkpoint& checkpoint, const CommonOptions& options) {
+struct Options {
+  CommonOptions common;
+  bool check = false;
+  Index chunk = SessionOptions{}.chunk;
+};
+
+json memory_json(const Checkpoint& checkpoint, const Options& options) {
   constexpr Index kTokens = 1024;
-  const KvLayout kv = kv_layout(checkpoint.config, kv_type(options.kv));
+  const KvLayout kv = kv_layout(checkpoint.config, kv_type(options.common.kv));
   const auto cache_bytes = [&](Index tokens) {
     const Index pages = (tokens + KvLayout::kPositions - 1) / KvLayout::kPositions;
     return pages * kv.page_bytes();
@@ -98,10 +106,11 @@ json memory_json(const Checkpoint& checkpoint, const CommonOptions& options) {
           {"kv_cache_type", name_of(kv.dtype)},
           {"kv_cache_bytes_per_1024_tokens", cache_bytes(kTokens)},
           {"kv_cache_bytes_at_max_positions", cache_bytes(checkpoint.config.max_positions)},
-          {"working_bytes", working_bytes(checkpoint.config, kv, SessionOptions{}.chunk, options.threads)}};
+          {"working_bytes",
+           working_bytes(checkpoint.config, kv, table_of(options.common), options.chunk, options.common.threads)}};
 }
 
-json report(const Checkpoint& checkpoint, const CommonOptions& options) {
+json report(const Checkpoint& checkpoint, const Options& options) {
   const ParameterCount parameters = count_parameters(checkpoint.config);
   json tensors = json::array();
   for (const Group& g : group(checkpoint.tensors)) {
@@ -200,29 +209,31 @@ std::string report_text(const json& r) {
   return out;
 }
 
-void run(const CommonOptions& options, bool check) {
-  const Checkpoint checkpoint = load_checkpoint(options.model);
+void run(const Options& options) {
+  const Checkpoint checkpoint = load_checkpoint(options.common.model);
   json result = report(checkpoint, options);
-  if (check) result["check"] = check_json(checkpoint, options);
-  write_stdout(options.json ? result.dump() + "\n" : report_text(result));
-  if (check && !result["check"]["wrong"].empty())
-    fail(ErrorCode::kBadFormat, options.model.string(), ": ", verdict(result["check"]));
+  if (options.check) result["check"] = check_json(checkpoint, options.common);
+  write_stdout(options.common.json ? result.dump() + "\n" : report_text(result));
+  if (options.check && !result["check"]["wrong"].empty())
+    fail(ErrorCode::kBadFormat, options.common.model.string(), ": ", verdict(result["check"]));
 }
 
 }  // namespace
 
 void add_inspect(CLI::App& program) {
-  const auto options = std::make_shared<CommonOptions>();
-  const auto check = std::make_shared<bool>(false);
+  const auto options = std::make_shared<Options>();
   CLI::App* command = program.add_subcommand(
       "inspect", "Config, tensors, parameters and memory needs of a model; reads no weights unless it checks them");
   command->footer("Examples: mixtral inspect --model DIR --json\n          mixtral inspect --model DIR --check");
-  add_common_options(*command, *options);
-  add_kv_option(*command, *options);
-  command->add_flag("--check", *check,
+  add_common_options(*command, options->common);
+  add_kv_option(*command, options->common);
+  add_number(*command, "--chunk", options->chunk, {1, Index{1} << 16},
+             "Tokens of a prompt in one step, which working memory is for")
+      ->capture_default_str();
+  command->add_flag("--check", options->check,
                     "Look through all weights for numbers that are not finite, and compare the checksums of a packed "
                     "file; exit status 1 if anything is wrong");
-  command->callback([options, check] { run(*options, *check); });
+  command->callback([options] { run(*options); });
 }
 
 }  // namespace mixtral::cli

@@ -222,6 +222,15 @@ double byte_product_rate(Executor& executor, ByteProducts kind) {
   return i < std::size(kByteProducts) ? rate_of(kByteProducts[i], executor) : 0;
 }
 
+double matrix_unit_sample() {
+  const auto i = static_cast<std::size_t>(ByteProducts::kAmx);
+  if (i >= std::size(kByteProducts) || !supported(Isa::kAmxInt8)) return 0;
+  constexpr std::int64_t kRounds = 1500;
+  const double begin = seconds();
+  kByteProducts[i].run(kRounds);
+  return static_cast<double>(kRounds * kByteProducts[i].operations) / (seconds() - begin);
+}
+
 double byte_product_rate(Executor& executor, Isa isa) {
   double best = 0;
   for (const Loop& loop : kByteProducts) {

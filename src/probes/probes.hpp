@@ -33,6 +33,10 @@ enum class ByteProducts {
 };
 double byte_product_rate(Executor& executor, ByteProducts kind);
 
+// The matrix unit alone, of this thread's CPU, just now: some 50 microseconds, or 200. Shared hosts have units of two
+// speeds that change within milliseconds. 0 without one.
+double matrix_unit_sample();
+
 // The best of those that kernels of this instruction set may use.
 double byte_product_rate(Executor& executor, Isa isa);
 

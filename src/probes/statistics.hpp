@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <vector>
 
 namespace mixtral::probes {
@@ -9,6 +10,19 @@ namespace mixtral::probes {
 // Whether the machine was equally fast before and after: two rates of one probe that differ by at most 10 %.
 constexpr bool steady(double before, double after) noexcept {
   return std::max(before, after) <= 1.1 * std::min(before, after);
+}
+
+// Which of a matrix unit's two speeds, a factor of four apart, a measurement saw: by samples of its rate before, during
+// and after.
+enum class UnitMode { kFast, kSlow, kMixed };
+constexpr const char* name_of(UnitMode mode) noexcept {
+  return mode == UnitMode::kFast ? "fast" : mode == UnitMode::kSlow ? "slow" : "mixed";
+}
+// fastest: of all samples of the run
+inline UnitMode mode_of(const std::vector<double>& samples, double fastest) noexcept {
+  const auto fast = std::count_if(samples.begin(), samples.end(), [&](double rate) { return rate > 0.6 * fastest; });
+  const auto n = static_cast<std::ptrdiff_t>(samples.size());
+  return 10 * fast >= 9 * n ? UnitMode::kFast : 10 * fast <= n ? UnitMode::kSlow : UnitMode::kMixed;
 }
 
 struct Spread {

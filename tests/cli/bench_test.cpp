@@ -126,6 +126,12 @@ TEST_CASE("bench reads a prompt while other sequences decode in its steps") {
   CHECK(run_program("bench -p 0 --ragged 2 --repeat 1").status != 0);
 }
 
+TEST_CASE("bench reads a prompt in steps of so many tokens") {
+  const json a = bench("-p 300 -n 0 --chunk 128 --repeat 1 --threads 1");
+  CHECK(a.at("options").at("chunk") == 128);
+  CHECK(a.at("prefill").at("repetitions")[0].at("steps") == 3);
+}
+
 TEST_CASE("Without --json bench prints a line for each phase") {
   const Answer answer = run_program("bench -p 8 -n 2 --batch 2 --repeat 1 --isa reference --threads 1");
   CHECK(answer.status == 0);

@@ -74,3 +74,13 @@ TEST_CASE("inspect shows what of the configuration is passed over") {
   CHECK(answer.status == 0);
   CHECK(contains(answer.out, "notes\n  quantization_config: quant_method is \"awq\" is ignored"));
 }
+
+TEST_CASE("inspect states the working memory of longer steps") {
+  const auto working = [](const std::string& options) {
+    return nlohmann::json::parse(run_program("inspect --json" + options).out).at("memory").at("working_bytes");
+  };
+  const auto usual = working("").get<Index>();
+  CHECK(working(" --chunk 512") == usual);
+  CHECK(working(" --chunk 2048").get<Index>() > 2 * usual);
+  CHECK(run_program("inspect --chunk 0").status == 2);
+}

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <nlohmann/json.hpp>
+#include <string>
 
 using namespace mixtral;
 using nlohmann::ordered_json;
@@ -26,4 +27,14 @@ TEST_CASE("a machine is steady if its probes differ by a tenth at most, in eithe
   CHECK_FALSE(probes::steady(10, 11.1));
   CHECK_FALSE(probes::steady(11.1, 10));
   CHECK(probes::steady(0, 0));  // no probe
+}
+
+TEST_CASE("a measurement's mode is that of nine in ten of its samples, otherwise mixed") {
+  using enum probes::UnitMode;
+  CHECK(probes::mode_of({9, 10, 9.5}, 10) == kFast);
+  CHECK(probes::mode_of({2.5, 2.6}, 10) == kSlow);
+  CHECK(probes::mode_of({10, 2.5, 10}, 10) == kMixed);
+  CHECK(probes::mode_of({10, 10, 10, 10, 10, 10, 10, 10, 10, 2.5}, 10) == kFast);
+  CHECK(probes::mode_of({2.5, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5, 10}, 10) == kSlow);
+  CHECK(probes::name_of(kMixed) == std::string("mixed"));
 }
