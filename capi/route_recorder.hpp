@@ -81,7 +81,7 @@ class RouteRecorder final : public ForwardObserver {
     experts_.resize(experts_.size() + more);
     weights_.resize(weights_.size() + more);
   }
-  void on_routing(Index layer, const RouterOutput& routing) override {
+  void on_routing(Index layer, const RoutingView& routing) override {
     stats_.on_routing(layer, routing);
     if (!record_) return;
     for (Index t = 0; t < routing.experts.dim(0); ++t) {

@@ -17,6 +17,7 @@ constexpr mixtral_session_params kDefaults{.struct_size = sizeof(mixtral_session
                                            .reserved = 0};
 // Of version 1.0.
 constexpr std::size_t kFirstParamsSize = offsetof(mixtral_session_params, kv_type);
+constexpr std::size_t kFirstStateSize = offsetof(mixtral_session_state, kv_shared_bytes);
 
 DType kv_dtype(std::int32_t type) {
   switch (type) {
@@ -147,7 +148,8 @@ mixtral_status mixtral_session_info(mixtral_session* session, mixtral_session_st
     out.n_computed = s.session.length();
     out.max_positions = s.session.max_positions();
     out.kv_bytes = s.session.kv_bytes();
-    write_struct(state, out, "state");
+    out.kv_shared_bytes = s.session.kv_shared_bytes();
+    write_struct(state, out, "state", kFirstStateSize);
   });
 }
 

@@ -459,6 +459,7 @@ typedef struct mixtral_session_state {
   int64_t n_computed;    /**< computed */
   int64_t max_positions; /**< room for this many */
   int64_t kv_bytes;      /**< memory of keys and values that is held now */
+  int64_t kv_shared_bytes; /**< of these, what forks (or the original) hold, too: counted for each. Since 1.1. */
 } mixtral_session_state;
 
 /**
@@ -664,7 +665,8 @@ MIXTRAL_API mixtral_status mixtral_session_reset(mixtral_session* session);
 
 /**
  * Makes a session with the same tokens, keys and values, logits, recorded routes, options and random numbers: both go
- * on independently. The logits callback is not copied. Takes as much memory as the original holds for its tokens.
+ * on independently, on any threads. The logits callback is not copied. Pages of keys and values (32 positions each) are
+ * shared as long as neither forgets them: a fork costs little memory of its own.
  *
  * @param session  the original; it does not change.
  * @param fork     receives the handle; free it with mixtral_session_destroy().

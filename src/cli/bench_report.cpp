@@ -69,12 +69,16 @@ json percent(Resource resource, const Repetition& r) {
   return r.ceiling() > 0 ? json(100 * rate_of(resource, r) / r.ceiling()) : json();
 }
 
-probes::UnitMode mode_of(const Phase& phase, const Repetition& r) {
+// Of all phases' samples of the matrix unit.
+double fastest_unit(const Measured& measured) {
   double fastest = 0;
-  for (const Repetition& any : phase.repetitions) {
-    for (const double rate : any.unit_rates) fastest = std::max(fastest, rate);
+  for (const std::optional<Phase>* phase : {&measured.prefill, &measured.ragged}) {
+    if (!*phase) continue;
+    for (const Repetition& r : (*phase)->repetitions) {
+      for (const double rate : r.unit_rates) fastest = std::max(fastest, rate);
+    }
   }
-  return probes::mode_of(r.unit_rates, fastest);
+  return fastest;
 }
 
 // What is said of some repetitions.
@@ -92,20 +96,20 @@ json figures_json(const Phase& phase, const std::vector<const Repetition*>& some
 }
 
 // The figures of each mode that was seen; null without a matrix unit.
-json modes_json(const Phase& phase) {
+json modes_json(const Phase& phase, double fastest) {
   if (!phase.has_modes) return {};
   json out = json::object();
   for (const auto mode : {probes::UnitMode::kFast, probes::UnitMode::kMixed, probes::UnitMode::kSlow}) {
     std::vector<const Repetition*> some;
     for (const Repetition& r : phase.repetitions) {
-      if (mode_of(phase, r) == mode) some.push_back(&r);
+      if (probes::mode_of(r.unit_rates, fastest) == mode) some.push_back(&r);
     }
     if (!some.empty()) out[probes::name_of(mode)] = figures_json(phase, some);
   }
   return out;
 }
 
-json repetition_json(const Phase& phase, const Repetition& r) {
+json repetition_json(const Phase& phase, const Repetition& r, double fastest) {
   const double scale = unit_of(phase.resource).scale;
   json rates = json::array();
   for (const double rate : r.unit_rates) rates.push_back(1e-12 * rate);
@@ -123,16 +127,16 @@ json repetition_json(const Phase& phase, const Repetition& r) {
           {"percent_of_ceiling", percent(phase.resource, r)},
           {"steady", r.steady()},
           {"unit_TOPS", std::move(rates)},
-          {"mode", phase.has_modes ? json(probes::name_of(mode_of(phase, r))) : json()}};
+          {"mode", phase.has_modes ? json(probes::name_of(probes::mode_of(r.unit_rates, fastest))) : json()}};
 }
 
-json phase_json(const Phase& phase) {
+json phase_json(const Phase& phase, double fastest) {
   const Unit unit = unit_of(phase.resource);
   const std::vector<Repetition>& all = phase.repetitions;
   Work sum;
   json raw = json::array();
   for (const Repetition& r : all) {
-    raw.push_back(repetition_json(phase, r));
+    raw.push_back(repetition_json(phase, r, fastest));
     sum.tokens += r.work.tokens;
     sum.steps += r.work.steps;
     sum.weight_bytes += r.work.weight_bytes;
@@ -148,7 +152,7 @@ json phase_json(const Phase& phase) {
   out.update({{"dropped", all.size() - counting.size()},
               {"ceiling_of", unit.resource},
               {"ceiling_unit", unit.rate},
-              {"modes", modes_json(phase)},
+              {"modes", modes_json(phase, fastest)},
               {"weight_bytes_per_token", per(sum.weight_bytes, sum.tokens)},
               {"weight_bytes_per_step", per(sum.weight_bytes, sum.steps)},
               {"kv_bytes_per_step", per(sum.kv_bytes, sum.steps)},
@@ -158,32 +162,30 @@ json phase_json(const Phase& phase) {
   return out;
 }
 
-// A figure of each repetition of `phase` over that of `first`, where both count.
+// A figure of each repetition of `phase` over that of `first`, where both count and saw the matrix unit equally fast.
 template <class F>
-probes::Spread times_of(const Phase& first, const Phase& phase, F&& value) {
+probes::Spread times_of(const Phase& first, const Phase& phase, double fastest, F&& value) {
   std::vector<double> ratios;
   for (std::size_t i = 0; i < phase.repetitions.size(); ++i) {
     const Repetition &a = first.repetitions[i], &b = phase.repetitions[i];
-    if (first.counts(a) && phase.counts(b)) ratios.push_back(value(b) / value(a));
+    const bool alike = first.has_modes != phase.has_modes ||
+                       probes::mode_of(a.unit_rates, fastest) == probes::mode_of(b.unit_rates, fastest);
+    if (first.counts(a) && phase.counts(b) && alike) ratios.push_back(value(b) / value(a));
   }
   return probes::spread(std::move(ratios));
 }
 probes::Spread times_first(const Phase& first, const Phase& phase) {
-  return times_of(first, phase, [](const Repetition& r) { return r.tokens_per_second(); });
+  return times_of(first, phase, 0, [](const Repetition& r) { return r.tokens_per_second(); });
 }
-probes::Spread times_as_long(const Phase& first, const Phase& phase) {
-  return times_of(first, phase, [](const Repetition& r) { return r.seconds; });
+probes::Spread times_as_long(const Phase& first, const Phase& phase, double fastest) {
+  return times_of(first, phase, fastest, [](const Repetition& r) { return r.seconds; });
 }
 
 json options_json(const BenchSubject& subject, const Plan& plan) {
-  return {{"prompt", plan.prompt},
-          {"chunk", plan.chunk},
-          {"decode", plan.decode},
-          {"batch", plan.batch},
-          {"ragged", plan.ragged},
-          {"depth", plan.depth},
-          {"kv", name_of(plan.kv_dtype)},
-          {"bf16_products", subject.bf16_products},
+  return {{"prompt", plan.prompt},        {"chunk", plan.chunk},
+          {"decode", plan.decode},        {"batch", plan.batch},
+          {"ragged", plan.ragged},        {"depth", plan.depth},
+          {"kv", name_of(plan.kv_dtype)}, {"bf16_products", subject.bf16_products},
           {"repeat", plan.repeat}};
 }
 std::string median_text(const json& values, int digits) {
@@ -227,6 +229,7 @@ json matrix_unit_json(const std::optional<MatrixUnit>& unit) {
 
 json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& measured, Index probe_bytes) {
   const Index own = subject.anonymous_weights + probe_bytes;
+  const double fastest = fastest_unit(measured);
   json out = {{"machine", probes::machine_name()},
               {"isa", subject.isa},
               {"matrix_unit", matrix_unit_json(subject.matrix_unit)},
@@ -241,12 +244,12 @@ json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& m
                 {"kv_bytes", measured.kv_bytes},
                 {"scratch_bytes", measured.scratch_bytes},
                 {"beside_weights_bytes", std::max<Index>(measured.anonymous_bytes - own, 0)}}},
-              {"prefill", measured.prefill ? phase_json(*measured.prefill) : json()},
-              {"ragged", measured.ragged ? phase_json(*measured.ragged) : json()},
+              {"prefill", measured.prefill ? phase_json(*measured.prefill, fastest) : json()},
+              {"ragged", measured.ragged ? phase_json(*measured.ragged, fastest) : json()},
               {"decode", json::array()}};
-  if (measured.ragged) out["ragged"]["times_prompt"] = times_as_long(*measured.prefill, *measured.ragged);
+  if (measured.ragged) out["ragged"]["times_prompt"] = times_as_long(*measured.prefill, *measured.ragged, fastest);
   for (const Phase& phase : measured.decode) {
-    out["decode"].push_back(phase_json(phase));
+    out["decode"].push_back(phase_json(phase, fastest));
     if (measured.decode.size() > 1) out["decode"].back()["times_first"] = times_first(measured.decode[0], phase);
   }
   return out;
@@ -274,7 +277,7 @@ std::string bench_text(const json& r) {
     out += line_of(name, phase);
     if (phase["modes"].is_object()) {
       for (const auto& [mode, figures] : phase["modes"].items()) {
-        out += str("  matrix unit ", mode, ": ", figures["runs"].get<int>(), " runs, ",
+        out += str("  matrix unit ", mode, " on the calling CPU: ", figures["runs"].get<int>(), " runs, ",
                    median_text(figures["tokens_per_second"], 1), " tok/s, ",
                    median_text(figures["percent_of_ceiling"], 1), " % of its ceiling\n");
       }

@@ -27,7 +27,7 @@ struct BenchSubject {
   int threads = 1;
 };
 
-// Every repetition with its raw numbers; medians and ranges of the steady ones, null if there is none.
+// Every repetition with its raw numbers; medians and ranges of those that count, null if there is none.
 nlohmann::ordered_json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& measured,
                                   Index probe_bytes);
 std::string bench_text(const nlohmann::ordered_json& result);

@@ -37,11 +37,12 @@ WorkCounter::WorkCounter(const Model& model, const KvLayout& kv)
   work_.experts.resize(static_cast<std::size_t>(model.config.n_layers));
 }
 
-void WorkCounter::on_routing(Index layer, const RouterOutput& routing) {
+void WorkCounter::on_routing(Index layer, const RoutingView& routing) {
   std::fill(chosen_.begin(), chosen_.end(), 0);
   const auto& experts = model_.weights.layers[static_cast<std::size_t>(layer)].experts;
   for (Index t = 0; t < routing.experts.dim(0); ++t) {
     for (const ExpertId id : routing.experts.row_span(t)) {
+      if (id == kNoExpert) continue;
       const auto e = static_cast<std::size_t>(id);
       const ExpertWeights& expert = experts[e];
       work_.operations += 2 * (weights_of(expert.w1) + weights_of(expert.w2) + weights_of(expert.w3));
@@ -168,10 +169,6 @@ double Ceiling::probe(Resource resource) const {
   }
 }
 
-bool Ceiling::has_modes(Resource resource) const noexcept {
-  return resource == Resource::kByteProducts && includes(isa_, Isa::kAmxInt8);
-}
-
 namespace {
 
 // Runs `work` between two probes; a warm-up is not kept.
@@ -187,10 +184,10 @@ void repeat_phase(Phase& phase, WorkCounter counter, const Ceiling& ceiling, boo
   const double begin = seconds();
   work(counter);
   r.seconds = seconds() - begin - counter.sampling_seconds();
+  r.unit_rates.insert(r.unit_rates.end(), counter.unit_rates().begin(), counter.unit_rates().end());
   sample();
   r.after = ceiling.probe(phase.resource);
   r.work = counter.work();
-  r.unit_rates.insert(r.unit_rates.end(), counter.unit_rates().begin(), counter.unit_rates().end());
   if (keep) phase.repetitions.push_back(std::move(r));
 }
 
@@ -209,7 +206,8 @@ Measured measure(const Model& model, const KernelTable& table, Executor& executo
   require_plan(plan);
   Measured out;
   const Resource prompt_bound = prompt_resource(model, table);
-  const bool has_modes = ceiling.has_modes(prompt_bound);
+  const bool has_modes =
+      prompt_bound == Resource::kByteProducts && std::min(plan.prompt, plan.chunk) >= table.matrix_unit_tokens;
   if (plan.prompt > 0) out.prefill = Phase{.resource = prompt_bound, .has_modes = has_modes};
   Index most = 0;
   for (const Index batch : plan.batch) {

@@ -29,7 +29,7 @@ struct Work {
 class WorkCounter final : public ForwardObserver {
  public:
   WorkCounter(const Model& model, const KvLayout& kv);
-  void on_routing(Index layer, const RouterOutput& routing) override;
+  void on_routing(Index layer, const RoutingView& routing) override;
   // After each layer the matrix unit's speed is sampled from now on.
   void sample_unit() noexcept { samples_unit_ = true; }
   void on_layer(Index layer, TensorView<const float, 2> x) override;
@@ -96,8 +96,6 @@ class Ceiling {
   Ceiling(Executor& executor, Isa isa);
   // Bytes or operations a second; 0: no probe for this instruction set.
   double probe(Resource resource) const;
-  // Whether a matrix unit sets it, whose speed may change at any moment.
-  bool has_modes(Resource resource) const noexcept;
   Index bytes() const noexcept { return static_cast<Index>(arena_.size()); }
 
  private:
@@ -122,9 +120,10 @@ struct Repetition {
 
 struct Phase {
   Resource resource = Resource::kDram;
-  Index batch = 1;         // sequences that decode
-  Index depth = 0;         // tokens in the cache at the beginning
-  bool has_modes = false;  // bound by a matrix unit of two speeds: repetitions are told apart by them, none is dropped
+  Index batch = 1;  // sequences that decode
+  Index depth = 0;  // tokens in the cache at the beginning
+  // Bound by a matrix unit, whose speed may change at any moment: repetitions are told apart by it, none is dropped.
+  bool has_modes = false;
   std::vector<Repetition> repetitions = {};
 
   bool counts(const Repetition& r) const noexcept { return has_modes || r.steady(); }

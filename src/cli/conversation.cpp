@@ -11,7 +11,7 @@ class Watcher final : public ForwardObserver {
   Watcher(RoutingStats& routing, const ConversationOptions& options, Index rows)
       : routing_(routing), options_(options), bar_("prompt", rows) {}
 
-  void on_routing(Index layer, const RouterOutput& routing) override { routing_.on_routing(layer, routing); }
+  void on_routing(Index layer, const RoutingView& routing) override { routing_.on_routing(layer, routing); }
   void on_layer(Index /*layer*/, TensorView<const float, 2> x) override {
     require(!options_.wants_stop || !options_.wants_stop(), ErrorCode::kCancelled, "chat: stopped");
     if (options_.show_progress) bar_.show(done_ += x.dim(0));

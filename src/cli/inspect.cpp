@@ -57,11 +57,16 @@ std::vector<Group> group(const std::vector<CheckpointTensor>& tensors) {
 
 // Bytes that one pass over `tokens` tokens of a prompt needs beside weights and cache; scratch blocks double as
 // they grow, so up to twice that may be held.
-Index working_bytes(const ModelConfig& c, const KvLayout& kv, const KernelTable& table, Index tokens, int threads) {
-  const Index tiles = tokens >= table.matrix_unit_tokens ? threads * simd::kTileWork * 4 : 0;
+Index working_bytes(const Model& model, const KvLayout& kv, const KernelTable& table, Index tokens, int threads) {
+  const ModelConfig& c = model.config;
+  // Each worker's: gate and up products of a task, if all tokens have one expert; a matrix unit's sums.
+  const MatrixView& w1 = model.weights.layers[0].experts[0].w1;
+  const Index products = 2 * tokens * ops::detail::rows_per_task(table, threads, w1, tokens);
+  const Index tiles = ops::detail::is_for_tiles(table, w1, tokens) ? simd::kTileWork : 0;
   const Index attention = 2 * (c.n_heads + c.n_kv_heads) * c.head_dim + c.head_dim;
   const Index experts = c.n_experts_per_tok * (2 * c.dim + c.hidden_dim) + c.n_experts + 2 * c.n_experts_per_tok;
-  return tokens * (2 * c.dim + attention + experts) * static_cast<Index>(sizeof(float)) + tiles +
+  return tokens * (2 * c.dim + attention + experts) * static_cast<Index>(sizeof(float)) +
+         threads * (products + tiles) * static_cast<Index>(sizeof(float)) +
          ops::attention_scratch_bytes(kv, c.n_heads / c.n_kv_heads, c.max_positions, threads);
 }
 
@@ -107,7 +112,7 @@ json memory_json(const Checkpoint& checkpoint, const Options& options) {
           {"kv_cache_bytes_per_1024_tokens", cache_bytes(kTokens)},
           {"kv_cache_bytes_at_max_positions", cache_bytes(checkpoint.config.max_positions)},
           {"working_bytes",
-           working_bytes(checkpoint.config, kv, table_of(options.common), options.chunk, options.common.threads)}};
+           working_bytes(checkpoint, kv, table_of(options.common), options.chunk, options.common.threads)}};
 }
 
 json report(const Checkpoint& checkpoint, const Options& options) {

@@ -73,7 +73,7 @@ template <class Multiply>
 bool as_plain_tiles(const void* a, const void* b, Multiply&& multiply) noexcept {
   const auto run = [&](auto&& unit, std::byte* out) {
     unit.template zero<3>();
-    unit.template load<5>(a, 64);
+    unit.template stream<5>(a, 64);
     unit.template load<6>(b, 64);
     for (int i = 0; i < 3; ++i) multiply(unit);
     unit.template store<3>(out);

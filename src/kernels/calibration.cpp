@@ -16,10 +16,10 @@ Index tokens_where_faster(PackedLinear few, PackedLinear many) noexcept {
   alignas(64) static simd::SlabMeta meta[kSlabs * kMost];
   alignas(64) static float y[kMost * kPanelRows];
   alignas(64) static float work[simd::kTileWork];
-  // Of floats, too: a small number, neither zero nor denormal.
-  std::memset(w, 0x11, sizeof w);
-  std::memset(q, 0x11, sizeof q);
-  std::memset(meta, 0x11, sizeof meta);
+  // Scales, too, are neither zero nor denormal, nor is what they give.
+  std::memset(w, 0x3c, sizeof w);
+  std::memset(q, 0x3c, sizeof q);
+  for (simd::SlabMeta& m : meta) m = {.scale = 0.01f, .sum = 0, .block_sums = {}};
   Index from = kNever;
   for (const Index tokens : {kMost, Index{64}, Index{32}, Index{16}}) {
     const simd::PackedLinearArgs args{.w = w,

@@ -243,10 +243,12 @@ class TileGroup {
 
 template <int Bits, class Tiles>
 void packed_linear_tiles(const PackedLinearArgs& a) noexcept {
-  if (a.tokens < kFewestTileTokens) return packed_linear_vnni<Zmm, Bits>(a);
+  if (a.tokens < kFewestTileTokens || a.cols == 0) return packed_linear_vnni<Zmm, Bits>(a);
   Tiles unit;
   TileGroup<Bits, Tiles> group(unit, a, a.work);
-  const Index most = a.tokens < kTileTokens ? a.tokens : kTileTokens, n_panels = panels_of(a.rows);
+  const Index groups = (a.tokens + kTileTokens - 1) / kTileTokens, n_panels = panels_of(a.rows);
+  // About as many tokens in each group: P4's bytes are expanded once for each.
+  const Index most = ((a.tokens + groups - 1) / groups + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
   const Index fit = simd::kTileWork / (most * kPanelRows), side = fit < kTilePanels ? fit : kTilePanels;
   for (Index t0 = 0; t0 < a.tokens; t0 += most) {
     for (Index p = 0; p < n_panels; p += side) {

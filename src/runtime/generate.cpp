@@ -57,10 +57,10 @@ TokenId draw(const Session& session, Sampler& sampler, const LogitsEditor& edit)
   return sampler.sample(session.logits(), session.tokens(), edit);
 }
 
-TokenId step(Session& session, Sampler& sampler, const LogitsEditor& edit, ForwardObserver* observer) {
+TokenId step(Session& session, Sampler& sampler, const LogitsEditor& edit, const StepHooks& hooks) {
   require(!is_full(session), ErrorCode::kContextFull, "step: no room for a token after ", session.tokens().size(),
           " in a context of ", session.max_positions());
-  session.eval(observer);
+  session.eval(hooks);
   session.reserve(1);  // a token that was drawn must not get lost
   const TokenId id = draw(session, sampler, edit);
   session.feed(id);
@@ -68,7 +68,7 @@ TokenId step(Session& session, Sampler& sampler, const LogitsEditor& edit, Forwa
 }
 
 GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer* tokenizer, const GenerateOptions& options,
-                        ForwardObserver* observer) {
+                        const StepHooks& hooks) {
   require(!session.tokens().empty(), "generate: the session is empty, feed at least one token");
   require(options.max_tokens >= 0, "generate: max_tokens is ", options.max_tokens);
   TextStream stream(tokenizer, options, session.tokens());
@@ -78,7 +78,7 @@ GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer* tok
     if (reading && options.on_token) reading = options.on_token(id, text);
   };
   while (static_cast<Index>(result.ids.size()) < options.max_tokens) {
-    session.eval(observer);
+    session.eval(hooks);
     session.reserve(1);
     const TokenId id = draw(session, sampler, options.edit_logits);
     const bool stop_id = contains(options.stop_ids, id);
@@ -103,9 +103,9 @@ GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer* tok
 }
 
 GenerateResult generate(Session& session, const Tokenizer* tokenizer, const GenerateOptions& options,
-                        ForwardObserver* observer) {
+                        const StepHooks& hooks) {
   Sampler sampler(options.sampler);
-  return generate(session, sampler, tokenizer, options, observer);
+  return generate(session, sampler, tokenizer, options, hooks);
 }
 
 }  // namespace mixtral

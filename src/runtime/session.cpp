@@ -1,6 +1,7 @@
 #include "mixtral/runtime/session.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <numeric>
 
@@ -16,8 +17,11 @@ Index room(const Model& model, const SessionOptions& options) {
   return wanted;
 }
 
-KvCache make_cache(const KvLayout& layout, Index max_positions) {
-  return {layout, 1, (max_positions + KvLayout::kPositions - 1) / KvLayout::kPositions};
+// Of one slot. Its pages are bounded by the session's positions, not by the cache: copies of the session may hold
+// pages of its making.
+KvCache make_cache(const KvLayout& layout) {
+  return {layout, 1,
+          std::numeric_limits<Index>::max() / std::max<Index>(layout.page_bytes(), 1) / KvLayout::kPositions};
 }
 
 }  // namespace
@@ -29,7 +33,7 @@ Session::Session(const Model& model, const KernelTable& table, Executor& executo
       max_positions_(room(model, options)),
       chunk_(options.chunk),
       gate_(options.gate),
-      cache_(make_cache(kv_layout(model.config, options.kv_dtype), max_positions_)),
+      cache_(make_cache(kv_layout(model.config, options.kv_dtype))),
       slot_(cache_.open()) {}
 
 Session::Session(const Session& other)
@@ -39,13 +43,13 @@ Session::Session(const Session& other)
       max_positions_(other.max_positions_),
       chunk_(other.chunk_),
       gate_(other.gate_),
-      cache_(make_cache(other.cache_.layout(), max_positions_)),
+      cache_(make_cache(other.cache_.layout())),
       slot_(cache_.open()),
       tokens_(other.tokens_),
       keep_(other.keep_),
       length_(other.length_),
       kept_(other.kept_) {
-  cache_.copy_from(other.cache_, other.slot_, slot_);
+  cache_.adopt(slot_, other.cache_.committed_pages(other.slot_), other.cache_.length(other.slot_));
 }
 
 // Whether `tokens` may stand behind `before` others.
@@ -89,7 +93,7 @@ Index Session::set_tokens(std::span<const TokenId> tokens) {
   return kept;
 }
 
-void Session::eval(ForwardObserver* observer, const LogitsSink& all_logits) {
+void Session::eval(const StepHooks& hooks, const LogitsSink& all_logits) {
   const Index before = length_, end = static_cast<Index>(tokens_.size());
   if (before == end) return;
   require(!evaluating_, ErrorCode::kBusy,
@@ -100,7 +104,7 @@ void Session::eval(ForwardObserver* observer, const LogitsSink& all_logits) {
   try {
     for (Index begin = before; begin < end;) {
       const Index count = std::min(chunk_, end - begin);
-      eval_chunk(begin, count, observer, all_logits);
+      eval_chunk(begin, count, hooks, all_logits);
       begin += count;
     }
   } catch (...) {
@@ -114,7 +118,7 @@ void Session::eval(ForwardObserver* observer, const LogitsSink& all_logits) {
 }
 
 // Positions [begin, begin + count); leaves the logits that are wanted in pending_.
-void Session::eval_chunk(Index begin, Index count, ForwardObserver* observer, const LogitsSink& all_logits) {
+void Session::eval_chunk(Index begin, Index count, const StepHooks& hooks, const LogitsSink& all_logits) {
   positions_.resize(static_cast<std::size_t>(count));
   std::iota(positions_.begin(), positions_.end(), begin);
   slots_.assign(static_cast<std::size_t>(count), slot_);
@@ -138,7 +142,7 @@ void Session::eval_chunk(Index begin, Index count, ForwardObserver* observer, co
             .positions = positions_,
             .slots = slots_,
             .logit_rows = {rows, static_cast<std::size_t>(n_rows)}},
-           cache_, logits, observer);
+           cache_, logits, hooks);
   if (all_logits) all_logits(begin, logits);
   for (Index i = 0; i < n_rows; ++i) {
     if (!wanted(rows[i])) continue;

@@ -215,6 +215,14 @@ TEST_CASE("set_tokens, truncate and fork keep what is computed, with the same bi
   mixtral_session* raw = nullptr;
   ok(mixtral_session_fork(session.get(), &raw));
   const CSession fork(raw);
+  const mixtral_session_state state = state_of(fork.get());
+  CHECK(state.kv_bytes > 0);
+  CHECK(state.kv_shared_bytes == state.kv_bytes);
+  mixtral_session_state first{};  // of a program that was compiled with 1.0
+  first.struct_size = offsetof(mixtral_session_state, kv_shared_bytes);
+  ok(mixtral_session_info(fork.get(), &first));
+  CHECK(first.kv_bytes == state.kv_bytes);
+  CHECK(first.kv_shared_bytes == 0);
   CHECK(route_of(fork.get(), 3) == route_of(session.get(), 3));
   CHECK(steps(fork.get(), 6) == steps(session.get(), 6));
   auto ids = tokens_of(session.get());

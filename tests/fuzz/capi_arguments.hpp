@@ -57,7 +57,7 @@ class Struct {
 };
 
 // A struct that a call fills.
-template <class T>
+template <class T, std::uint32_t kFirst = sizeof(T)>
 class OutStruct {
  public:
   explicit OutStruct(Bytes& bytes) {
@@ -66,9 +66,10 @@ class OutStruct {
       case 0: size_ = sizeof(T) + 8; break;
       case 1: size_ = kMost; break;
       case 2:
-        size_ = bytes.pick(std::array<std::uint32_t, 6>{0, 1, 4, sizeof(T) - 4, kMost + 1, ~std::uint32_t{0}});
+        size_ = bytes.pick(std::array<std::uint32_t, 6>{0, 1, 4, kFirst - 4, kMost + 1, ~std::uint32_t{0}});
         break;
       case 3: null_ = true; break;
+      case 4: size_ = kFirst; break;
       default: break;
     }
     reinterpret_cast<T*>(memory_.data())->struct_size = size_;
@@ -77,11 +78,11 @@ class OutStruct {
   T* get() noexcept { return null_ ? nullptr : reinterpret_cast<T*>(memory_.data()); }
   T* operator->() noexcept { return get(); }
   bool is_null() const noexcept { return null_; }
-  bool valid() const noexcept { return !null_ && size_ >= sizeof(T) && size_ <= kMost; }
+  bool valid() const noexcept { return !null_ && size_ >= kFirst && size_ <= kMost; }
 
   void check(mixtral_status status) const {
     if (status != MIXTRAL_OK || null_) return expect(memory_ == before_, "an error leaves the caller's struct alone");
-    for (std::size_t i = sizeof(T); i < memory_.size(); ++i) {
+    for (std::size_t i = std::min<std::size_t>(size_, sizeof(T)); i < memory_.size(); ++i) {
       expect(memory_[i] == (i < size_ ? 0 : kUntouched), "fields that are not known become 0, and nothing behind them");
     }
   }

@@ -96,7 +96,7 @@ void Player::session_destroy() {
 
 void Player::session_info() {
   const SessionArgument s = any_session();
-  OutStruct<mixtral_session_state> state(bytes_);
+  OutStruct<mixtral_session_state, offsetof(mixtral_session_state, kv_shared_bytes)> state(bytes_);
   state.check(call(Function::session_info,
                    {.live = s.live, .invalid = s.live == nullptr || !state.valid(), .want = MIXTRAL_OK},
                    [&] { return mixtral_session_info(s.handle, state.get()); }));

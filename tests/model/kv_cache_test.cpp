@@ -4,6 +4,8 @@
 
 #include <limits>
 #include <map>
+#include <new>
+#include <vector>
 
 #include "support/allocations.hpp"
 #include "support/error_of.hpp"
@@ -153,6 +155,89 @@ TEST_CASE("a refused allocation leaves the slot as it was, at every point where 
   }
 }
 
+TEST_CASE("slots share pages, and who writes into one that others look at has a copy first") {
+  KvCache cache(kLayout, 3, 6);
+  const SlotId a = cache.open(), b = cache.open();
+  cache.reserve(a, 70);
+  for (Index p = 0; p < 70; ++p) mark(cache, a, p) = static_cast<float>(p);
+  cache.commit(a, 70);
+  cache.adopt(b, cache.committed_pages(a), 70);
+  CHECK(cache.length(b) == 70);
+  CHECK(cache.allocated_bytes() == 3 * cache.page_bytes());
+  CHECK(cache.shared_bytes(a) == 3 * cache.page_bytes());
+  CHECK(cache.held_bytes(b) == 3 * cache.page_bytes());
+  for (Index page = 0; page < 3; ++page) CHECK(cache.pages(a)[page] == cache.pages(b)[page]);
+
+  cache.reserve(b, 1);  // the last page is copied, the full ones are not
+  CHECK(cache.allocated_bytes() == 4 * cache.page_bytes());
+  CHECK(cache.shared_bytes(b) == 2 * cache.page_bytes());
+  mark(cache, b, 70) = -1;
+  cache.commit(b, 1);
+  cache.reserve(a, 1);  // nobody else's any more
+  CHECK(cache.allocated_bytes() == 4 * cache.page_bytes());
+  mark(cache, a, 70) = -2;
+  cache.commit(a, 1);
+  CHECK(mark(cache, b, 70) == -1);
+
+  cache.truncate(b, 40);  // into a page that was full
+  cache.reserve(b, 1);
+  mark(cache, b, 40) = -3;
+  cache.commit(b, 1);
+  for (Index p = 0; p < 70; ++p) CHECK(mark(cache, a, p) == static_cast<float>(p));
+  cache.close(a);
+  for (Index p = 0; p < 40; ++p) CHECK(mark(cache, b, p) == static_cast<float>(p));
+  cache.close(b);
+  CHECK(cache.allocated_bytes() == cache.free_bytes());
+}
+
+TEST_CASE("a page that is kept outlives its sequence and its cache, and another one goes on from it") {
+  std::vector<KvPage> kept;
+  {
+    KvCache first(kLayout, 1, 2);
+    const SlotId s = first.open();
+    first.reserve(s, 40);
+    for (Index p = 0; p < 40; ++p) mark(first, s, p) = static_cast<float>(p);
+    first.commit(s, 40);
+    kept.assign(first.committed_pages(s).begin(), first.committed_pages(s).begin() + 1);
+    first.close(s);
+    CHECK(first.free_bytes() == first.page_bytes());
+    CHECK(first.allocated_bytes() == 2 * first.page_bytes());  // somebody holds one
+    const SlotId again = first.open();
+    CHECK(test::error_of([&] { first.reserve(again, 64); }).code() == ErrorCode::kContextFull);
+  }
+  KvCache second(kLayout, 1, 2);
+  const SlotId s = second.open();
+  second.adopt(s, kept, 32);
+  for (Index p = 0; p < 32; ++p) CHECK(mark(second, s, p) == static_cast<float>(p));
+  CHECK(second.shared_bytes(s) == second.page_bytes());
+  kept.clear();
+  CHECK(second.shared_bytes(s) == 0);
+  second.reserve(s, 64);
+  CHECK(second.capacity(s) == 96);  // two pages of its own making beside the one that it was given
+}
+
+TEST_CASE("pages that do not fit are refused, and the slot is as before") {
+  KvCache cache(kLayout, 2, 4), other({2, 1, 2}, 1, 4);
+  const SlotId a = cache.open(), b = cache.open(), o = other.open();
+  cache.reserve(a, 40);
+  cache.commit(a, 40);
+  cache.reserve(b, 3);
+  cache.commit(b, 3);
+  other.reserve(o, 40);
+  other.commit(o, 40);
+  CHECK(test::names(test::error_of([&] { cache.adopt(b, cache.committed_pages(a), 32); }), "32 positions in 2 pages"));
+  CHECK(test::names(test::error_of([&] { cache.adopt(b, other.committed_pages(o), 40); }), "another layout"));
+  const KvPage none[1];
+  test::error_of([&] { cache.adopt(b, none, 5); });
+  for (std::size_t nth = 0; nth < 2; ++nth) {
+    const test::FailingAllocation failure(nth);
+    CHECK_THROWS_AS(cache.adopt(b, cache.committed_pages(a), 40), std::bad_alloc);
+  }
+  CHECK(cache.length(b) == 3);
+  cache.adopt(b, cache.committed_pages(b), 3);  // its own
+  CHECK(cache.length(b) == 3);
+}
+
 TEST_CASE("random use agrees with a simple model: lengths, room, and every position keeps what was written") {
   test::Random random(82);
   constexpr Index kPages = 9;
@@ -181,7 +266,14 @@ TEST_CASE("random use agrees with a simple model: lengths, room, and every posit
     std::advance(it, random.index(0, static_cast<Index>(model.size()) - 1));
     auto& [slot, s] = *it;
     const auto length = static_cast<Index>(s.committed.size());
-    switch (random.index(0, 9)) {
+    switch (random.index(0, 10)) {
+      case 10: {  // another one goes on from here
+        if (model.size() == 4) continue;
+        const SlotId fork = cache.open();
+        cache.adopt(fork, cache.committed_pages(slot), length);
+        model[fork] = {s.committed, 0};
+        continue;
+      }
       case 0:
         cache.close(slot);
         model.erase(it);
@@ -210,11 +302,16 @@ TEST_CASE("random use agrees with a simple model: lengths, room, and every posit
       }
       default: {
         const Index n = random.index(0, 70);
-        if (used - pages(length + s.reserved) + pages(length + n) > kPages) {
-          CHECK(test::error_of([&] { cache.reserve(slot, n); }).code() == ErrorCode::kContextFull);
-          break;
+        if (used - pages(length + s.reserved) + pages(length + n) > kPages) {  // shared pages need less
+          try {
+            cache.reserve(slot, n);
+          } catch (const Error& error) {
+            CHECK(error.code() == ErrorCode::kContextFull);
+            break;
+          }
+        } else {
+          cache.reserve(slot, n);
         }
-        cache.reserve(slot, n);
         s.reserved = n;
         for (Index i = 0; i < n; ++i) mark(cache, slot, length + i) = -1;
       }

@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "support/allocations.hpp"
 #include "support/budgets.hpp"
@@ -88,7 +90,7 @@ class ThrowingObserver final : public ForwardObserver {
   explicit ThrowingObserver(int at) : at_(at) {}
   void on_embedding(TensorView<const float, 2>) override { count(); }
   void on_attention(Index, TensorView<const float, 2>) override { count(); }
-  void on_routing(Index, const RouterOutput&) override { count(); }
+  void on_routing(Index, const RoutingView&) override { count(); }
   void on_layer(Index, TensorView<const float, 2>) override { count(); }
   void on_final_norm(TensorView<const float, 2>) override { count(); }
 
@@ -298,7 +300,7 @@ TEST_CASE("the observer sees the steps of the model in order, with their shapes"
       CHECK(rows.hidden.shape() == Shape<2>{{static_cast<Index>(rows.tokens.size()), 48}});
       expert_rows += rows.tokens.size();
     }
-    void on_routing(Index l, const RouterOutput& r) override {
+    void on_routing(Index l, const RoutingView& r) override {
       last_expert = -1;
       log += str("routing", l, shape_text(r.logits.shape()), shape_text(r.experts.shape()),
                  shape_text(r.weights.shape()), " ");
@@ -322,6 +324,90 @@ TEST_CASE("the observer sees the steps of the model in order, with their shapes"
         "embedding[3, 32] h0[3, 32] attended0[3, 32] attention0[3, 32] routing0[3, 8][3, 2][3, 2] layer0[3, 32] "
         "h1[3, 32] attended1[3, 32] attention1[3, 32] routing1[3, 8][3, 2][3, 2] layer1[3, 32] norm[3, 32]");
   CHECK(recorder.expert_rows == 2 * 3 * 2);  // layers, tokens, choices
+}
+
+TEST_CASE("a pipeline of two ranges of layers, each with a cache of its own layers, gives the bits of the whole") {
+  ModelConfig config = test::small_config();
+  config.n_layers = 5;
+  const test::RandomModel m(config);
+  const std::vector<TokenId> tokens = {4, 9, 7, 1, 30, 2};
+  test::for_each_context([&](const OpContext& ctx) {
+    for (const bool whole_caches : {false, true}) {
+      KvLayout first = kv_layout(config, DType::kBF16), second = first;
+      if (!whole_caches) first.n_layers = 2, second.n_layers = 3;
+      KvCache one(kv_layout(config, DType::kBF16), 1, 4), a(first, 1, 4), b(second, 1, 4);
+      Forward forward, front, back;
+      for (KvCache* cache : {&one, &a, &b}) cache->open();
+      for (const auto& [begin, n] : {std::pair<Index, Index>{0, 4}, {4, 1}, {5, 1}}) {  // a prompt, two tokens
+        std::vector<Index> positions(static_cast<std::size_t>(n));
+        std::iota(positions.begin(), positions.end(), begin);
+        const std::vector<SlotId> slots(static_cast<std::size_t>(n), 0);
+        const std::vector<Index> wanted = {n - 1};
+        const auto ids = std::span(tokens).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(n));
+        const StepInput in{ids, positions, slots, wanted};
+        Matrix<float> want(Shape<2>{{1, config.vocab_size}}), got(want.shape()), x(Shape<2>{{n, config.dim}});
+        for (KvCache* cache : {&one, &a, &b}) cache->reserve(0, n);
+        forward(ctx, m.model, in, one, want.view());
+        front.embed(ctx, m.model, ids, x.view());
+        front.layers(ctx, m.model, in, 0, 2, a, x.view());
+        back.layers(ctx, m.model, {.positions = positions, .slots = slots}, 2, 5, b, x.view());
+        back.head(ctx, m.model, wanted, x.view(), got.view());
+        for (KvCache* cache : {&one, &a, &b}) cache->commit(0, n);
+        CHECK(test::same_bits(got, want));
+      }
+      Matrix<float> x(Shape<2>{{1, config.dim}}), narrow(Shape<2>{{1, 3}});
+      const std::vector<Index> position = {6};
+      const std::vector<SlotId> slot = {0};
+      a.reserve(0, 1);
+      const auto refused = [&](Index from, Index to, TensorView<float, 2> rows) {
+        return test::error_of(
+            [&] { front.layers(ctx, m.model, {.positions = position, .slots = slot}, from, to, a, rows); });
+      };
+      CHECK(test::names(refused(-1, 1, x.view()), "layers [-1, 1) of 5"));
+      CHECK(test::names(refused(3, 2, x.view()), "layers [3, 2) of 5"));
+      CHECK(test::names(refused(0, 6, x.view()), "layers [0, 6) of 5"));
+      CHECK(test::names(refused(0, 2, narrow.view()), "x is [1, 3], expected [1, 32]"));
+      if (!whole_caches) CHECK(test::names(refused(0, 1, x.view()), "made for another model"));
+    }
+  });
+}
+
+TEST_CASE("several observers see the same, in their order, and whose rows a step has") {
+  struct Log : ForwardObserver {
+    explicit Log(std::string& to, char name) : out(to), id(name) {}
+    void note(const char* what) { out += str(id, what, " "); }
+    void on_step(std::span<const RowInfo> rows) override {
+      note("step");
+      for (const RowInfo& row : rows) out += str(row.slot, ":", row.position, " ");
+    }
+    void on_embedding(TensorView<const float, 2>) override { note("embedding"); }
+    void on_attention_norm(Index, TensorView<const float, 2>) override { note("norm"); }
+    void on_attended(Index, TensorView<const float, 2>) override { note("attended"); }
+    void on_attention(Index, TensorView<const float, 2>) override { note("attention"); }
+    void on_routing(Index, const RoutingView&) override { note("routing"); }
+    void on_expert(Index, const moe::ExpertRows&) override { note("expert"); }
+    void on_layer(Index, TensorView<const float, 2>) override { note("layer"); }
+    void on_final_norm(TensorView<const float, 2>) override { note("final"); }
+    std::string& out;
+    char id;
+  };
+  ModelConfig config = test::small_config();
+  config.n_layers = 1, config.n_experts = 1, config.n_experts_per_tok = 1;
+  const test::RandomModel m(config);
+  SerialExecutor serial;
+  const KernelTable table = test::reference_table();
+  Host host(m.model, table, serial);
+  const std::size_t first = host.add({1, 2, 3}), second = host.add({4, 5});
+  std::string log;
+  Log a(log, 'a'), b(log, 'b');
+  Observers both{&a, &b};
+  host.step({{first, 2}, {second, 1}}, false, &both);
+  CHECK(log ==
+        "astep 0:0 0:1 1:0 bstep 0:0 0:1 1:0 aembedding bembedding anorm bnorm aattended battended aattention "
+        "battention arouting brouting aexpert bexpert alayer blayer afinal bfinal ");
+  log.clear();
+  host.step({{first, 1}}, false, &a);
+  CHECK(log.starts_with("astep 0:2 aembedding"));
 }
 
 TEST_CASE("a step may have no tokens, or want no logits, or want some in any order") {

@@ -325,3 +325,36 @@ TEST_CASE("packed w1 and w3 that are no pair are refused") {
   bad.w3 = store.add(c.op, dense.weights[0], DType::kP4).w3;
   test::error_of([&] { moe::expert_ffn(c.op, bad, x.view(), y.view()); });
 }
+
+TEST_CASE("rows with none, one, two and three choices, in any places, are a plain loop over them") {
+  constexpr Index kDim = 20, kRows = 9, kPlaces = 3;
+  test::Random random(85);
+  const test::Experts experts(random, 5, kDim, 33);
+  test::for_each_context([&](const OpContext& op) {
+    const auto h = random.matrix<float>(kRows, kDim), x0 = random.matrix<float>(kRows, kDim);
+    Routing r(kRows, 5, kPlaces);
+    for (Index t = 0; t < kRows; ++t) {
+      for (Index i = 0; i < kPlaces; ++i) {
+        const bool used = t % 4 == 3 || (t % 4 != 0 && (t % 4 == 2) != (i == t / 4));  // 0, 1, 2, 3 choices
+        r.experts.row(t)[i] = used ? static_cast<ExpertId>((2 * t + 3 * i) % 5) : kNoExpert;
+        r.weights.row(t)[i] = used ? 0.3f + static_cast<float>(i) : 1e30f;  // nobody looks at it
+      }
+    }
+    Matrix<float> want = copy(x0), y(Shape<2>{{1, kDim}});
+    for (Index t = 0; t < kRows; ++t) {
+      for (Index i = 0; i < kPlaces; ++i) {
+        const ExpertId e = r.experts.row(t)[i];
+        if (e == kNoExpert) continue;
+        moe::expert_ffn(op, experts.weights[static_cast<std::size_t>(e)], h.cview().rows(t, 1), y.view());
+        op.table.axpy(r.weights.row(t)[i], y.data(), kDim, want.row(t));
+      }
+    }
+    DispatchPlan plan;
+    Matrix<float> x = copy(x0);
+    moe::moe_layer(op, experts.weights, r.output(), plan, h.cview(), x.view());
+    CHECK(test::same_bits(x, want));
+    CHECK(test::same_bits(x.view().row_span(0), x0.cview().row_span(0)));  // no choice: the residual
+    CHECK(plan.n_rows() == 2 * (1 + 2 + 3));
+    for (Index i = 0; i < kPlaces; ++i) CHECK(plan.row_of(0, i, kPlaces) == -1);
+  });
+}

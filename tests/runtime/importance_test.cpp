@@ -51,18 +51,6 @@ struct Copies : ForwardObserver {
   Rows norm, attended, head, inputs[8], hidden[8];
 };
 
-// Shows two observers the same steps.
-struct Both : ForwardObserver {
-  Both(ForwardObserver& x, ForwardObserver& y) : a(x), b(y) {}
-  void on_attention_norm(Index l, TensorView<const float, 2> h) override {
-    a.on_attention_norm(l, h), b.on_attention_norm(l, h);
-  }
-  void on_attended(Index l, TensorView<const float, 2> x) override { a.on_attended(l, x), b.on_attended(l, x); }
-  void on_expert(Index l, const moe::ExpertRows& rows) override { a.on_expert(l, rows), b.on_expert(l, rows); }
-  void on_final_norm(TensorView<const float, 2> x) override { a.on_final_norm(x), b.on_final_norm(x); }
-  ForwardObserver &a, &b;
-};
-
 }  // namespace
 
 TEST_CASE("importance is the mean square of what each matrix multiplies, over all steps") {
@@ -71,7 +59,7 @@ TEST_CASE("importance is the mean square of what each matrix multiplies, over al
   const KernelTable table = test::reference_table();
   Importance importance(m.model.config);
   Copies copies;
-  Both both(importance, copies);
+  Observers both{&importance, &copies};
   Session session(m.model, table, serial);
   for (const std::vector<TokenId>& tokens : {std::vector<TokenId>{1, 2, 3, 4, 5}, {7, 8}}) {
     session.feed(tokens);

@@ -252,6 +252,85 @@ TEST_CASE("session: a copy goes on by itself with the same bits") {
   CHECK(std::vector<float>(copy.logits().begin(), copy.logits().end()) == logits_after(executor, ids, 256, 1));
 }
 
+TEST_CASE("session: copies hold common pages once, diverge, and give everything back") {
+  ModelConfig config = test::small_config();
+  config.max_positions = 8192;
+  test::RandomModel m(config);
+  test::Random random(91);
+  const std::vector<TokenId> ids = test::random_tokens(random, 1000, config);
+  SerialExecutor serial;
+  const Index page = kv_layout(config, SessionOptions{}.kv_dtype).page_bytes();
+  const auto logits_of = [&](std::vector<TokenId> tokens, TokenId last) {
+    tokens.push_back(last);
+    Session alone(m.model, table(), serial);
+    alone.feed(tokens);
+    alone.eval();
+    return std::vector<float>(alone.logits().begin(), alone.logits().end());
+  };
+  const std::vector<float> want[] = {logits_of(ids, 3), logits_of(ids, 4)};
+  const std::ptrdiff_t before = test::live_allocations();
+  {
+    Session a(m.model, table(), serial);
+    a.feed(ids);
+    a.eval();
+    CHECK(a.kv_bytes() == 32 * page);
+    CHECK(a.kv_shared_bytes() == 0);
+    Session b(a);
+    CHECK(a.kv_shared_bytes() == 32 * page);
+    CHECK(b.kv_shared_bytes() == 32 * page);
+    a.feed(3);
+    a.eval();
+    b.feed(4);
+    b.eval();
+    CHECK(a.kv_shared_bytes() == 31 * page);  // all but the last, which is not full
+    CHECK(b.kv_bytes() == 32 * page);
+    CHECK(std::equal(want[0].begin(), want[0].end(), a.logits().begin()));
+    CHECK(std::equal(want[1].begin(), want[1].end(), b.logits().begin()));
+    b.truncate(100);
+    CHECK(b.kv_shared_bytes() == 4 * page);
+    CHECK(a.kv_shared_bytes() == 4 * page);
+  }
+  CHECK(test::live_allocations() == before);
+}
+
+TEST_CASE("session: 8 of them on 4 threads copy each other's pages, go on and end, with the same bits") {
+  test::RandomModel m(test::small_config());
+  test::Random random(92);
+  const std::vector<TokenId> ids = test::random_tokens(random, 75, m.model.config);
+  SerialExecutor serial;
+  Session root(m.model, table(), serial);
+  root.feed(ids);
+  root.eval();
+  std::vector<std::unique_ptr<Session>> sessions;
+  for (int i = 0; i < 8; ++i) sessions.push_back(std::make_unique<Session>(root));
+  std::vector<std::vector<float>> logits(8);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      for (const std::size_t s : {i, i + 4}) {
+        for (int round = 0; round < 20; ++round) {  // a fork of a fork, which ends before or after what it came from
+          auto fork = std::make_unique<Session>(*sessions[s]);
+          fork->feed(static_cast<TokenId>(round));
+          fork->eval();
+          if (round % 2 == 0) {
+            fork->truncate(75);
+            sessions[s] = std::move(fork);
+          }
+        }
+        sessions[s]->feed(7);
+        sessions[s]->eval();
+        logits[s].assign(sessions[s]->logits().begin(), sessions[s]->logits().end());
+        sessions[s].reset();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  root.feed(7);
+  root.eval();
+  CHECK(root.kv_shared_bytes() == 0);
+  for (const std::vector<float>& l : logits) CHECK(std::equal(l.begin(), l.end(), root.logits().begin()));
+}
+
 TEST_CASE("session: every allocation of a copy, of set_tokens and of a feed may fail without a trace") {
   SerialExecutor executor;
   const auto ids = some_ids(40);

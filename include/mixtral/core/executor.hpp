@@ -39,7 +39,8 @@ class Executor {
   // Upper bound of the workers that a call uses; `worker` is in [0, n_workers()).
   virtual int n_workers() const noexcept = 0;
 
-  // Runs task(i, worker) once for every i in [0, n_tasks), in any order, and returns when all have ended.
+  // Runs task(i, worker) once for every i in [0, n_tasks), in any order, and returns when all have ended. A task leaves
+  // its thread's floating-point environment as it finds it: the section's next one may compute in it.
   // Tasks never wait for each other. The first exception is rethrown here after the join; the tasks that
   // had not begun by then are skipped. One call at a time per executor.
   virtual void parallel_for(Index n_tasks, Task task) = 0;

@@ -42,11 +42,10 @@ class Team final : public Executor {
 
   // A worker in [1, n_workers) draws tasks until close().
   void serve(int worker) noexcept {
-    const FloatScope floats;
     for (;;) {
       const std::uint64_t seen = state_.load(std::memory_order_acquire);
       if (seen == kClosed) return;
-      if (draw(floats, worker)) continue;
+      if (draw_all(worker)) continue;
       int tries = 0;
       while (state_.load(std::memory_order_relaxed) == seen && tries < kSpins + kYields) relax(tries++);
       if (tries == kSpins + kYields) state_.wait(seen, std::memory_order_relaxed);
@@ -83,6 +82,15 @@ class Team final : public Executor {
     failed_.store(false, std::memory_order_relaxed);
     state_.store(base, std::memory_order_release);
     state_.notify_all();
+  }
+
+  // Runs the tasks that are left; false: there was none.
+  bool draw_all(int worker) noexcept {
+    const FloatScope floats;
+    if (!draw(floats, worker)) return false;
+    while (draw(floats, worker)) {
+    }
+    return true;
   }
 
   // Runs the next task, if there is one. Nothing that is read before the exchange succeeds is trusted: only then is

@@ -9,6 +9,7 @@
 #include "mixtral/model/kv_cache.hpp"
 #include "mixtral/model/weights.hpp"
 #include "mixtral/moe/moe_layer.hpp"
+#include "mixtral/moe/route_policy.hpp"
 #include "mixtral/ops/attention.hpp"
 #include "mixtral/ops/embedding.hpp"
 #include "mixtral/ops/linear.hpp"
@@ -20,50 +21,69 @@ namespace mixtral {
 // n rows: the tokens of this step from all sequences, in any order of sequences; the rows of one sequence
 // stand in rising, gapless positions that the cache has reserved. Plain data.
 struct StepInput {
-  std::span<const TokenId> tokens;    // [n]
-  std::span<const Index> positions;   // [n], from 0
-  std::span<const SlotId> slots;      // [n], of the KvCache
-  std::span<const Index> logit_rows;  // [m], rows whose logits are wanted
+  std::span<const TokenId> tokens = {};    // [n]
+  std::span<const Index> positions = {};   // [n], from 0
+  std::span<const SlotId> slots = {};      // [n], of the KvCache
+  std::span<const Index> logit_rows = {};  // [m], rows whose logits are wanted
+};
+
+// Who takes part in a step beside the model; null: nobody, the model's own top-k, its experts in memory. They must
+// outlive the step.
+struct StepHooks {
+  ForwardObserver* observer = nullptr;
+  moe::RoutePolicy* routes = nullptr;
+  moe::ExpertBackend* experts = nullptr;
+
+  StepHooks() = default;
+  StepHooks(ForwardObserver* o) noexcept : observer(o) {}  // NOLINT: implicit, most have nothing else
 };
 
 namespace detail {
 
-inline void require_step(const Model& model, const StepInput& in, const KvCache& cache, TensorView<float, 2> logits) {
-  const std::size_t n = in.tokens.size();
-  require(cache.layout() == kv_layout(model.config, cache.layout().dtype),
-          "step: the cache was made for another model");
-  require(static_cast<Index>(model.weights.layers.size()) == model.config.n_layers, "step: weights of ",
-          model.weights.layers.size(), " layers, expected ", model.config.n_layers);
-  require(in.positions.size() == n && in.slots.size() == n, "step: ", n, " tokens, ", in.positions.size(),
-          " positions, ", in.slots.size(), " slots");
-  require(logits.dim(0) == static_cast<Index>(in.logit_rows.size()) &&
-              (logits.dim(0) == 0 || logits.dim(1) == model.config.vocab_size),
-          "step: logits are ", shape_text(logits.shape()), ", expected [", in.logit_rows.size(), ", ",
-          model.config.vocab_size, "]");
-  for (const Index row : in.logit_rows) {
-    require(row >= 0 && row < static_cast<Index>(n), "step: logits of row ", row, " of ", n);
-  }
+// The layers' weights and the rows of a step. Layers [begin, end) are computed with a cache of all layers, or of these.
+inline void require_rows(const Model& model, const StepInput& in, Index begin, Index end, const KvCache& cache,
+                         Scratch& scratch) {
+  const std::size_t n = in.positions.size();
+  const Index n_layers = model.config.n_layers;
+  require(0 <= begin && begin <= end && end <= n_layers, "step: layers [", begin, ", ", end, ") of ", n_layers);
+  KvLayout want = kv_layout(model.config, cache.layout().dtype);
+  if (cache.layout().n_layers != n_layers) want.n_layers = end - begin;
+  require(cache.layout() == want, "step: the cache was made for another model");
+  require(static_cast<Index>(model.weights.layers.size()) == n_layers, "step: weights of ", model.weights.layers.size(),
+          " layers, expected ", n_layers);
+  require(in.slots.size() == n, "step: ", n, " positions, ", in.slots.size(), " slots");
+  const ScratchScope scope(scratch);
+  const std::span<Index> next(scratch.take<Index>(cache.n_slots()), static_cast<std::size_t>(cache.n_slots()));
+  std::fill(next.begin(), next.end(), -1);  // each slot's position after its row before; -1: it had none
   for (std::size_t t = 0; t < n; ++t) {
     require(in.positions[t] >= cache.length(in.slots[t]) && in.positions[t] < cache.capacity(in.slots[t]), "step: row ",
             t, " is at position ", in.positions[t], ", slot ", in.slots[t], " has positions [",
             cache.length(in.slots[t]), ", ", cache.capacity(in.slots[t]), ") reserved");
-    // The slot's row before this one, usually the neighbour.
-    std::size_t before = t;
-    while (before > 0 && in.slots[before - 1] != in.slots[t]) --before;
-    require(before == 0 || in.positions[t] == in.positions[before - 1] + 1, "step: row ", t, " is at position ",
-            in.positions[t], ", the row of slot ", in.slots[t], " before it at another than ", in.positions[t] - 1);
+    Index& expected = next[static_cast<std::size_t>(in.slots[t])];
+    require(expected < 0 || in.positions[t] == expected, "step: row ", t, " is at position ", in.positions[t],
+            ", the row of slot ", in.slots[t], " before it at another than ", in.positions[t] - 1);
+    expected = in.positions[t] + 1;
   }
 }
 
-// Buffers of one step, for n rows.
+inline void require_logits(const Model& model, std::span<const Index> rows, Index n, TensorView<float, 2> logits) {
+  require(logits.dim(0) == static_cast<Index>(rows.size()) &&
+              (logits.dim(0) == 0 || logits.dim(1) == model.config.vocab_size),
+          "step: logits are ", shape_text(logits.shape()), ", expected [", rows.size(), ", ", model.config.vocab_size,
+          "]");
+  for (const Index row : rows) require(row >= 0 && row < n, "step: logits of row ", row, " of ", n);
+}
+
+// Buffers of one step, for the rows of x.
 struct StepBuffers {
   TensorView<float, 2> x, h, q, k, v, attended;  // [n, dim], [n, dim], [n, heads * head_dim] ...
   ops::RopeAngles angles;
   RouterOutput routing;
   std::span<ops::AttentionRow> rows;
+  std::span<RowInfo> info;
 
-  StepBuffers(const ModelConfig& c, Scratch& scratch, Index n)
-      : x(scratch.matrix<float>(n, c.dim)),
+  StepBuffers(const ModelConfig& c, Scratch& scratch, TensorView<float, 2> rows_in, Index n)
+      : x(rows_in),
         h(scratch.matrix<float>(n, c.dim)),
         q(scratch.matrix<float>(n, c.n_heads * c.head_dim)),
         k(scratch.matrix<float>(n, c.n_kv_heads * c.head_dim)),
@@ -72,7 +92,8 @@ struct StepBuffers {
         angles{scratch.matrix<float>(n, c.head_dim / 2), scratch.matrix<float>(n, c.head_dim / 2)},
         routing{scratch.matrix<float>(n, c.n_experts), scratch.matrix<ExpertId>(n, c.n_experts_per_tok),
                 scratch.matrix<float>(n, c.n_experts_per_tok)},
-        rows(scratch.take<ops::AttentionRow>(n), static_cast<std::size_t>(n)) {}
+        rows(scratch.take<ops::AttentionRow>(n), static_cast<std::size_t>(n)),
+        info(scratch.take<RowInfo>(n), static_cast<std::size_t>(n)) {}
 };
 
 // Puts the new keys and values into the cache.
@@ -90,48 +111,57 @@ inline void write_kv(const OpContext& ctx, Index layer, const StepInput& in, con
   });
 }
 
-// x += wo attention(rope(wq h), rope(wk h), wv h), h = norm(x); writes the new keys and values.
+// x += wo attention(rope(wq h), rope(wk h), wv h), h = norm(x); writes the new keys and values as those of the cache's
+// layer kv_layer.
 inline void attention_block(const OpContext& ctx, const Model& model, Index layer, const StepInput& in, KvCache& cache,
-                            const StepBuffers& b, ForwardObserver* observer) {
+                            Index kv_layer, const StepBuffers& b, ForwardObserver& observer) {
   const ModelConfig& c = model.config;
   const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
   ops::rms_norm(ctx, b.x, w.attention_norm, c.norm_eps, b.h);
-  if (observer != nullptr) observer->on_attention_norm(layer, b.h);
+  observer.on_attention_norm(layer, b.h);
   const ops::LinearJob jobs[] = {{w.wq, b.q}, {w.wk, b.k}, {w.wv, b.v}};
   ops::linear(ctx, jobs, b.h);
   ops::rope(ctx, b.q, b.angles, c.rope_pairing);
   ops::rope(ctx, b.k, b.angles, c.rope_pairing);
-  write_kv(ctx, layer, in, cache, b);
-  ops::attention(ctx, b.q, b.rows, cache.layout(), layer, c.sliding_window, b.attended);
-  if (observer != nullptr) observer->on_attended(layer, b.attended);
+  write_kv(ctx, kv_layer, in, cache, b);
+  ops::attention(ctx, b.q, b.rows, cache.layout(), kv_layer, c.sliding_window, b.attended);
+  observer.on_attended(layer, b.attended);
   ops::linear(ctx, w.wo, b.attended, b.h);
-  if (observer != nullptr) observer->on_attention(layer, b.h);
-  ctx.executor.parallel_for(b.x.dim(0), [&](Index t, int) {
-    ctx.table.axpy(1.0f, b.h.row(t), c.dim, b.x.row(t));
-  });
+  observer.on_attention(layer, b.h);
+  ctx.executor.parallel_for(b.x.dim(0), [&](Index t, int) { ctx.table.axpy(1.0f, b.h.row(t), c.dim, b.x.row(t)); });
 }
+
+// Hooks, none of them null.
+struct Hooks {
+  ForwardObserver& observer;
+  moe::RoutePolicy& routes;
+  moe::ExpertBackend* experts;  // but this: the model's own are each layer's
+};
 
 // x += the chosen experts' outputs on h, h = norm(x).
 inline void moe_block(const OpContext& ctx, const Model& model, Index layer, DispatchPlan& plan, const StepBuffers& b,
-                      ForwardObserver* observer) {
+                      const Hooks& hooks) {
   const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
   ops::rms_norm(ctx, b.x, w.ffn_norm, model.config.norm_eps, b.h);
-  moe::route(ctx, w.gate, b.h, {}, b.routing);
-  if (observer != nullptr) observer->on_routing(layer, b.routing);
-  const auto watch = [&](const moe::ExpertRows& rows) { observer->on_expert(layer, rows); };
+  moe::router_logits(ctx, w.gate, b.h, b.routing.logits);
+  hooks.routes.choose(ctx, layer, b.info, b.routing);
+  hooks.observer.on_routing(layer, b.routing);
+  const auto watch = [&](const moe::ExpertRows& rows) { hooks.observer.on_expert(layer, rows); };
   const moe::ExpertHook hook(watch);
-  moe::moe_layer(ctx, w.experts, b.routing, plan, b.h, b.x, observer != nullptr ? &hook : nullptr);
+  moe::LocalExperts local(w.experts);
+  moe::ExpertBackend& experts = hooks.experts != nullptr ? *hooks.experts : local;
+  moe::moe_layer(ctx, layer, b.info, experts, model.config.n_experts, b.routing, plan, b.h, b.x, &hook);
 }
 
 // logits of the wanted rows.  x [n, dim], logits [m, vocab_size]
 inline void head(const OpContext& ctx, const Model& model, std::span<const Index> rows, TensorView<const float, 2> x,
-                 TensorView<float, 2> logits, ForwardObserver* observer) {
+                 TensorView<float, 2> logits, ForwardObserver& observer) {
   const auto m = static_cast<Index>(rows.size());
   if (m == 0) return;
   const auto wanted = ctx.scratch.matrix<float>(m, model.config.dim);
   for (Index i = 0; i < m; ++i) std::copy_n(x.row(rows[static_cast<std::size_t>(i)]), x.dim(1), wanted.row(i));
   ops::rms_norm(ctx, wanted, model.weights.final_norm, model.config.norm_eps, wanted);
-  if (observer != nullptr) observer->on_final_norm(wanted);
+  observer.on_final_norm(wanted);
   ops::linear(ctx, model.config.tied_embeddings ? model.weights.embedding : model.weights.head, wanted, logits);
 }
 
@@ -154,38 +184,110 @@ class StepExecutor final : public Executor {
 
 }  // namespace detail
 
-// Computes one step, in the library's floating-point environment, observers included. Keys and values are written at
-// reserved positions of the cache: the caller commits them afterwards, or rolls back after an exception, and then
-// nothing has changed. Logits [m, vocab_size] in the order of logit_rows. Every row's result depends on its own
-// sequence alone: batches, splits of a prompt and the number of workers change no bit. Throws Error(kInvalidArgument)
-// on inputs that do not fit, and whatever the executor or observer throws.
+// Computes one step, in the library's floating-point environment, observers included: the rows' embeddings, all
+// layers, the logits of wanted rows. Each of the three may be called alone, and layers in ranges, so that a model's
+// layers may work in several places, one after the other: the bits are those of the whole. Keys and values are written
+// at reserved positions of the cache, which has all layers or those of the range: the caller commits them afterwards,
+// or rolls back after an exception, and then nothing has changed. Every row's result depends on its own sequence alone:
+// batches, splits of a prompt and the number of workers change no bit. Throws Error(kInvalidArgument) on inputs that do
+// not fit, and whatever the executor or a hook throws.
 class Forward {
  public:
+  // Logits [m, vocab_size] in the order of in.logit_rows.
   void operator()(const OpContext& ctx, const Model& model, const StepInput& in, KvCache& cache,
-                  TensorView<float, 2> logits, ForwardObserver* observer = nullptr) {
-    detail::require_step(model, in, cache, logits);
-    ctx.executor.run_team([&](Executor& team) {
-      const FloatScope floats;
-      detail::StepExecutor executor(team, floats);
-      compute({ctx.table, executor, ctx.scratch}, model, in, cache, logits, observer);
+                  TensorView<float, 2> logits, const StepHooks& hooks = {}) {
+    const std::size_t n = in.tokens.size();
+    require(in.positions.size() == n && in.slots.size() == n, "step: ", n, " tokens, ", in.positions.size(),
+            " positions, ", in.slots.size(), " slots");
+    detail::require_rows(model, in, 0, model.config.n_layers, cache, ctx.scratch);
+    detail::require_logits(model, in.logit_rows, static_cast<Index>(n), logits);
+    run(ctx, hooks, [&](const OpContext& step, const detail::Hooks& h) {
+      const auto x = step.scratch.matrix<float>(static_cast<Index>(n), model.config.dim);
+      watch_step(step, in, h.observer);
+      compute_embedding(step, model, in.tokens, x, h.observer);
+      compute_layers(step, model, in, 0, model.config.n_layers, cache, x, h);
+      detail::head(step, model, in.logit_rows, x, logits, h.observer);
     });
   }
 
+  // x [n, dim]: the tokens' embeddings.
+  void embed(const OpContext& ctx, const Model& model, std::span<const TokenId> tokens, TensorView<float, 2> x,
+             const StepHooks& hooks = {}) {
+    require_x(model, static_cast<Index>(tokens.size()), x);
+    run(ctx, hooks,
+        [&](const OpContext& step, const detail::Hooks& h) { compute_embedding(step, model, tokens, x, h.observer); });
+  }
+
+  // Layers [begin, end) on x [n, dim], in place. Of `in`, positions and slots are looked at.
+  void layers(const OpContext& ctx, const Model& model, const StepInput& in, Index begin, Index end, KvCache& cache,
+              TensorView<float, 2> x, const StepHooks& hooks = {}) {
+    detail::require_rows(model, in, begin, end, cache, ctx.scratch);
+    require_x(model, static_cast<Index>(in.positions.size()), x);
+    run(ctx, hooks, [&](const OpContext& step, const detail::Hooks& h) {
+      watch_step(step, in, h.observer);
+      compute_layers(step, model, in, begin, end, cache, x, h);
+    });
+  }
+
+  // logits [m, vocab_size] of rows of x [n, dim].
+  void head(const OpContext& ctx, const Model& model, std::span<const Index> rows, TensorView<const float, 2> x,
+            TensorView<float, 2> logits, const StepHooks& hooks = {}) {
+    require_x(model, x.dim(0), x);
+    detail::require_logits(model, rows, x.dim(0), logits);
+    run(ctx, hooks,
+        [&](const OpContext& step, const detail::Hooks& h) { detail::head(step, model, rows, x, logits, h.observer); });
+  }
+
  private:
-  void compute(const OpContext& ctx, const Model& model, const StepInput& in, KvCache& cache,
-               TensorView<float, 2> logits, ForwardObserver* observer) {
+  static void require_x(const Model& model, Index n, TensorView<const float, 2> x) {
+    require(x.dim(0) == n && x.dim(1) == model.config.dim, "step: x is ", shape_text(x.shape()), ", expected [", n,
+            ", ", model.config.dim, "]");
+  }
+
+  // f(context, hooks) on a team, with scratch memory until it ends.
+  template <class F>
+  static void run(const OpContext& ctx, const StepHooks& hooks, F&& f) {
+    ctx.executor.run_team([&](Executor& team) {
+      const FloatScope floats;
+      detail::StepExecutor executor(team, floats);
+      const ScratchScope scope(ctx.scratch);
+      ForwardObserver nobody;
+      moe::TopK top_k;
+      f(OpContext{ctx.table, executor, ctx.scratch},
+        detail::Hooks{hooks.observer != nullptr ? *hooks.observer : nobody,
+                      hooks.routes != nullptr ? *hooks.routes : top_k, hooks.experts});
+    });
+  }
+
+  static void watch_step(const OpContext& ctx, const StepInput& in, ForwardObserver& observer) {
     const ScratchScope scope(ctx.scratch);
-    const detail::StepBuffers b(model.config, ctx.scratch, static_cast<Index>(in.tokens.size()));
-    for (std::size_t t = 0; t < in.tokens.size(); ++t) b.rows[t] = {cache.pages(in.slots[t]), in.positions[t]};
-    ops::rope_angles(in.positions, model.config.head_dim, static_cast<double>(model.config.rope_theta), b.angles);
-    ops::embedding(ctx, model.weights.embedding, in.tokens, b.x);
-    if (observer != nullptr) observer->on_embedding(b.x);
-    for (Index layer = 0; layer < model.config.n_layers; ++layer) {
-      detail::attention_block(ctx, model, layer, in, cache, b, observer);
-      detail::moe_block(ctx, model, layer, plan_, b, observer);
-      if (observer != nullptr) observer->on_layer(layer, b.x);
+    const std::size_t n = in.positions.size();
+    const std::span<RowInfo> rows(ctx.scratch.take<RowInfo>(static_cast<Index>(n)), n);
+    for (std::size_t t = 0; t < n; ++t) rows[t] = {in.slots[t], in.positions[t]};
+    observer.on_step(rows);
+  }
+
+  static void compute_embedding(const OpContext& ctx, const Model& model, std::span<const TokenId> tokens,
+                                TensorView<float, 2> x, ForwardObserver& observer) {
+    ops::embedding(ctx, model.weights.embedding, tokens, x);
+    observer.on_embedding(x);
+  }
+
+  void compute_layers(const OpContext& ctx, const Model& model, const StepInput& in, Index begin, Index end,
+                      KvCache& cache, TensorView<float, 2> x, const detail::Hooks& hooks) {
+    const ScratchScope scope(ctx.scratch);
+    const detail::StepBuffers b(model.config, ctx.scratch, x, x.dim(0));
+    for (std::size_t t = 0; t < in.positions.size(); ++t) {
+      b.rows[t] = {cache.pages(in.slots[t]), in.positions[t]};
+      b.info[t] = {in.slots[t], in.positions[t]};
     }
-    detail::head(ctx, model, in.logit_rows, b.x, logits, observer);
+    ops::rope_angles(in.positions, model.config.head_dim, static_cast<double>(model.config.rope_theta), b.angles);
+    const Index kv_begin = cache.layout().n_layers == model.config.n_layers ? 0 : begin;  // the cache's first layer
+    for (Index layer = begin; layer < end; ++layer) {
+      detail::attention_block(ctx, model, layer, in, cache, layer - kv_begin, b, hooks.observer);
+      detail::moe_block(ctx, model, layer, plan_, b, hooks);
+      hooks.observer.on_layer(layer, b.x);
+    }
   }
 
   DispatchPlan plan_;  // keeps its capacity between steps

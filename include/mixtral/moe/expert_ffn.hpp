@@ -54,9 +54,10 @@ inline void finish_hidden(const KernelTable& table, const ExpertBatch& b, Index 
 // Task i of the first half: some of the hidden rows, gate and up products and SwiGLU in one go.
 // both: room for 2 * n * rows_per_task floats of this worker. The products wait there, in the cache, and `hidden`,
 // whose rows are far apart, is written once in whole runs.
-inline void gate_up_task(const KernelTable& table, const ExpertBatch& b, float* both, float* work, Index i) noexcept {
+inline void gate_up_task(const KernelTable& table, int workers, const ExpertBatch& b, float* both, float* work,
+                         Index i) noexcept {
   const ExpertWeights& expert = *b.weights;
-  const Index n = b.hidden.dim(0), rows = ops::detail::rows_per_task(table, expert.w1, n), begin = i * rows;
+  const Index n = b.hidden.dim(0), rows = ops::detail::rows_per_task(table, workers, expert.w1, n), begin = i * rows;
   const Index count = std::min(rows, expert.w1.rows - begin);
   if (expert.w1.is_packed()) {  // w1 and w3 are one matrix, 16 rows of each in turns
     MatrixView pair = expert.w1.rows_from(begin, count);
@@ -64,8 +65,8 @@ inline void gate_up_task(const KernelTable& table, const ExpertBatch& b, float* 
     pair.rows = pair_panels_of(count) * kPanelRows;
     pair.row_bytes = expert.w1.row_bytes / 2;
     const TensorView<float, 2> products(both, Shape<2>{{n, pair.rows}});
-    for (Index part = 0; part < ops::detail::count_tasks(table, pair, n); ++part) {
-      ops::detail::linear_task(table, pair, b.x, products, part, work);
+    for (Index part = 0; part < ops::detail::count_tasks(table, workers, pair, n); ++part) {
+      ops::detail::linear_task(table, workers, pair, b.x, products, part, work);
     }
     for (Index t = 0; t < n; ++t) {
       for (Index r = 0; r < count; r += kHalfRows) {
@@ -76,11 +77,11 @@ inline void gate_up_task(const KernelTable& table, const ExpertBatch& b, float* 
   } else {
     const TensorView<float, 2> gates(both, Shape<2>{{n, count}});
     const TensorView<float, 2> ups(both + n * count, Shape<2>{{n, count}});
-    ops::detail::linear_task(table, expert.w1.rows_from(begin, count), b.x, gates, 0, work);
+    ops::detail::linear_task(table, workers, expert.w1.rows_from(begin, count), b.x, gates, 0, work);
     // Both matrices have hidden_dim rows, but may differ in type and so in their task sizes.
     const MatrixView w3 = expert.w3.rows_from(begin, count);
-    for (Index part = 0; part < ops::detail::count_tasks(table, w3, n); ++part) {
-      ops::detail::linear_task(table, w3, b.x, ups, part, work);
+    for (Index part = 0; part < ops::detail::count_tasks(table, workers, w3, n); ++part) {
+      ops::detail::linear_task(table, workers, w3, b.x, ups, part, work);
     }
     for (Index t = 0; t < n; ++t) table.swiglu(gates.row(t), ups.row(t), count, b.hidden.row(t) + begin);
   }
@@ -120,19 +121,20 @@ inline void take_hidden(const OpContext& ctx, ExpertBatch& b, Index n) {
 // Runs all batches together in two parallel sections: what one expert leaves idle another uses. Shapes fit.
 inline void run_batches(const OpContext& ctx, std::span<const ExpertBatch> batches) {
   const ScratchScope scope(ctx.scratch);
+  const int workers = ctx.executor.n_workers();
   Index room = 0;
   bool tiles = false;
   for (const ExpertBatch& b : batches) {
     const Index n = b.hidden.dim(0);
-    room = std::max(room, 2 * n * ops::detail::rows_per_task(ctx.table, b.weights->w1, n));
+    room = std::max(room, 2 * n * ops::detail::rows_per_task(ctx.table, workers, b.weights->w1, n));
     for (const MatrixView* w : {&b.weights->w1, &b.weights->w2, &b.weights->w3})
       tiles = tiles || ops::detail::is_for_tiles(ctx.table, *w, n);
   }
-  const auto both = ctx.scratch.matrix<float>(ctx.executor.n_workers(), room);
+  const auto both = ctx.scratch.matrix<float>(workers, room);
   const ops::detail::TileWork work = tiles ? ops::detail::TileWork(ctx) : ops::detail::TileWork();
   const auto for_all = [&](auto matrix_of, auto run) {
     const auto count = [&](const ExpertBatch& b) {
-      return ops::detail::count_tasks(ctx.table, matrix_of(b), b.hidden.dim(0));
+      return ops::detail::count_tasks(ctx.table, workers, matrix_of(b), b.hidden.dim(0));
     };
     Index n_tasks = 0;
     for (const ExpertBatch& b : batches) n_tasks += count(b);
@@ -144,11 +146,11 @@ inline void run_batches(const OpContext& ctx, std::span<const ExpertBatch> batch
   };
   for_all([](const ExpertBatch& b) -> const MatrixView& { return b.weights->w1; },
           [&](const ExpertBatch& b, Index i, int worker) {
-            gate_up_task(ctx.table, b, both.row(worker), work.of(worker), i);
+            gate_up_task(ctx.table, workers, b, both.row(worker), work.of(worker), i);
           });
   for_all([](const ExpertBatch& b) -> const MatrixView& { return b.weights->w2; },
           [&](const ExpertBatch& b, Index i, int worker) {
-            ops::detail::linear_task(ctx.table, b.weights->w2, {b.hidden, b.hidden_q, b.hidden_pairs}, b.y, i,
+            ops::detail::linear_task(ctx.table, workers, b.weights->w2, {b.hidden, b.hidden_q, b.hidden_pairs}, b.y, i,
                                      work.of(worker));
           });
 }

@@ -1,120 +1,50 @@
-// The sparse mixture-of-experts layer: plan, gather, experts, ordered combine.
+// The sparse mixture-of-experts layer: plan, run, ordered combine.
 #pragma once
 
-#include <algorithm>
 #include <span>
 
-#include "mixtral/core/function_ref.hpp"
 #include "mixtral/moe/dispatch_plan.hpp"
-#include "mixtral/moe/expert_ffn.hpp"
+#include "mixtral/moe/expert_backend.hpp"
 #include "mixtral/moe/router.hpp"
 
 namespace mixtral::moe {
 
-// One expert and its rows of a step, for whoever looks in. Valid during the call only.
-struct ExpertRows {
-  Index expert;
-  TensorView<const float, 2> h;       // [n, dim]: the inputs of all tokens
-  std::span<const Index> tokens;      // rows of h that this expert has, rising
-  TensorView<const float, 2> hidden;  // [tokens, hidden_dim]: what w2 gets
-};
-using ExpertHook = FunctionRef<void(const ExpertRows&)>;
-
-namespace detail {
-
-// Row r becomes row plan.tokens()[r] of the input, in the forms that the experts need.
-inline ops::detail::LinearInput gather(const OpContext& ctx, const DispatchPlan& plan, TensorView<const float, 2> h,
-                                       const ops::detail::InputForms& forms) {
-  const ops::QuantizedRows bytes = forms.bytes ? ops::quantize(ctx, h) : ops::QuantizedRows{};
-  ops::detail::LinearInput rows;
-  const Index n = plan.n_rows();
-  const auto token_of = [&](Index r) { return plan.tokens()[static_cast<std::size_t>(r)]; };
-  // Some rows a task: those of a decode step are one, on the spot.
-  const auto for_rows = [&](auto copy) {
-    constexpr Index kRows = 32;
-    ctx.executor.parallel_for((n + kRows - 1) / kRows, [&](Index i, int) {
-      for (Index r = i * kRows; r < std::min(n, (i + 1) * kRows); ++r) copy(r, token_of(r));
-    });
-  };
-  if (forms.floats) {
-    const auto out = ctx.scratch.matrix<float>(n, h.dim(1));
-    for_rows([&](Index r, Index token) { std::copy_n(h.row(token), h.dim(1), out.row(r)); });
-    rows.x = out;
-  }
-  if (forms.pairs) rows.pairs = ops::round_rows(ctx, n, h.dim(1), [&](Index r) { return h.row(token_of(r)); });
-  if (forms.bytes) {
-    rows.q = ops::take_quantized(ctx.scratch, n, h.dim(1));
-    for_rows([&](Index r, Index token) { ops::copy_row(bytes, token, h.dim(1), r, rows.q); });
-  }
-  return rows;
-}
-
-}  // namespace detail
-
-// Runs every expert of the plan on its tokens.  h [n, dim], outputs [n * k, dim], grouped by expert
-// Throws Error(kInvalidArgument) on shapes that do not fit, and what the hook throws.
-inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> experts, const DispatchPlan& plan,
-                        TensorView<const float, 2> h, TensorView<float, 2> outputs, const ExpertHook* hook = nullptr) {
-  require(outputs.dim(0) == plan.n_rows() && outputs.dim(1) == h.dim(1) &&
-              static_cast<Index>(experts.size()) == plan.n_experts(),
-          "run_experts: h is ", shape_text(h.shape()), ", outputs ", shape_text(outputs.shape()), ", for ",
-          experts.size(), " experts and a plan of ", plan.n_rows(), " rows and ", plan.n_experts(), " experts");
-  for (const Index token : plan.tokens()) require(token < h.dim(0), "run_experts: token ", token, " of ", h.dim(0));
-  const ScratchScope scope(ctx.scratch);
-  auto* batches = ctx.scratch.take<detail::ExpertBatch>(plan.n_experts());
-  Index n_used = 0;
-  ops::detail::InputForms forms;
-  for (Index e = 0; e < plan.n_experts(); ++e) {
-    const Index begin = plan.offset(e), count = plan.rows_of(e);
-    if (count == 0) continue;
-    const ExpertWeights& expert = experts[static_cast<std::size_t>(e)];
-    detail::require_expert(expert, h.dim(1));
-    for (const MatrixView* w : {&expert.w1, &expert.w3}) forms.add(ctx.table, *w);
-    detail::ExpertBatch& batch = *new (&batches[n_used++]) detail::ExpertBatch{};
-    batch.weights = &expert;
-    batch.y = outputs.rows(begin, count);
-    detail::take_hidden(ctx, batch, count);
-  }
-  const ops::detail::LinearInput rows = detail::gather(ctx, plan, h, forms);
-  Index begin = 0;  // batches follow each other in the order of the plan
-  for (detail::ExpertBatch& batch : std::span(batches, static_cast<std::size_t>(n_used))) {
-    batch.x = rows.rows(begin, batch.y.dim(0));
-    begin += batch.y.dim(0);
-  }
-  detail::run_batches(ctx, {batches, static_cast<std::size_t>(n_used)});
-  if (hook == nullptr) return;
-  for (Index e = 0, i = 0; e < plan.n_experts(); ++e) {
-    if (plan.rows_of(e) > 0) (*hook)({e, h, plan.tokens_of(e), batches[i++].hidden});
-  }
-}
-
 // x[t] = (x[t] + w0 * y0) + w1 * y1 ..., in the order of the token's choices, so that the result does not
-// depend on which expert ran first.  x [n, dim], outputs [n * k, dim] grouped by expert, weights [n, k]
+// depend on which expert ran first.  x [n, dim], outputs [choices, dim] grouped by expert, weights [n, k]
 inline void combine(const OpContext& ctx, const DispatchPlan& plan, TensorView<const float, 2> outputs,
                     TensorView<const float, 2> weights, TensorView<float, 2> x) {
   const Index k = weights.dim(1);
   ctx.executor.parallel_for(x.dim(0), [&](Index t, int) {
     for (Index i = 0; i < k; ++i) {
-      ctx.table.axpy(weights.row(t)[i], outputs.row(plan.row_of(t, i, k)), x.dim(1), x.row(t));
+      const Index row = plan.row_of(t, i, k);
+      if (row >= 0) ctx.table.axpy(weights.row(t)[i], outputs.row(row), x.dim(1), x.row(t));
     }
   });
 }
 
-// x += the weighted outputs of the chosen experts on h.  h [n, dim] (normed), x [n, dim] (residual stream)
-// Throws Error(kInvalidArgument) on shapes that do not fit or an expert that does not exist, and what the hook throws;
-// x is then unchanged.
-inline void moe_layer(const OpContext& ctx, std::span<const ExpertWeights> experts, const RouterOutput& routing,
-                      DispatchPlan& plan, TensorView<const float, 2> h, TensorView<float, 2> x,
-                      const ExpertHook* hook = nullptr) {
+// x += the weighted outputs of the chosen experts on h: plan, run, combine.  rows [n], h [n, dim] (normed), x [n, dim]
+// (residual stream). Throws Error(kInvalidArgument) on shapes that do not fit or an expert that does not exist, and
+// what the backend or the hook throws; x is then unchanged.
+inline void moe_layer(const OpContext& ctx, Index layer, std::span<const RowInfo> rows, ExpertBackend& backend,
+                      Index n_experts, const RouterOutput& routing, DispatchPlan& plan, TensorView<const float, 2> h,
+                      TensorView<float, 2> x, const ExpertHook* hook = nullptr) {
   ops::detail::require_same_shape("moe_layer", "h", h, "x", x);
   require(routing.experts.dim(0) == h.dim(0) && routing.weights.shape() == routing.experts.shape(),
           "moe_layer: experts ", shape_text(routing.experts.shape()), ", weights ", shape_text(routing.weights.shape()),
           " for ", h.dim(0), " rows");
-  plan.build(routing.experts, static_cast<Index>(experts.size()));
+  plan.build(routing.experts, n_experts);
   const ScratchScope scope(ctx.scratch);
   const auto outputs = ctx.scratch.matrix<float>(plan.n_rows(), h.dim(1));
-  run_experts(ctx, experts, plan, h, outputs, hook);
+  backend.run(ctx, layer, rows, plan, h, outputs, hook);
   combine(ctx, plan, outputs, routing.weights, x);
+}
+
+// The same with one layer's experts in memory, whosever rows they are.
+inline void moe_layer(const OpContext& ctx, std::span<const ExpertWeights> experts, const RouterOutput& routing,
+                      DispatchPlan& plan, TensorView<const float, 2> h, TensorView<float, 2> x,
+                      const ExpertHook* hook = nullptr) {
+  LocalExperts local(experts);
+  moe_layer(ctx, 0, {}, local, static_cast<Index>(experts.size()), routing, plan, h, x, hook);
 }
 
 }  // namespace mixtral::moe

@@ -1,6 +1,8 @@
 // Chooses each token's experts.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -14,8 +16,17 @@ namespace mixtral {
 // One layer's routing of n tokens. Plain views: the caller owns the memory.
 struct RouterOutput {
   TensorView<float, 2> logits;      // [n, n_experts], as the gate gives them
-  TensorView<ExpertId, 2> experts;  // [n, k], the largest logit first
-  TensorView<float, 2> weights;     // [n, k], softmax over the chosen; a row adds up to 1
+  TensorView<ExpertId, 2> experts;  // [n, k], the largest logit first; a policy may leave kNoExpert in any place
+  TensorView<float, 2> weights;     // [n, k], softmax over the chosen: a row adds up to 1, unless a policy wants other
+};
+
+// The same, for who only looks.
+struct RoutingView {
+  TensorView<const float, 2> logits;
+  TensorView<const ExpertId, 2> experts;
+  TensorView<const float, 2> weights;
+
+  RoutingView(const RouterOutput& r) : logits(r.logits), experts(r.experts), weights(r.weights) {}  // NOLINT: implicit
 };
 
 namespace moe {
@@ -57,8 +68,9 @@ inline void select_experts(const OpContext& ctx, std::span<const std::uint8_t> a
   require(available.empty() || static_cast<Index>(available.size()) == n_experts, "router: the mask has ",
           available.size(), " entries for ", n_experts, " experts");
   const ScratchScope scope(ctx.scratch);
-  float* masked = ctx.scratch.take<float>(n_experts);
-  for (Index t = 0; t < n; ++t) {
+  const auto masked_of = ctx.scratch.matrix<float>(ctx.executor.n_workers(), n_experts);
+  // Whether there are enough usable logits.
+  const auto select = [&](Index t, float* masked) {
     const float* logits = out.logits.row(t);
     if (!available.empty()) {
       for (Index e = 0; e < n_experts; ++e) {
@@ -66,24 +78,37 @@ inline void select_experts(const OpContext& ctx, std::span<const std::uint8_t> a
       }
       logits = masked;
     }
-    bool ok;
-    if (n_experts == 8 && k == 2) {
-      ok = ctx.table.top2_of_8(logits, out.experts.row(t), out.weights.row(t));
-    } else {
-      ok = detail::top_k({logits, static_cast<std::size_t>(n_experts)}, out.experts.row_span(t),
-                         out.weights.row_span(t));
-      if (ok) ctx.table.softmax(out.weights.row(t), k);
+    if (n_experts == 8 && k == 2) return ctx.table.top2_of_8(logits, out.experts.row(t), out.weights.row(t));
+    const bool ok =
+        detail::top_k({logits, static_cast<std::size_t>(n_experts)}, out.experts.row_span(t), out.weights.row_span(t));
+    if (ok) ctx.table.softmax(out.weights.row(t), k);
+    return ok;
+  };
+  std::atomic<Index> bad = n;  // the first token that fails
+  ops::for_blocks(ctx, n, 128, [&](Index begin, Index end, int worker) {
+    for (Index t = begin; t < end; ++t) {
+      if (select(t, masked_of.row(worker))) continue;
+      Index first = bad.load();
+      while (t < first && !bad.compare_exchange_weak(first, t)) {
+      }
+      return;
     }
-    require(ok, "router: token ", t, " has fewer than ", k, " of ", n_experts, " experts with a usable logit");
-  }
+  });
+  require(bad == n, "router: token ", bad.load(), " has fewer than ", k, " of ", n_experts,
+          " experts with a usable logit");
 }
 
-// Gate and choice: logits = x gate^T in float32, whatever the table rounds elsewhere, then select_experts.
-// gate [n_experts, dim], x [n, dim]
+// logits = x gate^T in float32, whatever the table rounds elsewhere.  gate [n_experts, dim], x [n, dim]
+inline void router_logits(const OpContext& ctx, const MatrixView& gate, TensorView<const float, 2> x,
+                          TensorView<float, 2> logits) {
+  const ops::LinearJob job{.w = gate, .y = logits, .exact = true};
+  ops::linear(ctx, std::span(&job, 1), x);
+}
+
+// Logits and choice: router_logits(), select_experts().
 inline void route(const OpContext& ctx, const MatrixView& gate, TensorView<const float, 2> x,
                   std::span<const std::uint8_t> available, const RouterOutput& out) {
-  const ops::LinearJob job{.w = gate, .y = out.logits, .exact = true};
-  ops::linear(ctx, std::span(&job, 1), x);
+  router_logits(ctx, gate, x, out.logits);
   select_experts(ctx, available, out);
 }
 

@@ -16,4 +16,18 @@ struct OpContext {
   Scratch& scratch;
 };
 
+namespace ops {
+
+// f(begin, end, worker) for blocks of `rows` of n rows on all workers; a single block, as a decode step's, on the spot,
+// which costs no section.
+template <class F>
+void for_blocks(const OpContext& ctx, Index n, Index rows, F&& f) {
+  if (n <= rows) return n > 0 ? f(Index{0}, n, 0) : void();
+  ctx.executor.parallel_for((n + rows - 1) / rows, [&](Index i, int worker) {
+    f(i * rows, n - i * rows < rows ? n : (i + 1) * rows, worker);
+  });
+}
+
+}  // namespace ops
+
 }  // namespace mixtral

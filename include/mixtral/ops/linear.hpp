@@ -19,20 +19,22 @@ inline bool is_for_tiles(const KernelTable& table, const MatrixView& w, Index to
 
 // Weight rows of one task: about 256 KiB of dense weights, 512 KiB of packed ones: some tens of microseconds of memory
 // time, so that workers that are held up leave their share to the others. A matrix unit takes as long for 2 MiB, and
-// its activations, which may be more than a cache holds, go to eight panels at a time.
-inline Index rows_per_task(const KernelTable& table, const MatrixView& w, Index tokens) noexcept {
+// its activations, which may be more than a cache holds, go to eight panels at a time; but there are two tasks a
+// worker.
+inline Index rows_per_task(const KernelTable& table, int workers, const MatrixView& w, Index tokens) noexcept {
   const Index row_bytes = std::max<Index>(w.row_bytes, 1);
   if (w.is_packed()) {  // whole panels, an even number: kernels stream two together
-    const Index bytes = Index{is_for_tiles(table, w, tokens) ? 2048 : 512} * 1024;
-    const Index panels = bytes / (row_bytes * w.row_step());
-    return (panels < 2 ? 1 : std::min<Index>(panels / 2 * 2, 16)) * w.row_step();
+    const bool tiles = is_for_tiles(table, w, tokens);
+    Index panels = std::min<Index>(Index{tiles ? 2048 : 512} * 1024 / (row_bytes * w.row_step()), 16);
+    if (tiles) panels = std::min(panels, w.rows / w.row_step() / (2 * workers));
+    return (panels < 2 ? tiles ? 2 : 1 : panels / 2 * 2) * w.row_step();
   }
   // A multiple of 8 rows: what the kernels take at a time.
   return std::clamp<Index>(Index{256} * 1024 / row_bytes / 8 * 8, 8, 512);
 }
 
-inline Index count_tasks(const KernelTable& table, const MatrixView& w, Index tokens) noexcept {
-  const Index rows = rows_per_task(table, w, tokens);
+inline Index count_tasks(const KernelTable& table, int workers, const MatrixView& w, Index tokens) noexcept {
+  const Index rows = rows_per_task(table, workers, w, tokens);
   return (w.rows + rows - 1) / rows;
 }
 
@@ -79,9 +81,9 @@ class TileWork {
 };
 
 // Task i of y = x w^T; exact: never rounded to bf16; work: this worker's.
-inline void linear_task(const KernelTable& table, const MatrixView& w, const LinearInput& in, TensorView<float, 2> y,
-                        Index i, float* work, bool exact = false) noexcept {
-  const Index n = rows_per_task(table, w, y.dim(0)), begin = i * n, rows = std::min(n, w.rows - begin);
+inline void linear_task(const KernelTable& table, int workers, const MatrixView& w, const LinearInput& in,
+                        TensorView<float, 2> y, Index i, float* work, bool exact = false) noexcept {
+  const Index n = rows_per_task(table, workers, w, y.dim(0)), begin = i * n, rows = std::min(n, w.rows - begin);
   if (w.is_packed()) {
     const auto& kernels = is_for_tiles(table, w, y.dim(0)) ? table.packed_linear_tiles : table.packed_linear;
     kernels[packed_index(w.dtype)]({.w = w.row(begin),
@@ -144,7 +146,8 @@ struct LinearJob {
   bool exact = false;
 };
 inline void linear(const OpContext& ctx, std::span<const LinearJob> jobs, TensorView<const float, 2> x) {
-  const auto count = [&](const LinearJob& job) { return detail::count_tasks(ctx.table, job.w, x.dim(0)); };
+  const int workers = ctx.executor.n_workers();
+  const auto count = [&](const LinearJob& job) { return detail::count_tasks(ctx.table, workers, job.w, x.dim(0)); };
   Index n_tasks = 0;
   detail::InputForms forms;
   bool tiles = false;
@@ -157,10 +160,17 @@ inline void linear(const OpContext& ctx, std::span<const LinearJob> jobs, Tensor
   const ScratchScope scope(ctx.scratch);
   const detail::LinearInput input = detail::make_input(ctx, x, forms);
   const detail::TileWork work = tiles ? detail::TileWork(ctx) : detail::TileWork();
-  ctx.executor.parallel_for(n_tasks, [&](Index i, int worker) {
+  // Few dense rows by many tokens, as a router's, are shared out by tokens, too.
+  constexpr Index kBlock = 96;  // twice what the kernels take at a time
+  const bool by_tokens = n_tasks < workers && !forms.bytes && !forms.pairs;
+  const Index n = x.dim(0), block = by_tokens ? kBlock : std::max<Index>(n, 1);
+  ctx.executor.parallel_for(n_tasks * ((n + block - 1) / block), [&](Index i, int worker) {
+    const Index begin = i / n_tasks * block, tokens = std::min(block, n - begin);
+    i %= n_tasks;
     const LinearJob* job = jobs.data();
     while (i >= count(*job)) i -= count(*job++);
-    detail::linear_task(ctx.table, job->w, input, job->y, i, work.of(worker), job->exact);
+    detail::linear_task(ctx.table, workers, job->w, input.rows(begin, tokens), job->y.rows(begin, tokens), i,
+                        work.of(worker), job->exact);
   });
 }
 

@@ -38,9 +38,9 @@ struct GenerateResult {
 // there). Throws Error as Session and Sampler do; the session then holds the tokens that on_token has seen.
 // `options.sampler` is for the second form, which makes a sampler of its own.
 GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer* tokenizer, const GenerateOptions& options,
-                        ForwardObserver* observer = nullptr);
+                        const StepHooks& hooks = {});
 GenerateResult generate(Session& session, const Tokenizer* tokenizer, const GenerateOptions& options,
-                        ForwardObserver* observer = nullptr);
+                        const StepHooks& hooks = {});
 
 // Draws a token from the logits of the last computed one; it is not queued. Throws Error(kInvalidArgument) if tokens
 // are queued or there are no logits, and what the sampler and `edit` throw; then nothing has changed.
@@ -48,6 +48,6 @@ TokenId draw(const Session& session, Sampler& sampler, const LogitsEditor& edit 
 
 // One step: computes what is queued, draws a token and queues it. Throws Error(kContextFull) if there is no room for
 // it; whatever is thrown, the session is as before, or as after its eval().
-TokenId step(Session& session, Sampler& sampler, const LogitsEditor& edit = {}, ForwardObserver* observer = nullptr);
+TokenId step(Session& session, Sampler& sampler, const LogitsEditor& edit = {}, const StepHooks& hooks = {});
 
 }  // namespace mixtral

@@ -35,7 +35,8 @@ class Session {
   // Throws Error(kInvalidArgument).
   Session(const Model& model, const KernelTable& table, Executor& executor, SessionOptions options = {});
 
-  // A second sequence that goes on from here on its own: the same tokens, keys and values, logits.
+  // A second sequence that goes on from here on its own, on any thread: the same tokens, logits, keys and values. The
+  // pages of these are shared; the last one, if it is not full, is copied by who goes on first.
   explicit Session(const Session& other);
   Session& operator=(const Session&) = delete;
 
@@ -55,7 +56,7 @@ class Session {
   // Computes all queued tokens. With `all_logits`, it receives the logits of each of them. Whatever is thrown,
   // the session is as before the call: the tokens are still queued. Throws Error(kBusy) from inside an eval, and in the
   // child of a fork() if another thread was inside one at that time.
-  void eval(ForwardObserver* observer = nullptr, const LogitsSink& all_logits = {});
+  void eval(const StepHooks& hooks = {}, const LogitsSink& all_logits = {});
 
   // Logits of the last computed token, [vocab_size]; empty before the first, and after truncate() took them.
   std::span<const float> logits() const noexcept { return logits(length() - 1); }
@@ -66,8 +67,9 @@ class Session {
   // How many are computed.
   Index length() const noexcept { return length_; }
   Index max_positions() const noexcept { return max_positions_; }
-  // Memory of keys and values that is held now.
-  Index kv_bytes() const noexcept { return cache_.allocated_bytes(); }
+  // Memory of keys and values that is held now, and how much of it other sessions hold, too.
+  Index kv_bytes() const { return cache_.held_bytes(slot_) + cache_.free_bytes(); }
+  Index kv_shared_bytes() const { return cache_.shared_bytes(slot_); }
   const Model& model() const noexcept { return model_; }
 
   // Forgets all tokens from position `length` on, queued ones too, and their logits. Throws Error(kInvalidArgument)
@@ -82,7 +84,7 @@ class Session {
   };
 
   void require_tokens(std::span<const TokenId> tokens, Index before) const;
-  void eval_chunk(Index begin, Index count, ForwardObserver* observer, const LogitsSink& all_logits);
+  void eval_chunk(Index begin, Index count, const StepHooks& hooks, const LogitsSink& all_logits);
 
   const Model& model_;
   const KernelTable& table_;

@@ -1,0 +1,13 @@
+// Whose row of a step it is: plain data, for all that works row by row.
+#pragma once
+
+#include "mixtral/core/types.hpp"
+
+namespace mixtral {
+
+struct RowInfo {
+  SlotId slot;     // which sequence of the step's cache
+  Index position;  // where in it, from 0
+};
+
+}  // namespace mixtral
