@@ -49,7 +49,7 @@ inline ops::detail::LinearInput gather(const OpContext& ctx, const DispatchPlan&
 
 }  // namespace detail
 
-// Runs every expert of the plan on its tokens.  h [n, dim], outputs [n * k, dim], grouped by expert
+// Runs every expert of the plan on its tokens.  h [n, dim], outputs [plan.n_rows(), dim], grouped by expert
 // Throws Error(kInvalidArgument) on shapes that do not fit, and what the hook throws.
 inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> experts, const DispatchPlan& plan,
                         TensorView<const float, 2> h, TensorView<float, 2> outputs, const ExpertHook* hook = nullptr) {
