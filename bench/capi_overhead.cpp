@@ -11,8 +11,8 @@
 
 #include "mixtral.h"
 #include "mixtral/core/thread_executor.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/generate.hpp"
-#include "mixtral/runtime/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 
 namespace {

@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "mixtral/core/thread_executor.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/ops/linear.hpp"
 #include "mixtral/runtime/available_threads.hpp"
-#include "mixtral/runtime/isa.hpp"
 #include "probes/probes.hpp"
 #include "probes/statistics.hpp"
 #include "support/packed.hpp"

@@ -11,11 +11,11 @@
 #include "cli/text_pieces.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/packed.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/comparison.hpp"
 #include "mixtral/runtime/generate.hpp"
 #include "mixtral/runtime/importance.hpp"
-#include "mixtral/runtime/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 
 namespace {

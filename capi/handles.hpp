@@ -7,7 +7,8 @@
 
 #include "host_executor.hpp"
 #include "mixtral.h"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/core/cancel_flag.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "mixtral/runtime/sampler.hpp"
 #include "mixtral/runtime/session.hpp"
@@ -57,18 +58,15 @@ struct mixtral_session {
   mixtral_session(std::shared_ptr<mixtral::capi::Engine> e, const mixtral::SessionOptions& options, bool record)
       : engine(std::move(e)),
         session(engine->opened.model, engine->table, *engine->executor, options),
-        routes(session, record, engine->totals, cancelled) {}
+        routes(session, record, engine->totals) {}
   // A fork: without the callback, without a pending cancel.
   mixtral_session(const mixtral_session& other)
-      : engine(other.engine),
-        session(other.session),
-        sampler(other.sampler),
-        routes(session, other.routes, cancelled) {}
+      : engine(other.engine), session(other.session), sampler(other.sampler), routes(session, other.routes) {}
 
   mixtral::capi::Tag tag{mixtral::capi::Tag::Kind::kSession};
   enum class Use { kIdle, kBusy, kDoomed };  // doomed: in use, and to be freed after that
   std::atomic<Use> use{Use::kIdle};
-  std::atomic<bool> cancelled{false};
+  mixtral::CancelFlag cancelled;
   std::shared_ptr<mixtral::capi::Engine> engine;
   mixtral::Session session;
   mixtral::Sampler sampler{mixtral::SamplerOptions{}};

@@ -1,9 +1,8 @@
-// What a step leaves behind besides logits: counts of the chosen experts and, if asked for, each token's route. And it
-// is where a step looks whether it was cancelled. A step that fails leaves nothing.
+// What a step leaves behind besides logits: counts of the chosen experts and, if asked for, each token's route. A step
+// that fails leaves nothing.
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <mutex>
 #include <span>
 #include <vector>
@@ -40,28 +39,19 @@ class RoutingTotals {
 class RouteRecorder final : public ForwardObserver {
  public:
   // Observes `session`; all references must outlive it.
-  RouteRecorder(const Session& session, bool record, RoutingTotals& totals, std::atomic<bool>& cancelled)
+  RouteRecorder(const Session& session, bool record, RoutingTotals& totals)
       : session_(session),
         totals_(totals),
-        cancelled_(cancelled),
         n_layers_(session.model().config.n_layers),
         per_layer_(session.model().config.n_experts_per_tok),
         record_(record),
         stats_(session.model().config) {}
   // Begins with another recorder's routes.
-  RouteRecorder(const Session& session, const RouteRecorder& other, std::atomic<bool>& cancelled)
-      : RouteRecorder(session, other.record_, other.totals_, cancelled) {
+  RouteRecorder(const Session& session, const RouteRecorder& other)
+      : RouteRecorder(session, other.record_, other.totals_) {
     first_ = other.first_;
     experts_ = other.experts_;
     weights_ = other.weights_;
-  }
-
-  // Throws Error(kCancelled) once for each cancel.
-  void check_cancelled() {
-    if (!cancelled_.load()) return;
-    const Error cancelled(ErrorCode::kCancelled, "cancelled");  // if there is no memory for it, the cancel waits
-    cancelled_.store(false);
-    throw cancelled;
   }
 
   // Before and after every call that evaluates: counts what has been computed, forgets what an eval that failed left.
@@ -73,7 +63,6 @@ class RouteRecorder final : public ForwardObserver {
   }
 
   void on_embedding(TensorView<const float, 2> x) override {
-    check_cancelled();
     if (session_.length() > settled_) settle();  // an eval ended, this is the next one of the same call
     base_ = static_cast<Index>(experts_.size());
     if (!record_) return;
@@ -90,7 +79,6 @@ class RouteRecorder final : public ForwardObserver {
       std::copy_n(routing.weights.row(t), per_layer_, weights_.begin() + at);
     }
   }
-  void on_layer(Index, TensorView<const float, 2>) override { check_cancelled(); }
 
   // Forgets the routes of tokens from `length` on.
   void truncate(Index length) noexcept {
@@ -124,7 +112,6 @@ class RouteRecorder final : public ForwardObserver {
 
   const Session& session_;
   RoutingTotals& totals_;
-  std::atomic<bool>& cancelled_;
   Index n_layers_, per_layer_;
   bool record_;
   RoutingStats stats_;             // since settle()

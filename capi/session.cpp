@@ -46,13 +46,19 @@ constexpr mixtral_generate_params kGenerateDefaults{.struct_size = sizeof(mixtra
                                                     .on_token = nullptr,
                                                     .user = nullptr};
 
-// Runs action(observer), which evaluates queued tokens.
+// Runs action(hooks), which evaluates queued tokens. A cancel ends one call: the one that says that it was cancelled.
 template <class F>
 void evaluating(mixtral_session& s, F&& action) {
-  s.routes.check_cancelled();
+  StepHooks hooks(&s.routes);
+  hooks.cancel = &s.cancelled;
   s.routes.settle();
   try {
-    action(s.routes);
+    s.cancelled.check();
+    action(hooks);
+  } catch (const Error& error) {
+    s.routes.settle();
+    if (error.code() == ErrorCode::kCancelled) s.cancelled.clear();
+    throw;
   } catch (...) {
     s.routes.settle();
     throw;
@@ -131,7 +137,7 @@ mixtral_status mixtral_session_create(mixtral_ctx* ctx, const mixtral_session_pa
 void mixtral_session_destroy(mixtral_session* session) {
   if (session == nullptr || !session->tag.is(Tag::Kind::kSession)) return;
   using Use = mixtral_session::Use;
-  session->cancelled.store(true);
+  session->cancelled.set();
   for (Use seen = session->use.load(); seen != Use::kDoomed;) {
     const Use next = seen == Use::kBusy ? Use::kDoomed : Use::kBusy;
     if (!session->use.compare_exchange_weak(seen, next)) continue;
@@ -178,8 +184,8 @@ mixtral_status mixtral_session_tokens(mixtral_session* session, int32_t* tokens,
 }
 
 mixtral_status mixtral_session_eval(mixtral_session* session) {
-  return with_session(session,
-                      [&](mixtral_session& s) { evaluating(s, [&](ForwardObserver& o) { s.session.eval(&o); }); });
+  return with_session(
+      session, [&](mixtral_session& s) { evaluating(s, [&](const StepHooks& hooks) { s.session.eval(hooks); }); });
 }
 
 mixtral_status mixtral_session_logits(mixtral_session* session, size_t position, float* logits, size_t capacity,
@@ -225,7 +231,7 @@ mixtral_status mixtral_session_sample(mixtral_session* session, int32_t* token) 
 mixtral_status mixtral_session_step(mixtral_session* session, int32_t* token) {
   return with_session(session, [&](mixtral_session& s) {
     require(token != nullptr, "the place for the token is NULL");
-    evaluating(s, [&](ForwardObserver& o) { *token = step(s.session, s.sampler, editor_of(s), &o); });
+    evaluating(s, [&](const StepHooks& hooks) { *token = step(s.session, s.sampler, editor_of(s), hooks); });
   });
 }
 
@@ -233,12 +239,12 @@ mixtral_status mixtral_session_cancel(mixtral_session* session) {
   if (session == nullptr) return MIXTRAL_OK;
   return guarded([&] {
     require_session(session);
-    session->cancelled.store(true);
+    session->cancelled.set();
   });
 }
 
 mixtral_status mixtral_session_clear_cancel(mixtral_session* session) {
-  return with_session(session, [&](mixtral_session& s) { s.cancelled.store(false); });
+  return with_session(session, [&](mixtral_session& s) { s.cancelled.clear(); });
 }
 
 mixtral_status mixtral_session_error(mixtral_session* session, char* text, size_t capacity, size_t* text_size) {
@@ -253,7 +259,7 @@ mixtral_status mixtral_session_reset(mixtral_session* session) {
     s.session.truncate(0);
     s.sampler.restart();
     s.routes.truncate(0);
-    s.cancelled.store(false);
+    s.cancelled.clear();
   });
 }
 
@@ -282,8 +288,8 @@ mixtral_status mixtral_session_generate(mixtral_session* session, const mixtral_
     const GenerateOptions options = read_generate(s, p);
     const std::optional<Tokenizer>& tokenizer = s.engine->opened.tokenizer;
     GenerateResult out;
-    evaluating(s, [&](ForwardObserver& o) {
-      out = generate(s.session, s.sampler, tokenizer ? &*tokenizer : nullptr, options, &o);
+    evaluating(s, [&](const StepHooks& hooks) {
+      out = generate(s.session, s.sampler, tokenizer ? &*tokenizer : nullptr, options, hooks);
     });
     if (result == nullptr) return;
     write_struct(result,

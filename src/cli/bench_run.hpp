@@ -10,7 +10,7 @@
 #include "mixtral/core/arena.hpp"
 #include "mixtral/core/executor.hpp"
 #include "mixtral/model/transformer.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "probes/statistics.hpp"
 

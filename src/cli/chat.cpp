@@ -60,7 +60,7 @@ class Chat {
             .max_tokens = options.n > 0 ? options.n : default_n(loaded_.model.config),
             .kv_dtype = kv_type(options.common.kv),
             .show_progress = terminal_.interactive(),
-            .wants_stop = Terminal::interrupted};
+            .stop = &Terminal::interrupted()};
   }
 
   // What the model's own template says needs no words, unless it is not one of Mistral's.

@@ -13,8 +13,8 @@
 #include "cli/arguments.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/io/synthetic.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/available_threads.hpp"
-#include "mixtral/runtime/isa.hpp"
 
 namespace mixtral::cli {
 namespace {

@@ -5,22 +5,18 @@
 namespace mixtral::cli {
 namespace {
 
-// Counts routes, shows how far a long prompt has come, and ends a step that is not wanted any more.
-class Watcher final : public ForwardObserver {
+// Shows how far a long prompt has come.
+class Progress final : public ForwardObserver {
  public:
-  Watcher(RoutingStats& routing, const ConversationOptions& options, Index rows)
-      : routing_(routing), options_(options), bar_("prompt", rows) {}
+  Progress(bool show, Index rows) : show_(show), bar_("prompt", rows) {}
 
-  void on_routing(Index layer, const RoutingView& routing) override { routing_.on_routing(layer, routing); }
   void on_layer(Index /*layer*/, TensorView<const float, 2> x) override {
-    require(!options_.wants_stop || !options_.wants_stop(), ErrorCode::kCancelled, "chat: stopped");
-    if (options_.show_progress) bar_.show(done_ += x.dim(0));
+    if (show_) bar_.show(done_ += x.dim(0));
   }
   void end_of_prompt() { bar_.finish(); }
 
  private:
-  RoutingStats& routing_;
-  const ConversationOptions& options_;
+  bool show_;
   ProgressBar bar_;
   Index done_ = 0;
 };
@@ -105,7 +101,10 @@ StopReason Conversation::draw(Turn& turn, Figures& figures, const std::function<
   figures.kept = session_.set_tokens(prompt);
   figures.computed = n - figures.kept;
 
-  Watcher watcher(routing_, options_, figures.computed * loaded_.model.config.n_layers);
+  Progress progress(options_.show_progress, figures.computed * loaded_.model.config.n_layers);
+  Observers observers{&routing_, &progress};
+  StepHooks hooks(&observers);
+  hooks.cancel = options_.stop;
   AnswerText text(template_, on_text);
   const double begin = seconds();
   GenerateOptions settings;
@@ -116,16 +115,16 @@ StopReason Conversation::draw(Turn& turn, Figures& figures, const std::function<
       turn.answer.push_back(id);
       const double since_begin = seconds() - begin;
       if (figures.drawn++ == 0) {
-        watcher.end_of_prompt();
+        progress.end_of_prompt();
         figures.prompt_seconds = since_begin;
       }
       figures.answer_seconds = since_begin - figures.prompt_seconds;
       figures.context = static_cast<Index>(session_.tokens().size());
     }
     text.push(more);
-    return !options_.wants_stop || !options_.wants_stop();
+    return options_.stop == nullptr || !options_.stop->is_set();
   };
-  const StopReason reason = generate(session_, sampler_, &loaded_.require_tokenizer(), settings, &watcher).reason;
+  const StopReason reason = generate(session_, sampler_, &loaded_.require_tokenizer(), settings, hooks).reason;
   if (reason == StopReason::kStopId) turn.answer.pop_back();  // the template writes its own
   return reason;
 }

@@ -20,11 +20,11 @@ struct ConversationOptions {
   Index max_tokens = 0;            // per answer
   DType kv_dtype = SessionOptions{}.kv_dtype;
   bool show_progress = false;        // a bar while a long prompt is read
-  std::function<bool()> wants_stop;  // asked in each layer of a step; true ends the answer
+  const CancelFlag* stop = nullptr;  // asked in each layer of a step, ends the answer
 };
 
 struct Answer {
-  StopReason reason;  // kCallback: wants_stop() said so
+  StopReason reason;  // kCallback: by the flag
   Index n_tokens;     // drawn; 0: stopped before the first one, and the turn is forgotten
 };
 

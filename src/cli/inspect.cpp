@@ -61,8 +61,8 @@ Index working_bytes(const Model& model, const KvLayout& kv, const KernelTable& t
   const ModelConfig& c = model.config;
   // Each worker's: gate and up products of a task, if all tokens have one expert; a matrix unit's sums.
   const MatrixView& w1 = model.weights.layers[0].experts[0].w1;
-  const Index products = 2 * tokens * ops::detail::rows_per_task(table, threads, w1, tokens);
-  const Index tiles = ops::detail::is_for_tiles(table, w1, tokens) ? simd::kTileWork : 0;
+  const ops::Product gate(table, threads, w1, tokens);
+  const Index products = 2 * tokens * gate.task_rows(), tiles = gate.needs_work() ? simd::kTileWork : 0;
   const Index attention = 2 * (c.n_heads + c.n_kv_heads) * c.head_dim + c.head_dim;
   const Index experts = c.n_experts_per_tok * (2 * c.dim + c.hidden_dim) + c.n_experts + 2 * c.n_experts_per_tok;
   return tokens * (2 * c.dim + attention + experts) * static_cast<Index>(sizeof(float)) +

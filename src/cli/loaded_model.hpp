@@ -9,7 +9,7 @@
 
 #include "cli/common.hpp"
 #include "mixtral/core/thread_executor.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "mixtral/runtime/routing_stats.hpp"
 

@@ -18,8 +18,8 @@
 namespace mixtral::cli {
 namespace {
 
-std::atomic<bool> interrupt_flag = false, editing = false;
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may set it");
+CancelFlag interrupt_flag;
+std::atomic<bool> editing = false;
 bool abandoned = false;  // the line, by Ctrl-C while it was typed
 
 // A signal that comes while the editor is not waiting for a key would wait for the next key with it. So the editor is
@@ -28,7 +28,7 @@ void wake_editor(int) {
   if (editing) ::alarm(1);
 }
 void on_interrupt(int signal) {
-  interrupt_flag = true;
+  interrupt_flag.set();
   wake_editor(signal);
 }
 
@@ -105,18 +105,19 @@ Terminal::~Terminal() {
   std::signal(SIGALRM, SIG_DFL);
 }
 
-bool Terminal::interrupted() noexcept { return interrupt_flag; }
+const CancelFlag& Terminal::interrupted() noexcept { return interrupt_flag; }
 
 std::optional<std::string> Terminal::read_line() {
   std::string text;
   if (!interactive_) return read_piped_line();
   for (;;) {
-    abandoned = interrupt_flag = false;
+    abandoned = false;
+    interrupt_flag.clear();
     const std::optional<std::string> line = edit_line(text.empty() ? "> " : ". ");
     if (line && !line->ends_with('\\')) return text + *line;
     if (line) {
       text.append(*line, 0, line->size() - 1) += '\n';
-    } else if (abandoned || interrupt_flag) {  // the key, or a signal from elsewhere
+    } else if (abandoned || interrupt_flag.is_set()) {  // the key, or a signal from elsewhere
       write_stdout("^C\n");
       text.clear();
     } else {

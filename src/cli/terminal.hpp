@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "mixtral/core/cancel_flag.hpp"
+
 namespace mixtral::cli {
 
 // One at a time: line editing and signals belong to the whole process.
@@ -22,8 +24,8 @@ class Terminal {
   // that another one follows, and Ctrl-C begins anew. Throws Error(kIo).
   std::optional<std::string> read_line();
 
-  // Whether Ctrl-C came after the last line.
-  static bool interrupted() noexcept;
+  // Set when Ctrl-C came after the last line.
+  static const CancelFlag& interrupted() noexcept;
 
  private:
   bool interactive_;

@@ -171,7 +171,7 @@ Checkpoint assemble(const ModelConfig& config, const std::filesystem::path& conf
   for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) { weights.at(slot) = find(slot, shape); });
   require_all_used(catalog, config_path);
   require_finite_routing(weights, config, config_path.parent_path().string());
-  weights.storage = catalog.files;
+  weights.own(catalog.files);
   return {{config, std::move(weights)}, list_tensors(catalog), {}, {}, true};
 }
 

@@ -1,40 +1,37 @@
-// Which loader a checkpoint needs. A further format is one more line in load_directory().
+// Which loader a checkpoint needs. A further format is one more entry of kFormats.
 #include "mixtral/io/checkpoint.hpp"
 
 #include <algorithm>
 #include <map>
 
+#include "io/format.hpp"
 #include "io/found_instead.hpp"
 #include "mixtral/core/arena.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/core/float_environment.hpp"
-#include "mixtral/io/consolidated.hpp"
-#include "mixtral/io/huggingface.hpp"
-#include "mixtral/io/packed.hpp"
 
 namespace mixtral {
 namespace {
 
-Checkpoint load_directory(const std::filesystem::path& dir) {
-  const bool has_config = may_exist(dir / "config.json"), has_params = may_exist(dir / "params.json");
-  if (has_config && (!has_params || has_huggingface_weights(dir))) return load_huggingface(dir);
-  if (has_params) return load_consolidated(dir);
-  fail(ErrorCode::kNotFound, dir.string(), ": neither config.json nor params.json exists", found_instead(dir));
+// The first that recognises a path reads it.
+constexpr const CheckpointFormat* kFormats[] = {&kPackedFormat, &kHuggingFaceFormat, &kConsolidatedFormat};
+
+const CheckpointFormat* format_of(const std::filesystem::path& path) {
+  const auto found = std::find_if(std::begin(kFormats), std::end(kFormats),
+                                  [&](const CheckpointFormat* format) { return format->recognises(path); });
+  return found == std::end(kFormats) ? nullptr : *found;
 }
 
-Checkpoint load(const std::filesystem::path& path) {
+[[noreturn]] void refuse(const std::filesystem::path& path) {
   using enum std::filesystem::file_type;
   std::error_code ignored;
-  switch (std::filesystem::status(path, ignored).type()) {
-    case regular: return load_packed(path);
-    case directory:
-    case none:  // the system will not say: opening a file of it tells the reason
-    case unknown: return load_directory(path);
-    case not_found:
-      fail(ErrorCode::kNotFound, path.empty() ? "an empty path" : path.string(), ": no such file or directory");
-    default: fail(ErrorCode::kIo, path.string(), ": neither a directory nor a regular file");
+  const auto type = std::filesystem::status(path, ignored).type();
+  if (type == not_found) {
+    fail(ErrorCode::kNotFound, path.empty() ? "an empty path" : path.string(), ": no such file or directory");
   }
+  if (type != directory) fail(ErrorCode::kIo, path.string(), ": neither a directory nor a regular file");
+  fail(ErrorCode::kNotFound, path.string(), ": neither config.json nor params.json exists", found_instead(path));
 }
 
 // A run of bytes on its way into memory.
@@ -44,34 +41,67 @@ struct Piece {
   std::size_t bytes;
 };
 
-// Copies every matrix once; the two halves of a pair lie together.
-void make_resident(Checkpoint& checkpoint, Executor& executor) {
-  constexpr std::size_t kAlignment = 4096, kPiece = std::size_t{4} << 20;
-  std::vector<MatrixView*> views;
-  std::map<const std::byte*, std::size_t> places;  // where the bytes from an address on go
-  std::size_t size = 0;
-  for_each_tensor(checkpoint.config, [&](const TensorSlot& slot, const Shape<2>&) {
-    MatrixView& view = checkpoint.weights.at(slot);
-    views.push_back(&view);
-    if (!places.emplace(view.data, size).second) return;
-    size += (static_cast<std::size_t>(view.storage_bytes()) + kAlignment - 1) / kAlignment * kAlignment;
-  });
-  const auto arena = std::make_shared<Arena>(static_cast<Index>(size));
-  std::vector<Piece> pieces;
-  for (MatrixView* view : views) {
-    std::byte* to = arena->data() + places.at(view->data);
-    const auto bytes = view->part == PanelPart::kSecond ? 0 : static_cast<std::size_t>(view->storage_bytes());
-    for (std::size_t at = 0; at < bytes; at += kPiece) {
-      pieces.push_back({view->data + at, to + at, std::min(kPiece, bytes - at)});
+// Where weights go: memory of their own for each expert, one piece for all that is no expert's. The halves of a pair
+// lie together.
+class Mover {
+ public:
+  explicit Mover(Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  // Gives these matrices memory, and its owner. Their bytes are copied by run().
+  std::shared_ptr<const void> give_memory(std::span<MatrixView* const> views) {
+    constexpr std::size_t kAlignment = 4096;
+    std::map<const std::byte*, std::size_t> places;  // where the bytes from an address on go
+    std::size_t size = 0;
+    for (const MatrixView* view : views) {
+      if (!places.emplace(view->data, size).second) continue;
+      size += (static_cast<std::size_t>(view->storage_bytes()) + kAlignment - 1) / kAlignment * kAlignment;
     }
-    view->data = to;
+    const auto arena = std::make_shared<Arena>(static_cast<Index>(size));
+    for (MatrixView* view : views) {
+      std::byte* to = arena->data() + places.at(view->data);
+      if (view->part != PanelPart::kSecond) add(view->data, to, static_cast<std::size_t>(view->storage_bytes()));
+      view->data = to;
+    }
+    return arena;
   }
-  executor.parallel_for(static_cast<Index>(pieces.size()), [&](Index i, int) {
-    const auto& [from, to, bytes] = pieces[static_cast<std::size_t>(i)];
-    std::copy_n(from, bytes, to);
-    if (checkpoint.mapped) release_mapped({from, bytes});
+
+  // The mapped files must still be there.
+  void run(Executor& executor) {
+    executor.parallel_for(static_cast<Index>(pieces_.size()), [&](Index i, int) {
+      const auto& [from, to, bytes] = pieces_[static_cast<std::size_t>(i)];
+      std::copy_n(from, bytes, to);
+      if (checkpoint_.mapped) release_mapped({from, bytes});
+    });
+  }
+
+ private:
+  void add(const std::byte* from, std::byte* to, std::size_t bytes) {
+    constexpr std::size_t kPiece = std::size_t{4} << 20;
+    for (std::size_t at = 0; at < bytes; at += kPiece) {
+      pieces_.push_back({from + at, to + at, std::min(kPiece, bytes - at)});
+    }
+  }
+
+  Checkpoint& checkpoint_;
+  std::vector<Piece> pieces_;
+};
+
+void make_resident(Checkpoint& checkpoint, Executor& executor) {
+  Weights moved = checkpoint.weights;
+  Mover mover(checkpoint);
+  std::vector<MatrixView*> others;
+  for_each_tensor(checkpoint.config, [&](const TensorSlot& slot, const Shape<2>&) {
+    if (group_of(slot.kind) != TensorGroup::kExperts) others.push_back(&moved.at(slot));
   });
-  checkpoint.weights.storage = arena;
+  moved.storage = mover.give_memory(others);
+  for (LayerWeights& layer : moved.layers) {
+    for (ExpertWeights& expert : layer.experts) {
+      MatrixView* const views[] = {&expert.w1, &expert.w3, &expert.w2};
+      expert.owner = mover.give_memory(views);
+    }
+  }
+  mover.run(executor);
+  checkpoint.weights = std::move(moved);
   checkpoint.mapped = false;
 }
 
@@ -79,10 +109,21 @@ void make_resident(Checkpoint& checkpoint, Executor& executor) {
 
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options) {
   const FloatScope floats;  // JSON's numbers, and even the standard library's paths are computed with
-  Checkpoint checkpoint = load(path);
+  const CheckpointFormat* const format = path.empty() ? nullptr : format_of(path);
+  if (format == nullptr) refuse(path);
+  Checkpoint checkpoint = format->load(path);
   SerialExecutor caller;
   if (options.resident) make_resident(checkpoint, options.executor == nullptr ? caller : *options.executor);
   return checkpoint;
+}
+
+Index read_vocab_size(const std::filesystem::path& path) {
+  try {
+    const CheckpointFormat* const format = format_of(path);
+    return format == nullptr ? 0 : format->vocab_size(path);
+  } catch (const Error&) {  // a configuration of something else: then nothing is known
+    return 0;
+  }
 }
 
 }  // namespace mixtral

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "io/catalog.hpp"
+#include "io/format.hpp"
 #include "io/found_instead.hpp"
 #include "io/params.hpp"
 #include "io/shards.hpp"
@@ -62,5 +63,10 @@ Checkpoint load_consolidated(const std::filesystem::path& dir) {
     return whole(*tensor, slot, shape);
   });
 }
+
+const CheckpointFormat kConsolidatedFormat{
+    .recognises = [](const std::filesystem::path& path) { return may_exist(path / "params.json"); },
+    .load = load_consolidated,
+    .vocab_size = [](const std::filesystem::path& path) { return read_params(path).vocab_size; }};
 
 }  // namespace mixtral

@@ -7,6 +7,7 @@
 
 #include "core/json.hpp"
 #include "io/catalog.hpp"
+#include "io/format.hpp"
 #include "io/found_instead.hpp"
 #include "io/hf_config.hpp"
 #include "io/hf_names.hpp"
@@ -65,11 +66,11 @@ MatrixView find_weight(Catalog& catalog, const TensorSlot& slot, const Shape<2>&
   fail(ErrorCode::kBadFormat, dir.string(), ": no tensor ", name, fused.name.empty() ? "" : " and no ", fused.name);
 }
 
-}  // namespace
-
-bool has_huggingface_weights(const std::filesystem::path& dir) {
+bool has_weights(const std::filesystem::path& dir) {
   return may_exist(dir / kSingle) || may_exist(dir / kIndex) || !list_numbered_shards(dir, kShards).empty();
 }
+
+}  // namespace
 
 Checkpoint load_huggingface(const std::filesystem::path& dir) {
   const std::filesystem::path config_path = dir / "config.json";
@@ -85,5 +86,14 @@ Checkpoint load_huggingface(const std::filesystem::path& dir) {
   out.notes = std::move(notes);
   return out;
 }
+
+// A directory with the other format's configuration, too, and none of these weights is the other's.
+const CheckpointFormat kHuggingFaceFormat{
+    .recognises =
+        [](const std::filesystem::path& path) {
+          return may_exist(path / "config.json") && (!may_exist(path / "params.json") || has_weights(path));
+        },
+    .load = load_huggingface,
+    .vocab_size = [](const std::filesystem::path& path) { return read_hf_config(path).model.vocab_size; }};
 
 }  // namespace mixtral

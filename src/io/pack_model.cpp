@@ -99,7 +99,7 @@ class Packer {
     const MatrixView w = source_(slot, shape);
     require(is_weight(w.dtype), ErrorCode::kUnsupported, slot_name(slot), ": ", name_of(w.dtype),
             " weights cannot be packed again");
-    require(w.rows == shape[0] && w.cols == shape[1], slot_name(slot), ": expected ", shape_text(shape),
+    require(w.rows == shape[0] && w.cols == shape[1], slot_name(slot), ": expected ", shape,
             ", the source gives [", w.rows, ", ", w.cols, "]");
     require_finite_routing(slot, w, "pack");
     return w;
@@ -229,7 +229,7 @@ Checkpoint pack_in_memory(const OpContext& ctx, const ModelConfig& config, Weigh
     next += item.bytes;
   }
   out.files = options.files;
-  out.weights.storage = arena;
+  out.weights.own(arena);
   return out;
 }
 

@@ -11,6 +11,7 @@
 #include "io/catalog.hpp"
 #include "io/checksum.hpp"
 #include "io/finite.hpp"
+#include "io/format.hpp"
 #include "io/packed_format.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
@@ -148,10 +149,19 @@ Checkpoint load_packed(const std::filesystem::path& path) {
           " tensors, the model has a place for ", used);
   require_finite_routing(out.weights, out.config, file->name());
   std::sort(out.tensors.begin(), out.tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  out.weights.storage = file;
+  out.weights.own(file);
   out.mapped = true;
   return out;
 }
+
+const CheckpointFormat kPackedFormat{
+    .recognises =
+        [](const std::filesystem::path& path) {
+          std::error_code ignored;
+          return std::filesystem::is_regular_file(path, ignored);
+        },
+    .load = load_packed,
+    .vocab_size = [](const std::filesystem::path& path) { return load_packed(path).config.vocab_size; }};
 
 std::vector<EmbeddedFile> read_embedded_files(const std::filesystem::path& path) { return load_packed(path).files; }
 

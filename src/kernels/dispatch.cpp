@@ -11,7 +11,7 @@
 #include "kernels/isa.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/float_environment.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 
 namespace mixtral {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "mixtral/core/arena.hpp"
 #include "mixtral/core/executor.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 
 namespace mixtral::probes {
 

@@ -7,7 +7,7 @@
 #include "mixtral/io/huggingface.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/model/kv_cache.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
 #include "support/capi.hpp"

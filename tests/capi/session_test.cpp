@@ -5,8 +5,8 @@
 #include <thread>
 
 #include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/generate.hpp"
-#include "mixtral/runtime/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "support/capi.hpp"
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "support/golden.hpp"
 #include "support/program.hpp"
 

@@ -2,8 +2,8 @@
 #include <doctest/doctest.h>
 
 #include "mixtral/core/openmp_executor.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/generate.hpp"
-#include "mixtral/runtime/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "mixtral/text/chat_template.hpp"
 #include "support/golden.hpp"

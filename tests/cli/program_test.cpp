@@ -1,7 +1,7 @@
 // What all subcommands share: exit codes, messages, common options.
 #include <doctest/doctest.h>
 
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "support/consolidated_files.hpp"
 #include "support/golden.hpp"
 #include "support/program.hpp"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "mixtral.h"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "support/temp_dir.hpp"
 

@@ -4,8 +4,8 @@
 
 #include <random>
 
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/ops/linear.hpp"
-#include "mixtral/runtime/isa.hpp"
 #include "support/error_of.hpp"
 
 using namespace mixtral;

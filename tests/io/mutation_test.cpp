@@ -10,7 +10,7 @@
 
 #include "mixtral/core/error.hpp"
 #include "mixtral/io/checkpoint.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "support/allocations.hpp"
 #include "support/checkpoint_files.hpp"

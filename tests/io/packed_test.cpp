@@ -9,7 +9,7 @@
 #include "mixtral/core/file.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/safetensors.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "mixtral/text/vocabulary_files.hpp"

@@ -5,6 +5,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <span>
 #include <string>
@@ -13,38 +14,17 @@
 #include <vector>
 
 #include "mixtral/model/transformer.hpp"
+#include "support/compare.hpp"
 #include "support/contexts.hpp"
 #include "support/error_of.hpp"
 #include "support/models.hpp"
 
 using namespace mixtral;
+using test::logits_of;
 
 namespace {
 
 constexpr Index kTokens = 7;
-
-// Logits of some tokens of one sequence, a prompt and then one by one.
-std::vector<float> logits_of(const OpContext& ctx, const Model& model, const StepHooks& hooks) {
-  const std::vector<TokenId> tokens = {4, 9, 7, 1, 30, 2, 11};
-  KvCache cache(kv_layout(model.config, DType::kBF16), 1, 4);
-  const SlotId slot = cache.open();
-  Forward forward;
-  std::vector<float> all;
-  for (const auto& [begin, n] : {std::pair<Index, Index>{0, 5}, {5, 1}, {6, 1}}) {
-    std::vector<Index> positions, wanted = {n - 1};
-    for (Index p = begin; p < begin + n; ++p) positions.push_back(p);
-    const std::vector<SlotId> slots(static_cast<std::size_t>(n), slot);
-    Matrix<float> logits(Shape<2>{{1, model.config.vocab_size}});
-    cache.reserve(slot, n);
-    forward(ctx, model,
-            {std::span(tokens).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(n)), positions, slots,
-             wanted},
-            cache, logits.view(), hooks);
-    cache.commit(slot, n);
-    all.insert(all.end(), logits.data(), logits.data() + logits.size());
-  }
-  return all;
-}
 
 // Another thread that does what it is given, in order.
 class Queue {
@@ -82,9 +62,8 @@ class Queue {
 class FarExperts final : public moe::ExpertBackend {
  public:
   FarExperts(const Model& model, const KernelTable& table) : model_(model), table_(table) {}
-  void run(const OpContext&, Index layer, std::span<const RowInfo> rows, const DispatchPlan& plan,
-           TensorView<const float, 2> h, TensorView<float, 2> outputs, const moe::ExpertHook* hook) override {
-    CHECK(static_cast<Index>(rows.size()) == h.dim(0));
+  void run(const OpContext&, const moe::ExpertWork& work) override {
+    CHECK(static_cast<Index>(work.rows.size()) == work.h.dim(0));
     bool done = false;
     std::exception_ptr error;
     std::mutex mutex;
@@ -93,9 +72,9 @@ class FarExperts final : public moe::ExpertBackend {
       try {
         SerialExecutor serial;
         Scratch scratch;
-        const auto& experts = model_.weights.layers[static_cast<std::size_t>(layer)].experts;
-        if (broken) throw Error(ErrorCode::kIo, str("layer ", layer, ": nobody answers"));
-        moe::run_experts({table_, serial, scratch}, experts, plan, h, outputs, hook);
+        const auto& experts = model_.weights.layers[static_cast<std::size_t>(work.layer)].experts;
+        if (broken) throw Error(ErrorCode::kIo, str("layer ", work.layer, ": nobody answers"));
+        moe::run_experts({table_, serial, scratch}, experts, work.plan, work.h, work.outputs, work.hook);
       } catch (...) {
         error = std::current_exception();
       }
@@ -201,4 +180,129 @@ TEST_CASE("a policy that chooses fewer experts is the model with so many, and th
   CHECK(count.without == 2 * (2 * kTokens - 4));
   CHECK(count.computed == count.with);
   CHECK(logits != logits_of(c.op, one, {}));
+}
+
+TEST_CASE("a row's identity changes its own logits alone, as a model without the masked experts would") {
+  const test::RandomModel m(test::small_config());
+  test::SerialContext c(make_table(best_isa()));
+  RoutingRules rules;
+  for (std::int32_t layer = 0; layer < 2; ++layer) {
+    for (ExpertId e = 0; e < 8; e += 2) rules.masked.push_back({layer, e});
+  }
+  const RoutingIdentity odd_ones(rules), idle;
+  struct Masked final : moe::RoutePolicy {
+    void choose(const OpContext& ctx, Index, std::span<const RowInfo>, const RouterOutput& out) override {
+      const std::uint8_t available[] = {0, 1, 0, 1, 0, 1, 0, 1};
+      moe::select_experts(ctx, available, out);
+    }
+  } masked;
+  StepHooks hooks;
+  hooks.routes = &masked;
+  const std::vector<float> want = logits_of(c.op, m.model, hooks), plain = logits_of(c.op, m.model, {});
+  CHECK(want != plain);
+  CHECK(logits_of(c.op, m.model, {}, &odd_ones) == want);
+  CHECK(logits_of(c.op, m.model, {}, &idle) == plain);
+
+  // Two sequences of one step, one with the rules, and a third that has three experts a token.
+  const RoutingIdentity three(RoutingRules{.experts_per_token = 3});
+  KvCache cache(kv_layout(m.model.config, DType::kF32), 4, 8), alone(kv_layout(m.model.config, DType::kF32), 4, 8);
+  const std::vector<TokenId> tokens = {4, 9, 4, 9, 4, 9};
+  const std::vector<Index> positions = {0, 1, 0, 1, 0, 1}, wanted = {1, 3, 5};
+  const std::vector<const RoutingIdentity*> identities = {nullptr, nullptr, &odd_ones, &odd_ones, &three, &three};
+  for (SlotId slot = 0; slot < 3; ++slot) {
+    REQUIRE(cache.open() == slot);
+    cache.reserve(slot, 2);
+  }
+  Forward forward;
+  Matrix<float> together(Shape<2>{{3, 50}}), one(Shape<2>{{1, 50}});
+  const std::vector<SlotId> of_each = {0, 0, 1, 1, 2, 2};
+  forward(c.op, m.model, {tokens, positions, of_each, wanted, identities}, cache, together.view());
+  for (std::size_t s = 0; s < 3; ++s) {
+    const SlotId slot = alone.open();
+    alone.reserve(slot, 2);
+    const std::vector<SlotId> own = {slot, slot};
+    const Index last[] = {1};
+    const auto part = [&](const auto& all) { return std::span(all).subspan(2 * s, 2); };
+    forward(c.op, m.model, {part(tokens), part(positions), own, last, part(identities)}, alone, one.view());
+    CHECK(test::same_bits(one.span(), together.view().row_span(static_cast<Index>(s))));
+  }
+  CHECK_FALSE(test::same_bits(together.view().row_span(0), together.view().row_span(1)));
+  CHECK_FALSE(test::same_bits(together.view().row_span(0), together.view().row_span(2)));
+}
+
+TEST_CASE("identities for another model, or with adapters, are refused before anything is computed") {
+  const test::RandomModel m(test::small_config());
+  test::SerialContext c;
+  const auto refuse = [&](const RoutingRules& rules) {
+    const RoutingIdentity identity(rules);
+    return test::error_of([&] { logits_of(c.op, m.model, {}, &identity); });
+  };
+  CHECK(test::names(refuse({.masked = {{2, 0}}}), "3 layers"));
+  CHECK(test::names(refuse({.masked = {{0, 8}}}), "9 experts"));
+  CHECK(test::names(refuse({.experts_per_token = 9}), "9 experts"));
+  CHECK(refuse({.adapters = {{1, 1.0f}}}).code() == ErrorCode::kUnsupported);
+}
+
+TEST_CASE("a cancelled step ends within a layer, and nothing has changed") {
+  const test::RandomModel m(test::small_config());
+  test::SerialContext c(make_table(best_isa()));
+  CancelFlag cancel;
+  struct Cancels : ForwardObserver {
+    explicit Cancels(CancelFlag& f) : flag(f) {}
+    void on_layer(Index, TensorView<const float, 2>) override { ++layers, flag.set(); }
+    CancelFlag& flag;
+    int layers = 0;
+  } observer(cancel);
+  StepHooks hooks(&observer);
+  hooks.cancel = &cancel;
+  CHECK(test::error_of([&] { logits_of(c.op, m.model, hooks); }).code() == ErrorCode::kCancelled);
+  CHECK(observer.layers == 1);
+  CHECK(test::error_of([&] { logits_of(c.op, m.model, hooks); }).code() ==
+        ErrorCode::kCancelled);  // until it is cleared
+  CHECK(observer.layers == 1);
+  cancel.clear();
+  hooks.observer = nullptr;
+  CHECK(logits_of(c.op, m.model, hooks) == logits_of(c.op, m.model, {}));
+}
+
+TEST_CASE("the clock is told of each row of each matrix that a step multiplies by, once") {
+  const test::RandomModel dense(test::small_config());
+  const test::PackedModel packed(dense.model, DType::kP8, DType::kP4);
+  struct Clock final : TaskClock {
+    void on_task(const TaskTime& task) noexcept override {
+      const std::lock_guard guard(mutex);
+      rows[slot_name(task.slot)] += task.rows * task.tokens;
+      sane = sane && task.ns >= 0 && task.begin_ns > 0 && task.worker >= 0 && task.worker < 3;
+    }
+    std::mutex mutex;
+    std::map<std::string, Index> rows;
+    bool sane = true;
+  };
+  struct Count : ForwardObserver {
+    void on_expert(Index layer, const moe::ExpertRows& e) override {
+      tokens[str("layers.", layer, ".experts.", e.expert)] += std::ssize(e.tokens);
+    }
+    std::map<std::string, Index> tokens;
+  };
+  for (const Model* model : {&dense.model, &packed.model}) {
+    test::for_each_executor([&](Executor& executor) {
+      Clock clock;
+      Count count;
+      Scratch scratch;
+      const KernelTable table = make_table(best_isa());
+      const OpContext op{table, executor, scratch};
+      StepHooks hooks(&count);
+      hooks.clock = &clock;
+      CHECK(logits_of(op, *model, hooks) == logits_of(op, *model, {}));
+      std::map<std::string, Index> want;
+      for_each_tensor(model->config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+        if (is_vector(slot.kind) || slot.kind == TensorKind::kEmbedding || slot.kind == TensorKind::kW3) return;
+        Index tokens = slot.kind == TensorKind::kHead ? 3 : kTokens;
+        if (slot.expert >= 0) tokens = count.tokens[str("layers.", slot.layer, ".experts.", slot.expert)];
+        if (tokens > 0) want[slot_name(slot)] = shape[0] * tokens;
+      });
+      CHECK(clock.rows == want);
+      CHECK(clock.sane);
+    });
+  }
 }

@@ -95,3 +95,38 @@ TEST_CASE("a refused allocation leaves an empty plan, a steady state allocates n
   for (int i = 0; i < 10; ++i) plan.build(experts.view().rows(0, 50 - i), 8);
   CHECK(test::allocations() == before);
 }
+
+TEST_CASE("rows of two versions of an expert stand apart, in token order each") {
+  test::Random random(97);
+  for (const Index n : {0, 1, 40}) {
+    const Matrix<ExpertId> experts = choices(random, n, 3, 5);
+    Matrix<ExpertVersion> versions(experts.shape());
+    for (ExpertVersion& v : versions.span()) v = static_cast<ExpertVersion>(random.index(0, 2));
+    DispatchPlan plan;
+    plan.build(experts.view(), 5, versions.view());
+    Index row = 0;
+    std::size_t n_groups = 0;
+    for (ExpertId e = 0; e < 5; ++e) {
+      CHECK(plan.offset(e) == row);
+      for (ExpertVersion v = 0; v < 3; ++v) {
+        const Index begin = row;
+        for (Index t = 0; t < n; ++t) {
+          for (Index i = 0; i < 3; ++i) {
+            if (experts.row(t)[i] != e || versions.row(t)[i] != v) continue;
+            CHECK(plan.tokens()[static_cast<std::size_t>(row)] == t);
+            CHECK(plan.row_of(t, i, 3) == row++);
+          }
+        }
+        if (row == begin) continue;
+        REQUIRE(n_groups < plan.groups().size());
+        const DispatchPlan::Group& group = plan.groups()[n_groups++];
+        CHECK(group.key == ExpertKey{e, v});
+        CHECK(group.begin == begin);
+        CHECK(group.count == row - begin);
+        CHECK(plan.tokens_of(group).data() == plan.tokens().data() + begin);
+      }
+    }
+    CHECK(n_groups == plan.groups().size());
+    CHECK(plan.n_rows() == row);
+  }
+}

@@ -58,7 +58,7 @@ TEST_CASE("an expert of several tasks gives the same bits for any number of work
                         store.add(random, DType::kBF16, 60, 9000, 0.05)};
   const auto x = random.matrix<float>(3, 9000);
   test::for_each_table([&](const KernelTable& table) {
-    REQUIRE(ops::detail::count_tasks(table, 1, w.w1, 3) > 3);
+    REQUIRE(ops::Product(table, 1, w.w1, 3).n_tasks() > 3);
     Scratch scratch;
     SerialExecutor serial;
     Matrix<float> want(x.shape());

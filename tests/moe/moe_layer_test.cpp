@@ -54,17 +54,6 @@ Matrix<float> outputs_of(const OpContext& op, std::span<const ExpertWeights> exp
   return y;
 }
 
-// Root mean square.
-template <class T>
-double relative_error(const Matrix<float>& got, const Matrix<T>& want) {
-  double error = 0, size = 0;
-  for (Index i = 0; i < got.size(); ++i) {
-    error += std::pow(got.data()[i] - want.data()[i], 2);
-    size += std::pow(want.data()[i], 2);
-  }
-  return std::sqrt(error / size);
-}
-
 }  // namespace
 
 TEST_CASE("the layer gives the golden block: logits, choices, weights and output") {
@@ -249,7 +238,7 @@ TEST_CASE("packed experts are near the dense ones, and their bits depend on no e
     Routing r(kTokens, 8, 2);
     moe::route(plain.op, gate.view(), h.view(), {}, r.output());
     const auto exact = oracle(dense, r, h, Matrix<float>(h.shape()));
-    CHECK(relative_error(want, exact) < 0.15);  // three matrices of 8 % each, half of them
+    CHECK(test::relative_error(want, exact) < 0.15);  // three matrices of 8 % each, half of them
 
     test::for_each_table_and_plain_units([&](const KernelTable& table) {
       test::for_each_executor([&](Executor& executor) {
@@ -291,8 +280,8 @@ TEST_CASE("rounded experts are near the dense ones, and their bits depend on no 
     table.round_to_bf16 = true;
     test::SerialContext c(table);
     const Matrix<float> want = run(c.op, 0, kTokens);
-    CHECK(relative_error(want, exact) > 0);
-    CHECK(relative_error(want, exact) < 0.005);  // two roundings of 2^-9 at most
+    CHECK(test::relative_error(want, exact) > 0);
+    CHECK(test::relative_error(want, exact) < 0.005);  // two roundings of 2^-9 at most
     test::for_each_executor([&](Executor& executor) {
       Scratch scratch;
       CHECK(test::same_bits(run({table, executor, scratch}, 0, kTokens), want));

@@ -46,7 +46,7 @@ TEST_CASE("linear gives the same bits for any number of workers, over many tasks
   for (const Index n : {1, 9}) {
     const auto x = random.matrix<float>(n, 600);
     test::for_each_table([&](const KernelTable& table) {
-      REQUIRE(ops::detail::count_tasks(table, 1, w.view(), n) > 3);
+      REQUIRE(ops::Product(table, 1, w.view(), n).n_tasks() > 3);
       Matrix<float> want(Shape<2>{{n, 1100}});
       Scratch scratch;
       SerialExecutor serial;

@@ -6,8 +6,8 @@
 
 #include "mixtral/core/openmp_executor.hpp"
 #include "mixtral/io/huggingface.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/generate.hpp"
-#include "mixtral/runtime/isa.hpp"
 #include "support/float_environments.hpp"
 #include "support/golden.hpp"
 #include "support/models.hpp"

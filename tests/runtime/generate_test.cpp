@@ -6,7 +6,7 @@
 
 #include "mixtral/core/openmp_executor.hpp"
 #include "mixtral/io/huggingface.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/routing_stats.hpp"
 #include "support/golden.hpp"
 

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "mixtral/core/error.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "support/consolidated_files.hpp"
 #include "support/error_of.hpp"

@@ -11,7 +11,7 @@
 #include "mixtral/core/openmp_executor.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/huggingface.hpp"
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "support/allocations.hpp"
 #include "support/contexts.hpp"
 #include "support/error_of.hpp"

@@ -54,6 +54,17 @@ void check_close(const Matrix<A>& got, const Matrix<B>& want, const Budget& budg
   check_close(got.view(), want.view(), budget);
 }
 
+// Root mean square of the differences, relative to that of `want`.
+template <class T>
+double relative_error(const Matrix<float>& got, const Matrix<T>& want) {
+  double error = 0, size = 0;
+  for (Index i = 0; i < got.size(); ++i) {
+    error += std::pow(got.data()[i] - want.data()[i], 2);
+    size += std::pow(want.data()[i], 2);
+  }
+  return std::sqrt(error / size);
+}
+
 // Bit for bit; any NaN equals any other, since processors choose among the operands' payloads.
 inline bool same_bits(std::span<const float> a, std::span<const float> b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {

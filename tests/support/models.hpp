@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "mixtral/model/transformer.hpp"
@@ -64,6 +65,31 @@ inline std::vector<TokenId> random_tokens(Random& random, Index n, const ModelCo
   std::vector<TokenId> out(static_cast<std::size_t>(n));
   for (TokenId& id : out) id = static_cast<TokenId>(random.index(0, config.vocab_size - 1));
   return out;
+}
+
+// Logits of seven tokens of one sequence, a prompt and then one by one.
+inline std::vector<float> logits_of(const OpContext& ctx, const Model& model, const StepHooks& hooks,
+                                    const RoutingIdentity* identity = nullptr) {
+  const std::vector<TokenId> tokens = {4, 9, 7, 1, 30, 2, 11};
+  KvCache cache(kv_layout(model.config, DType::kBF16), 1, 4);
+  const SlotId slot = cache.open();
+  Forward forward;
+  std::vector<float> all;
+  for (const auto& [begin, n] : {std::pair<Index, Index>{0, 5}, {5, 1}, {6, 1}}) {
+    std::vector<Index> positions, wanted = {n - 1};
+    for (Index p = begin; p < begin + n; ++p) positions.push_back(p);
+    const std::vector<SlotId> slots(static_cast<std::size_t>(n), slot);
+    const std::vector<const RoutingIdentity*> identities(static_cast<std::size_t>(n), identity);
+    Matrix<float> logits(Shape<2>{{1, model.config.vocab_size}});
+    cache.reserve(slot, n);
+    forward(ctx, model,
+            {std::span(tokens).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(n)), positions, slots,
+             wanted, identities},
+            cache, logits.view(), hooks);
+    cache.commit(slot, n);
+    all.insert(all.end(), logits.data(), logits.data() + logits.size());
+  }
+  return all;
 }
 
 // ---- the oracle ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 
 namespace mixtral::test {
 

@@ -363,7 +363,8 @@ TEST_CASE("In ChatML no text makes a marker: special ones are text, others are r
 }
 
 TEST_CASE("In ChatML the tokens are those of the turns alone, whatever the texts are made of") {
-  static const std::string kParts[] = {"<|im_start|>", "<|im_end|>", "<", "|im_", "im_end|>", "<|", "|>", " ", "\n", "a"};
+  static const std::string kParts[] = {"<|im_start|>", "<|im_end|>", "<", "|im_", "im_end|>",
+                                       "<|",           "|>",         " ", "\n",   "a"};
   std::mt19937 random(7);
   for (int round = 0; round < 400; ++round) {
     std::vector<std::string> texts(1 + random() % 4);

@@ -6,9 +6,9 @@
 #include <string_view>
 
 #include "mixtral/core/thread_executor.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/generate.hpp"
-#include "mixtral/runtime/isa.hpp"
 #include "mixtral/runtime/open_model.hpp"
 #include "mixtral/runtime/routing_stats.hpp"
 

@@ -52,11 +52,12 @@ requires(std::integral<N> || std::floating_point<N>) void append(std::string& ou
 
 }  // namespace detail
 
-// Concatenates strings, characters and numbers.
+// Concatenates strings, characters, numbers, and whatever has an append(std::string&, ...) beside its type.
 template <class... Parts>
 std::string str(const Parts&... parts) {
+  using detail::append;
   std::string out;
-  (detail::append(out, parts), ...);
+  (append(out, parts), ...);
   return out;
 }
 

@@ -38,6 +38,11 @@ template <int R>
 std::string shape_text(const Shape<R>& shape) {
   return shape_text(std::span<const Index>(shape.dims));
 }
+// A shape as a part of a message: its text is only made if there is one.
+template <int R>
+void append(std::string& out, const Shape<R>& shape) {
+  out += shape_text(shape);
+}
 
 // Looks at `shape` elements at `data`. The last dimension is contiguous; `row_stride` is the distance in
 // elements between consecutive rows, a row being one index of the first R-1 dimensions together.
@@ -70,6 +75,10 @@ class TensorView {
   // Rows [begin, begin + count).
   TensorView rows(Index begin, Index count) const noexcept requires(R == 2) {
     return {row(begin), Shape<2>{{count, n_cols()}}, row_stride_};
+  }
+  // Columns [begin, begin + count).
+  TensorView columns(Index begin, Index count) const noexcept requires(R == 2) {
+    return {data_ + begin, Shape<2>{{shape_[0], count}}, row_stride_};
   }
 
  private:
@@ -110,7 +119,7 @@ class Tensor {
   static std::size_t checked_count(const Shape<R>& shape) {
     Index n = 1;
     for (const Index d : shape.dims) {
-      require(d >= 0 && (d == 0 || n <= std::numeric_limits<Index>::max() / d), "Tensor: ", shape_text(shape),
+      require(d >= 0 && (d == 0 || n <= std::numeric_limits<Index>::max() / d), "Tensor: ", shape,
               " has a negative dimension or too many elements");
       n *= d;
     }

@@ -10,6 +10,10 @@ using Index = std::int64_t;
 
 using TokenId = std::int32_t;
 using ExpertId = std::int32_t;
-using SlotId = std::int32_t;  // one sequence of a KV cache
+using ExpertVersion = std::int32_t;  // of one expert's weights
+using SlotId = std::int32_t;         // one sequence of a KV cache
+
+// Whichever version is the present one; others have numbers from 1.
+inline constexpr ExpertVersion kCurrentVersion = 0;
 
 }  // namespace mixtral

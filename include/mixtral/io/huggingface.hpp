@@ -26,7 +26,4 @@ namespace mixtral {
 // Nothing is allocated from a size that a file claims before it was checked against the files' real sizes.
 Checkpoint load_huggingface(const std::filesystem::path& dir);
 
-// Whether `dir` has any of those files of weights. Throws Error(kIo) if it cannot be listed.
-bool has_huggingface_weights(const std::filesystem::path& dir);
-
 }  // namespace mixtral

@@ -25,20 +25,33 @@ struct StepInput {
   std::span<const Index> positions = {};   // [n], from 0
   std::span<const SlotId> slots = {};      // [n], of the KvCache
   std::span<const Index> logit_rows = {};  // [m], rows whose logits are wanted
+  // [n], what each row's experts are chosen by; null, or no list: the model's own routing.
+  std::span<const RoutingIdentity* const> identities = {};
 };
 
-// Who takes part in a step beside the model; null: nobody, the model's own top-k, its experts in memory. They must
-// outlive the step.
+// Who takes part in a step beside the model; null: nobody, top-k by each row's identity, the model's experts where they
+// are. They must outlive the step.
 struct StepHooks {
   ForwardObserver* observer = nullptr;
   moe::RoutePolicy* routes = nullptr;
   moe::ExpertBackend* experts = nullptr;
+  const CancelFlag* cancel = nullptr;  // asked once a layer, and by who waits in it
+  TaskClock* clock = nullptr;
 
   StepHooks() = default;
   StepHooks(ForwardObserver* o) noexcept : observer(o) {}  // NOLINT: implicit, most have nothing else
 };
 
 namespace detail {
+
+// Row t's wishes are about experts that the model has. Adapters have nobody who would add them yet.
+inline void require_identity(const ModelConfig& c, const RoutingIdentity& identity, std::size_t t) {
+  require(identity.n_layers() <= c.n_layers && identity.n_experts() <= c.n_experts, "step: row ", t,
+          "'s routing identity is for ", identity.n_layers(), " layers of ", identity.n_experts(),
+          " experts, the model has ", c.n_layers, " of ", c.n_experts);
+  require(identity.rules().adapters.empty(), ErrorCode::kUnsupported, "step: row ", t,
+          "'s routing identity asks for adapters");
+}
 
 // The layers' weights and the rows of a step. Layers [begin, end) are computed with a cache of all layers, or of these.
 inline void require_rows(const Model& model, const StepInput& in, Index begin, Index end, const KvCache& cache,
@@ -52,6 +65,11 @@ inline void require_rows(const Model& model, const StepInput& in, Index begin, I
   require(static_cast<Index>(model.weights.layers.size()) == n_layers, "step: weights of ", model.weights.layers.size(),
           " layers, expected ", n_layers);
   require(in.slots.size() == n, "step: ", n, " positions, ", in.slots.size(), " slots");
+  require(in.identities.empty() || in.identities.size() == n, "step: ", n, " positions, ", in.identities.size(),
+          " routing identities");
+  for (std::size_t t = 0; t < in.identities.size(); ++t) {
+    if (in.identities[t] != nullptr) require_identity(model.config, *in.identities[t], t);
+  }
   const ScratchScope scope(scratch);
   const std::span<Index> next(scratch.take<Index>(cache.n_slots()), static_cast<std::size_t>(cache.n_slots()));
   std::fill(next.begin(), next.end(), -1);  // each slot's position after its row before; -1: it had none
@@ -69,8 +87,7 @@ inline void require_rows(const Model& model, const StepInput& in, Index begin, I
 inline void require_logits(const Model& model, std::span<const Index> rows, Index n, TensorView<float, 2> logits) {
   require(logits.dim(0) == static_cast<Index>(rows.size()) &&
               (logits.dim(0) == 0 || logits.dim(1) == model.config.vocab_size),
-          "step: logits are ", shape_text(logits.shape()), ", expected [", rows.size(), ", ", model.config.vocab_size,
-          "]");
+          "step: logits are ", logits.shape(), ", expected [", rows.size(), ", ", model.config.vocab_size, "]");
   for (const Index row : rows) require(row >= 0 && row < n, "step: logits of row ", row, " of ", n);
 }
 
@@ -80,9 +97,9 @@ struct StepBuffers {
   ops::RopeAngles angles;
   RouterOutput routing;
   std::span<ops::AttentionRow> rows;
-  std::span<RowInfo> info;
 
-  StepBuffers(const ModelConfig& c, Scratch& scratch, TensorView<float, 2> rows_in, Index n)
+  // choices: places of each row
+  StepBuffers(const ModelConfig& c, Scratch& scratch, TensorView<float, 2> rows_in, Index n, Index choices)
       : x(rows_in),
         h(scratch.matrix<float>(n, c.dim)),
         q(scratch.matrix<float>(n, c.n_heads * c.head_dim)),
@@ -90,11 +107,29 @@ struct StepBuffers {
         v(scratch.matrix<float>(n, c.n_kv_heads * c.head_dim)),
         attended(scratch.matrix<float>(n, c.n_heads * c.head_dim)),
         angles{scratch.matrix<float>(n, c.head_dim / 2), scratch.matrix<float>(n, c.head_dim / 2)},
-        routing{scratch.matrix<float>(n, c.n_experts), scratch.matrix<ExpertId>(n, c.n_experts_per_tok),
-                scratch.matrix<float>(n, c.n_experts_per_tok)},
-        rows(scratch.take<ops::AttentionRow>(n), static_cast<std::size_t>(n)),
-        info(scratch.take<RowInfo>(n), static_cast<std::size_t>(n)) {}
+        routing{scratch.matrix<float>(n, c.n_experts), scratch.matrix<ExpertId>(n, choices),
+                scratch.matrix<float>(n, choices), scratch.matrix<ExpertVersion>(n, choices)},
+        rows(scratch.take<ops::AttentionRow>(n), static_cast<std::size_t>(n)) {}
 };
+
+// Whose rows they are.
+inline std::span<const RowInfo> row_infos(Scratch& scratch, const StepInput& in) {
+  const std::size_t n = in.positions.size();
+  const std::span<RowInfo> rows(scratch.take<RowInfo>(static_cast<Index>(n)), n);
+  for (std::size_t t = 0; t < n; ++t) {
+    rows[t] = {in.slots[t], in.positions[t], in.identities.empty() ? nullptr : in.identities[t]};
+  }
+  return rows;
+}
+
+// Experts that a row may have: the model's number, or more where an identity asks for it.
+inline Index choices_of(const ModelConfig& c, std::span<const RowInfo> rows) noexcept {
+  Index most = c.n_experts_per_tok;
+  for (const RowInfo& row : rows) {
+    if (row.identity != nullptr) most = std::max<Index>(most, row.identity->rules().experts_per_token);
+  }
+  return most;
+}
 
 // Puts the new keys and values into the cache.
 inline void write_kv(const OpContext& ctx, Index layer, const StepInput& in, const KvCache& cache,
@@ -119,14 +154,20 @@ inline void attention_block(const OpContext& ctx, const Model& model, Index laye
   const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
   ops::rms_norm(ctx, b.x, w.attention_norm, c.norm_eps, b.h);
   observer.on_attention_norm(layer, b.h);
-  const ops::LinearJob jobs[] = {{w.wq, b.q}, {w.wk, b.k}, {w.wv, b.v}};
+  const auto job = [&](TensorKind kind, const MatrixView& weights, TensorView<float, 2> y, const ops::LowRank* more) {
+    return ops::LinearJob{.w = weights, .y = y, .slot = TensorSlot{kind, layer}, .low_rank = more};
+  };
+  const ops::LinearJob jobs[] = {job(TensorKind::kWq, w.wq, b.q, w.low_rank.wq),
+                                 job(TensorKind::kWk, w.wk, b.k, w.low_rank.wk),
+                                 job(TensorKind::kWv, w.wv, b.v, w.low_rank.wv)};
   ops::linear(ctx, jobs, b.h);
   ops::rope(ctx, b.q, b.angles, c.rope_pairing);
   ops::rope(ctx, b.k, b.angles, c.rope_pairing);
   write_kv(ctx, kv_layer, in, cache, b);
   ops::attention(ctx, b.q, b.rows, cache.layout(), kv_layer, c.sliding_window, b.attended);
   observer.on_attended(layer, b.attended);
-  ops::linear(ctx, w.wo, b.attended, b.h);
+  const ops::LinearJob out = job(TensorKind::kWo, w.wo, b.h, w.low_rank.wo);
+  ops::linear(ctx, {&out, 1}, b.attended);
   observer.on_attention(layer, b.h);
   ctx.executor.parallel_for(b.x.dim(0), [&](Index t, int) { ctx.table.axpy(1.0f, b.h.row(t), c.dim, b.x.row(t)); });
 }
@@ -136,21 +177,30 @@ struct Hooks {
   ForwardObserver& observer;
   moe::RoutePolicy& routes;
   moe::ExpertBackend* experts;  // but this: the model's own are each layer's
+  const CancelFlag& cancel;
 };
 
 // x += the chosen experts' outputs on h, h = norm(x).
-inline void moe_block(const OpContext& ctx, const Model& model, Index layer, DispatchPlan& plan, const StepBuffers& b,
-                      const Hooks& hooks) {
+inline void moe_block(const OpContext& ctx, const Model& model, Index layer, std::span<const RowInfo> rows,
+                      DispatchPlan& plan, const StepBuffers& b, const Hooks& hooks) {
   const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
   ops::rms_norm(ctx, b.x, w.ffn_norm, model.config.norm_eps, b.h);
-  moe::router_logits(ctx, w.gate, b.h, b.routing.logits);
-  hooks.routes.choose(ctx, layer, b.info, b.routing);
+  moe::router_logits(ctx, w.gate, b.h, b.routing.logits, TensorSlot{TensorKind::kGate, layer});
+  std::fill_n(b.routing.versions.data(), b.routing.versions.shape().count(), kCurrentVersion);
+  hooks.routes.choose(ctx, layer, rows, b.routing);
   hooks.observer.on_routing(layer, b.routing);
-  const auto watch = [&](const moe::ExpertRows& rows) { hooks.observer.on_expert(layer, rows); };
+  const auto watch = [&](const moe::ExpertRows& expert) { hooks.observer.on_expert(layer, expert); };
   const moe::ExpertHook hook(watch);
-  moe::LocalExperts local(w.experts);
-  moe::ExpertBackend& experts = hooks.experts != nullptr ? *hooks.experts : local;
-  moe::moe_layer(ctx, layer, b.info, experts, model.config.n_experts, b.routing, plan, b.h, b.x, &hook);
+  moe::ExpertsInMemory memory(w.experts);
+  moe::LocalExperts local(memory);
+  moe::moe_layer(ctx,
+                 {.layer = layer,
+                  .rows = rows,
+                  .n_experts = model.config.n_experts,
+                  .experts = hooks.experts != nullptr ? *hooks.experts : local,
+                  .hook = &hook,
+                  .cancel = hooks.cancel},
+                 b.routing, plan, b.h, b.x);
 }
 
 // logits of the wanted rows.  x [n, dim], logits [m, vocab_size]
@@ -162,7 +212,10 @@ inline void head(const OpContext& ctx, const Model& model, std::span<const Index
   for (Index i = 0; i < m; ++i) std::copy_n(x.row(rows[static_cast<std::size_t>(i)]), x.dim(1), wanted.row(i));
   ops::rms_norm(ctx, wanted, model.weights.final_norm, model.config.norm_eps, wanted);
   observer.on_final_norm(wanted);
-  ops::linear(ctx, model.config.tied_embeddings ? model.weights.embedding : model.weights.head, wanted, logits);
+  const ops::LinearJob job{.w = model.config.tied_embeddings ? model.weights.embedding : model.weights.head,
+                           .y = logits,
+                           .slot = TensorSlot{TensorKind::kHead}};
+  ops::linear(ctx, {&job, 1}, wanted);
 }
 
 // A step's view of the executor: what the host's own code does beside our tasks, it does in its own floating-point
@@ -201,11 +254,12 @@ class Forward {
             " positions, ", in.slots.size(), " slots");
     detail::require_rows(model, in, 0, model.config.n_layers, cache, ctx.scratch);
     detail::require_logits(model, in.logit_rows, static_cast<Index>(n), logits);
-    run(ctx, hooks, [&](const OpContext& step, const detail::Hooks& h) {
+    run(ctx, model, hooks, [&](const OpContext& step, const detail::Hooks& h) {
       const auto x = step.scratch.matrix<float>(static_cast<Index>(n), model.config.dim);
-      watch_step(step, in, h.observer);
+      const std::span<const RowInfo> rows = detail::row_infos(step.scratch, in);
+      h.observer.on_step(rows);
       compute_embedding(step, model, in.tokens, x, h.observer);
-      compute_layers(step, model, in, 0, model.config.n_layers, cache, x, h);
+      compute_layers(step, model, in, rows, 0, model.config.n_layers, cache, x, h);
       detail::head(step, model, in.logit_rows, x, logits, h.observer);
     });
   }
@@ -214,7 +268,7 @@ class Forward {
   void embed(const OpContext& ctx, const Model& model, std::span<const TokenId> tokens, TensorView<float, 2> x,
              const StepHooks& hooks = {}) {
     require_x(model, static_cast<Index>(tokens.size()), x);
-    run(ctx, hooks,
+    run(ctx, model, hooks,
         [&](const OpContext& step, const detail::Hooks& h) { compute_embedding(step, model, tokens, x, h.observer); });
   }
 
@@ -223,9 +277,10 @@ class Forward {
               TensorView<float, 2> x, const StepHooks& hooks = {}) {
     detail::require_rows(model, in, begin, end, cache, ctx.scratch);
     require_x(model, static_cast<Index>(in.positions.size()), x);
-    run(ctx, hooks, [&](const OpContext& step, const detail::Hooks& h) {
-      watch_step(step, in, h.observer);
-      compute_layers(step, model, in, begin, end, cache, x, h);
+    run(ctx, model, hooks, [&](const OpContext& step, const detail::Hooks& h) {
+      const std::span<const RowInfo> rows = detail::row_infos(step.scratch, in);
+      h.observer.on_step(rows);
+      compute_layers(step, model, in, rows, begin, end, cache, x, h);
     });
   }
 
@@ -234,37 +289,31 @@ class Forward {
             TensorView<float, 2> logits, const StepHooks& hooks = {}) {
     require_x(model, x.dim(0), x);
     detail::require_logits(model, rows, x.dim(0), logits);
-    run(ctx, hooks,
+    run(ctx, model, hooks,
         [&](const OpContext& step, const detail::Hooks& h) { detail::head(step, model, rows, x, logits, h.observer); });
   }
 
  private:
   static void require_x(const Model& model, Index n, TensorView<const float, 2> x) {
-    require(x.dim(0) == n && x.dim(1) == model.config.dim, "step: x is ", shape_text(x.shape()), ", expected [", n,
-            ", ", model.config.dim, "]");
+    require(x.dim(0) == n && x.dim(1) == model.config.dim, "step: x is ", x.shape(), ", expected [", n, ", ",
+            model.config.dim, "]");
   }
 
   // f(context, hooks) on a team, with scratch memory until it ends.
   template <class F>
-  static void run(const OpContext& ctx, const StepHooks& hooks, F&& f) {
+  static void run(const OpContext& ctx, const Model& model, const StepHooks& hooks, F&& f) {
     ctx.executor.run_team([&](Executor& team) {
       const FloatScope floats;
       detail::StepExecutor executor(team, floats);
       const ScratchScope scope(ctx.scratch);
       ForwardObserver nobody;
-      moe::TopK top_k;
-      f(OpContext{ctx.table, executor, ctx.scratch},
+      moe::TopK top_k(model.config.n_experts_per_tok);
+      const CancelFlag never;
+      f(OpContext{ctx.table, executor, ctx.scratch, hooks.clock},
         detail::Hooks{hooks.observer != nullptr ? *hooks.observer : nobody,
-                      hooks.routes != nullptr ? *hooks.routes : top_k, hooks.experts});
+                      hooks.routes != nullptr ? *hooks.routes : top_k, hooks.experts,
+                      hooks.cancel != nullptr ? *hooks.cancel : never});
     });
-  }
-
-  static void watch_step(const OpContext& ctx, const StepInput& in, ForwardObserver& observer) {
-    const ScratchScope scope(ctx.scratch);
-    const std::size_t n = in.positions.size();
-    const std::span<RowInfo> rows(ctx.scratch.take<RowInfo>(static_cast<Index>(n)), n);
-    for (std::size_t t = 0; t < n; ++t) rows[t] = {in.slots[t], in.positions[t]};
-    observer.on_step(rows);
   }
 
   static void compute_embedding(const OpContext& ctx, const Model& model, std::span<const TokenId> tokens,
@@ -273,19 +322,17 @@ class Forward {
     observer.on_embedding(x);
   }
 
-  void compute_layers(const OpContext& ctx, const Model& model, const StepInput& in, Index begin, Index end,
-                      KvCache& cache, TensorView<float, 2> x, const detail::Hooks& hooks) {
+  void compute_layers(const OpContext& ctx, const Model& model, const StepInput& in, std::span<const RowInfo> rows,
+                      Index begin, Index end, KvCache& cache, TensorView<float, 2> x, const detail::Hooks& hooks) {
     const ScratchScope scope(ctx.scratch);
-    const detail::StepBuffers b(model.config, ctx.scratch, x, x.dim(0));
-    for (std::size_t t = 0; t < in.positions.size(); ++t) {
-      b.rows[t] = {cache.pages(in.slots[t]), in.positions[t]};
-      b.info[t] = {in.slots[t], in.positions[t]};
-    }
+    const detail::StepBuffers b(model.config, ctx.scratch, x, x.dim(0), detail::choices_of(model.config, rows));
+    for (std::size_t t = 0; t < rows.size(); ++t) b.rows[t] = {cache.pages(rows[t].slot), rows[t].position};
     ops::rope_angles(in.positions, model.config.head_dim, static_cast<double>(model.config.rope_theta), b.angles);
     const Index kv_begin = cache.layout().n_layers == model.config.n_layers ? 0 : begin;  // the cache's first layer
     for (Index layer = begin; layer < end; ++layer) {
+      hooks.cancel.check();
       detail::attention_block(ctx, model, layer, in, cache, layer - kv_begin, b, hooks.observer);
-      detail::moe_block(ctx, model, layer, plan_, b, hooks);
+      detail::moe_block(ctx, model, layer, rows, plan_, b, hooks);
       hooks.observer.on_layer(layer, b.x);
     }
   }

@@ -8,33 +8,11 @@
 
 #include "mixtral/core/matrix_view.hpp"
 #include "mixtral/core/tensor.hpp"
+#include "mixtral/core/tensor_slot.hpp"
 #include "mixtral/model/config.hpp"
 #include "mixtral/moe/expert_ffn.hpp"
 
 namespace mixtral {
-
-enum class TensorKind {
-  kEmbedding,      // [vocab_size, dim]
-  kAttentionNorm,  // [dim], as [1, dim]
-  kWq,             // [n_heads * head_dim, dim]
-  kWk,             // [n_kv_heads * head_dim, dim]
-  kWv,             // [n_kv_heads * head_dim, dim]
-  kWo,             // [dim, n_heads * head_dim]
-  kFfnNorm,        // [dim], as [1, dim]
-  kGate,           // [n_experts, dim]: the router
-  kW1,             // [hidden_dim, dim]: gate projection of one expert
-  kW2,             // [dim, hidden_dim]: down projection
-  kW3,             // [hidden_dim, dim]: up projection
-  kFinalNorm,      // [dim], as [1, dim]
-  kHead,           // [vocab_size, dim]; absent if tied_embeddings
-};
-
-// Where a tensor belongs. `layer` and `expert` are -1 where they have no meaning.
-struct TensorSlot {
-  TensorKind kind;
-  Index layer = -1;
-  Index expert = -1;
-};
 
 // Tensors that usually share a format.
 enum class TensorGroup { kEmbedding, kNorms, kAttention, kGate, kExperts, kHead };
@@ -70,9 +48,6 @@ inline bool may_be_packed(TensorGroup group) noexcept {
 
 inline bool is_vector(TensorKind kind) noexcept { return group_of(kind) == TensorGroup::kNorms; }
 
-// "layers.3.experts.5.w1": the library's own name, used in messages.
-std::string slot_name(const TensorSlot& slot);
-
 // Calls f(slot, Shape<2>) for every tensor of the model, in the order of the forward pass. The one list:
 // loaders, packers, `inspect` and tests walk it.
 template <class F>
@@ -98,22 +73,39 @@ void for_each_tensor(const ModelConfig& c, F&& f) {
   if (!c.tied_embeddings) f(TensorSlot{kHead}, shape(c.vocab_size, c.dim));
 }
 
+// What an adapter adds to a layer's attention; null: nothing.
+struct AttentionLowRank {
+  const ops::LowRank* wq = nullptr;
+  const ops::LowRank* wk = nullptr;
+  const ops::LowRank* wv = nullptr;
+  const ops::LowRank* wo = nullptr;
+};
+
 struct LayerWeights {
   MatrixView attention_norm, wq, wk, wv, wo, ffn_norm, gate;
+  AttentionLowRank low_rank;           // looked at
   std::vector<ExpertWeights> experts;  // [n_experts]
 };
 
-// Views on all tensors of a model, together with whatever keeps the bytes alive.
+// Views on all tensors of a model, together with whatever keeps the bytes alive: each expert has its own owner.
 struct Weights {
   MatrixView embedding, final_norm, head;
   std::vector<LayerWeights> layers;     // [n_layers]
-  std::shared_ptr<const void> storage;  // mapped files or owned memory
+  std::shared_ptr<const void> storage;  // mapped files or memory of all that is no expert's
 
   // Room for the layers and experts of `config`; all views empty. Throws std::bad_alloc.
   explicit Weights(const ModelConfig& config) : layers(static_cast<std::size_t>(config.n_layers)) {
     for (LayerWeights& layer : layers) layer.experts.resize(static_cast<std::size_t>(config.n_experts));
   }
   Weights() = default;
+
+  // Mapped files, or one piece of memory, that all weights are in.
+  void own(const std::shared_ptr<const void>& all) noexcept {
+    storage = all;
+    for (LayerWeights& layer : layers) {
+      for (ExpertWeights& expert : layer.experts) expert.owner = all;
+    }
+  }
 
   MatrixView& at(const TensorSlot& slot) {
     using enum TensorKind;
@@ -145,16 +137,6 @@ struct Weights {
   }
 };
 
-inline std::string slot_name(const TensorSlot& slot) {
-  static constexpr const char* kNames[] = {"embedding", "attention_norm", "wq",   "wk", "wv",
-                                           "wo",        "ffn_norm",       "gate", "w1", "w2",
-                                           "w3",        "final_norm",     "head"};
-  const char* name = kNames[static_cast<int>(slot.kind)];
-  if (slot.layer < 0) return name;
-  if (slot.expert < 0) return str("layers.", slot.layer, ".", name);
-  return str("layers.", slot.layer, ".experts.", slot.expert, ".", name);
-}
-
 struct Model {
   ModelConfig config;
   Weights weights;
@@ -174,7 +156,7 @@ inline void validate(const Weights& weights, const ModelConfig& config) {
   for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& want) {
     const MatrixView& view = weights.at(slot);
     require(view.data != nullptr && view.rows == want[0] && view.cols == want[1], ErrorCode::kBadFormat,
-            slot_name(slot), ": expected ", shape_text(want), ", found [", view.rows, ", ", view.cols, "]");
+            slot_name(slot), ": expected ", want, ", found [", view.rows, ", ", view.cols, "]");
   });
 }
 

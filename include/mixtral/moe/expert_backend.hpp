@@ -2,12 +2,15 @@
 #pragma once
 
 #include <algorithm>
+#include <new>
 #include <span>
 
+#include "mixtral/core/cancel_flag.hpp"
 #include "mixtral/core/function_ref.hpp"
 #include "mixtral/core/row_info.hpp"
 #include "mixtral/moe/dispatch_plan.hpp"
 #include "mixtral/moe/expert_ffn.hpp"
+#include "mixtral/moe/expert_store.hpp"
 
 namespace mixtral::moe {
 
@@ -17,97 +20,147 @@ struct ExpertRows {
   TensorView<const float, 2> h;       // [n, dim]: the inputs of all tokens
   std::span<const Index> tokens;      // rows of h that this expert has, rising
   TensorView<const float, 2> hidden;  // [tokens, hidden_dim]: what w2 gets
+  ExpertVersion version = kCurrentVersion;
 };
 using ExpertHook = FunctionRef<void(const ExpertRows&)>;
 
-namespace detail {
-
-// Row r becomes row plan.tokens()[r] of the input, in the forms that the experts need.
-inline ops::detail::LinearInput gather(const OpContext& ctx, const DispatchPlan& plan, TensorView<const float, 2> h,
-                                       const ops::detail::InputForms& forms) {
-  const ops::QuantizedRows bytes = forms.bytes ? ops::quantize(ctx, h) : ops::QuantizedRows{};
-  ops::detail::LinearInput rows;
-  const Index n = plan.n_rows();
-  const auto token_of = [&](Index r) { return plan.tokens()[static_cast<std::size_t>(r)]; };
-  const auto for_rows = [&](auto copy) {
-    ops::for_blocks(ctx, n, 32, [&](Index begin, Index end, int) {
-      for (Index r = begin; r < end; ++r) copy(r, token_of(r));
-    });
-  };
-  if (forms.floats) {
-    const auto out = ctx.scratch.matrix<float>(n, h.dim(1));
-    for_rows([&](Index r, Index token) { std::copy_n(h.row(token), h.dim(1), out.row(r)); });
-    rows.x = out;
-  }
-  if (forms.pairs) rows.pairs = ops::round_rows(ctx, n, h.dim(1), [&](Index r) { return h.row(token_of(r)); });
-  if (forms.bytes) {
-    rows.q = ops::take_quantized(ctx.scratch, n, h.dim(1));
-    for_rows([&](Index r, Index token) { ops::copy_row(bytes, token, h.dim(1), r, rows.q); });
-  }
-  return rows;
-}
-
-}  // namespace detail
-
-// Runs every expert of the plan on its tokens.  h [n, dim], outputs [plan.n_rows(), dim], grouped by expert
-// Throws Error(kInvalidArgument) on shapes that do not fit, and what the hook throws.
-inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> experts, const DispatchPlan& plan,
-                        TensorView<const float, 2> h, TensorView<float, 2> outputs, const ExpertHook* hook = nullptr) {
-  require(outputs.dim(0) == plan.n_rows() && outputs.dim(1) == h.dim(1) &&
-              static_cast<Index>(experts.size()) == plan.n_experts(),
-          "run_experts: h is ", shape_text(h.shape()), ", outputs ", shape_text(outputs.shape()), ", for ",
-          experts.size(), " experts and a plan of ", plan.n_rows(), " rows and ", plan.n_experts(), " experts");
-  for (const Index token : plan.tokens()) require(token < h.dim(0), "run_experts: token ", token, " of ", h.dim(0));
-  const ScratchScope scope(ctx.scratch);
-  auto* batches = ctx.scratch.take<detail::ExpertBatch>(plan.n_experts());
-  Index n_used = 0;
-  ops::detail::InputForms forms;
-  for (Index e = 0; e < plan.n_experts(); ++e) {
-    const Index begin = plan.offset(e), count = plan.rows_of(e);
-    if (count == 0) continue;
-    const ExpertWeights& expert = experts[static_cast<std::size_t>(e)];
-    detail::require_expert(expert, h.dim(1));
-    for (const MatrixView* w : {&expert.w1, &expert.w3}) forms.add(ctx.table, *w);
-    detail::ExpertBatch& batch = *new (&batches[n_used++]) detail::ExpertBatch{};
-    batch.weights = &expert;
-    batch.y = outputs.rows(begin, count);
-    detail::take_hidden(ctx, batch, count);
-  }
-  const ops::detail::LinearInput rows = detail::gather(ctx, plan, h, forms);
-  Index begin = 0;  // batches follow each other in the order of the plan
-  for (detail::ExpertBatch& batch : std::span(batches, static_cast<std::size_t>(n_used))) {
-    batch.x = rows.rows(begin, batch.y.dim(0));
-    begin += batch.y.dim(0);
-  }
-  detail::run_batches(ctx, {batches, static_cast<std::size_t>(n_used)});
-  if (hook == nullptr) return;
-  for (Index e = 0, i = 0; e < plan.n_experts(); ++e) {
-    if (plan.rows_of(e) > 0) (*hook)({e, h, plan.tokens_of(e), batches[i++].hidden});
-  }
-}
+// The experts' part of one layer of a step.
+struct ExpertWork {
+  Index layer;
+  std::span<const RowInfo> rows;  // [n]; none: nobody has said whose they are
+  const DispatchPlan& plan;
+  TensorView<const float, 2> h;      // [n, dim], normed
+  TensorView<float, 2> outputs;      // [plan.n_rows(), dim], grouped as the plan is: to be written
+  const ExpertHook* hook = nullptr;  // sees each expert that has rows, if it is there
+  const CancelFlag& cancel;          // asked by who waits
+};
 
 // Rows and plan in, one output row per choice out. Whatever stands behind it (experts in memory, on disk, on another
 // machine) computes row r of the outputs from row plan.tokens()[r] of h alone, so that results depend on no batch.
 class ExpertBackend {
  public:
   virtual ~ExpertBackend() = default;
-  // rows [n], h [n, dim] (normed), outputs [plan.n_rows(), dim]: grouped by expert as the plan is. The hook, if there
-  // is one, sees each expert that has rows. Called on the thread that runs the step; what it throws ends the step.
-  virtual void run(const OpContext& ctx, Index layer, std::span<const RowInfo> rows, const DispatchPlan& plan,
-                   TensorView<const float, 2> h, TensorView<float, 2> outputs, const ExpertHook* hook) = 0;
+  // Called on the thread that runs the step; what it throws ends the step.
+  virtual void run(const OpContext& ctx, const ExpertWork& work) = 0;
 };
 
-// One layer's experts in memory, on the step's workers.
+namespace detail {
+
+inline void require_work(const ExpertWork& w) {
+  require(w.outputs.dim(0) == w.plan.n_rows() && w.outputs.dim(1) == w.h.dim(1), "run_experts: h is ", w.h.shape(),
+          ", outputs ", w.outputs.shape(), ", for a plan of ", w.plan.n_rows(), " rows and ", w.plan.n_experts(),
+          " experts");
+  for (const Index token : w.plan.tokens())
+    require(token < w.h.dim(0), "run_experts: token ", token, " of ", w.h.dim(0));
+}
+
+// The plan's rows of an expert.
+inline const DispatchPlan::Group& group_of(const DispatchPlan& plan, const ExpertKey& key) noexcept {
+  const auto groups = plan.groups();
+  return *std::lower_bound(groups.begin(), groups.end(), key,
+                           [](const DispatchPlan::Group& g, const ExpertKey& k) { return g.key < k; });
+}
+
+// Takes what a store gave out of the wanted keys, which keep their order. Returns how many are left.
+inline Index strike(Index layer, std::span<ExpertKey> wanted, std::span<const LeasedExpert> given) {
+  require(!given.empty(), ErrorCode::kInternal, "layer ", layer, ": the expert store gave none of ", wanted.size());
+  auto end = wanted.end();
+  for (const LeasedExpert& expert : given) {
+    const auto found = std::lower_bound(wanted.begin(), end, expert.key);
+    require(found != end && *found == expert.key && expert.weights != nullptr, ErrorCode::kInternal, "layer ", layer,
+            ": the expert store gave expert ", expert.key.expert, ", version ", expert.key.version,
+            ", for which nobody waits");
+    end = std::move(found + 1, end, found);
+  }
+  return end - wanted.begin();
+}
+
+// Runs some experts of the plan. h: the rows in all forms that experts have needed so far.
+inline void run_leased(const OpContext& ctx, const ExpertWork& work, std::span<const LeasedExpert> experts,
+                       ops::ProductInput& h) {
+  const auto n = static_cast<Index>(experts.size());
+  auto* batches = ctx.scratch.take<ExpertBatch>(n);
+  ops::InputForms forms;
+  Index n_rows = 0;
+  for (Index i = 0; i < n; ++i) {
+    const LeasedExpert& expert = experts[static_cast<std::size_t>(i)];
+    require_expert(*expert.weights, work.h.dim(1));
+    const DispatchPlan::Group& group = group_of(work.plan, expert.key);
+    ExpertBatch& batch =
+        *new (&batches[i]) ExpertBatch(ctx.table, ctx.executor.n_workers(), *expert.weights, group.count);
+    batch.layer = work.layer;
+    batch.key = expert.key;
+    batch.y = work.outputs.rows(group.begin, group.count);
+    add_forms(batch, forms);
+    n_rows += group.count;
+  }
+  if (forms.has(ops::InputForm::kBytes) && h.bytes.q == nullptr) h.bytes = ops::quantize(ctx, work.h);
+  const ScratchScope scope(ctx.scratch);
+  const std::span<Index> from(ctx.scratch.take<Index>(n_rows), static_cast<std::size_t>(n_rows));
+  Index begin = 0;
+  for (ExpertBatch& batch : std::span(batches, static_cast<std::size_t>(n))) {
+    const auto tokens = work.plan.tokens_of(group_of(work.plan, batch.key));
+    std::copy(tokens.begin(), tokens.end(), from.begin() + begin);
+    begin += batch.y.dim(0);
+    take_hidden(ctx, batch);
+  }
+  const ops::ProductInput rows = ops::gather_input(ctx, h, from, forms);
+  begin = 0;
+  for (ExpertBatch& batch : std::span(batches, static_cast<std::size_t>(n))) {
+    batch.x = rows.rows(begin, batch.y.dim(0));
+    begin += batch.y.dim(0);
+  }
+  run_batches(ctx, {batches, static_cast<std::size_t>(n)});
+  if (work.hook == nullptr) return;
+  for (const ExpertBatch& batch : std::span(batches, static_cast<std::size_t>(n))) {
+    const auto tokens = work.plan.tokens_of(group_of(work.plan, batch.key));
+    (*work.hook)({batch.key.expert, work.h, tokens, batch.hidden, batch.key.version});
+  }
+}
+
+}  // namespace detail
+
+// Experts of a store, on the step's workers: those that are there first are computed first, while the store brings the
+// others.
 class LocalExperts final : public ExpertBackend {
  public:
-  explicit LocalExperts(std::span<const ExpertWeights> experts) noexcept : experts_(experts) {}
-  void run(const OpContext& ctx, Index, std::span<const RowInfo>, const DispatchPlan& plan,
-           TensorView<const float, 2> h, TensorView<float, 2> outputs, const ExpertHook* hook) override {
-    run_experts(ctx, experts_, plan, h, outputs, hook);
+  // `store` must outlive it.
+  explicit LocalExperts(ExpertStore& store) noexcept : store_(store) {}
+
+  // Throws Error(kInvalidArgument) on shapes that do not fit, and what store, hook and cancel throw.
+  void run(const OpContext& ctx, const ExpertWork& work) override {
+    detail::require_work(work);
+    const ScratchScope scope(ctx.scratch);
+    const auto groups = work.plan.groups();
+    auto left = static_cast<Index>(groups.size());
+    auto* wanted = ctx.scratch.take<ExpertKey>(left);
+    auto* room = ctx.scratch.take<LeasedExpert>(left);
+    std::transform(groups.begin(), groups.end(), wanted, [](const DispatchPlan::Group& g) { return g.key; });
+    ops::ProductInput h{work.h, {}, {}};
+    while (left > 0) {
+      const std::span<ExpertKey> keys(wanted, static_cast<std::size_t>(left));
+      const ExpertLease lease =
+          store_.acquire({.layer = work.layer, .wanted = keys, .room = {room, keys.size()}, .cancel = work.cancel});
+      left = detail::strike(work.layer, keys, lease.experts());
+      detail::run_leased(ctx, work, lease.experts(), h);
+    }
   }
 
  private:
-  std::span<const ExpertWeights> experts_;
+  ExpertStore& store_;
 };
+
+// The same with one layer's experts in memory: runs every expert of the plan on its tokens.  h [n, dim], outputs
+// [plan.n_rows(), dim], grouped by expert. Throws Error(kInvalidArgument) on shapes that do not fit, and what the hook
+// throws.
+inline void run_experts(const OpContext& ctx, std::span<const ExpertWeights> experts, const DispatchPlan& plan,
+                        TensorView<const float, 2> h, TensorView<float, 2> outputs, const ExpertHook* hook = nullptr) {
+  require(static_cast<Index>(experts.size()) == plan.n_experts(), "run_experts: ", experts.size(),
+          " experts, for a plan of ", plan.n_experts());
+  ExpertsInMemory store(experts);
+  const CancelFlag never;
+  LocalExperts(store).run(
+      ctx, {.layer = -1, .rows = {}, .plan = plan, .h = h, .outputs = outputs, .hook = hook, .cancel = never});
+}
 
 }  // namespace mixtral::moe

@@ -28,7 +28,7 @@ class LoadBalancingLoss {
   void add(TensorView<const T, 2> logits, TensorView<const ExpertId, 2> experts) {
     const auto n_experts = static_cast<Index>(row_.size());
     require(logits.dim(0) == experts.dim(0) && logits.dim(1) == n_experts, "load-balancing loss: logits are ",
-            shape_text(logits.shape()), ", experts ", shape_text(experts.shape()), ", for ", n_experts, " experts");
+            logits.shape(), ", experts ", experts.shape(), ", for ", n_experts, " experts");
     for (Index t = 0; t < experts.dim(0); ++t) {
       for (const ExpertId id : experts.row_span(t)) {
         require(id >= 0 && id < n_experts, "load-balancing loss: expert ", id, " of ", n_experts);

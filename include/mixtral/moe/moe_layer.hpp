@@ -22,20 +22,36 @@ inline void combine(const OpContext& ctx, const DispatchPlan& plan, TensorView<c
   });
 }
 
-// x += the weighted outputs of the chosen experts on h: plan, run, combine.  rows [n], h [n, dim] (normed), x [n, dim]
-// (residual stream). Throws Error(kInvalidArgument) on shapes that do not fit or an expert that does not exist, and
-// what the backend or the hook throws; x is then unchanged.
-inline void moe_layer(const OpContext& ctx, Index layer, std::span<const RowInfo> rows, ExpertBackend& backend,
-                      Index n_experts, const RouterOutput& routing, DispatchPlan& plan, TensorView<const float, 2> h,
-                      TensorView<float, 2> x, const ExpertHook* hook = nullptr) {
-  ops::detail::require_same_shape("moe_layer", "h", h, "x", x);
-  require(routing.experts.dim(0) == h.dim(0) && routing.weights.shape() == routing.experts.shape(),
-          "moe_layer: experts ", shape_text(routing.experts.shape()), ", weights ", shape_text(routing.weights.shape()),
-          " for ", h.dim(0), " rows");
-  plan.build(routing.experts, n_experts);
+// One layer of a step: whose rows, who computes them.
+struct LayerCall {
+  Index layer;
+  std::span<const RowInfo> rows;  // [n]
+  Index n_experts;
+  ExpertBackend& experts;
+  const ExpertHook* hook = nullptr;
+  const CancelFlag& cancel;
+};
+
+// x += the weighted outputs of the chosen experts on h: plan, run, combine.  h [n, dim] (normed), x [n, dim] (residual
+// stream). Throws Error(kInvalidArgument) on shapes that do not fit or an expert that does not exist, and what the
+// backend or the hook throws; x is then unchanged.
+inline void moe_layer(const OpContext& ctx, const LayerCall& call, const RouterOutput& routing, DispatchPlan& plan,
+                      TensorView<const float, 2> h, TensorView<float, 2> x) {
+  ops::require_same_shape("moe_layer", "h", h, "x", x);
+  require(routing.experts.dim(0) == h.dim(0) && routing.weights.shape() == routing.experts.shape() &&
+              (routing.versions.data() == nullptr || routing.versions.shape() == routing.experts.shape()),
+          "moe_layer: experts ", routing.experts.shape(), ", weights ", routing.weights.shape(), ", versions ",
+          routing.versions.shape(), " for ", h.dim(0), " rows");
+  plan.build(routing.experts, call.n_experts, routing.versions);
   const ScratchScope scope(ctx.scratch);
   const auto outputs = ctx.scratch.matrix<float>(plan.n_rows(), h.dim(1));
-  backend.run(ctx, layer, rows, plan, h, outputs, hook);
+  call.experts.run(ctx, {.layer = call.layer,
+                         .rows = call.rows,
+                         .plan = plan,
+                         .h = h,
+                         .outputs = outputs,
+                         .hook = call.hook,
+                         .cancel = call.cancel});
   combine(ctx, plan, outputs, routing.weights, x);
 }
 
@@ -43,8 +59,17 @@ inline void moe_layer(const OpContext& ctx, Index layer, std::span<const RowInfo
 inline void moe_layer(const OpContext& ctx, std::span<const ExpertWeights> experts, const RouterOutput& routing,
                       DispatchPlan& plan, TensorView<const float, 2> h, TensorView<float, 2> x,
                       const ExpertHook* hook = nullptr) {
-  LocalExperts local(experts);
-  moe_layer(ctx, 0, {}, local, static_cast<Index>(experts.size()), routing, plan, h, x, hook);
+  ExpertsInMemory store(experts);
+  LocalExperts local(store);
+  const CancelFlag never;
+  moe_layer(ctx,
+            {.layer = -1,
+             .rows = {},
+             .n_experts = static_cast<Index>(experts.size()),
+             .experts = local,
+             .hook = hook,
+             .cancel = never},
+            routing, plan, h, x);
 }
 
 }  // namespace mixtral::moe

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 
 #include "mixtral/ops/activation.hpp"
@@ -18,6 +19,7 @@ struct RouterOutput {
   TensorView<float, 2> logits;      // [n, n_experts], as the gate gives them
   TensorView<ExpertId, 2> experts;  // [n, k], the largest logit first; a policy may leave kNoExpert in any place
   TensorView<float, 2> weights;     // [n, k], softmax over the chosen: a row adds up to 1, unless a policy wants other
+  TensorView<ExpertVersion, 2> versions = {};  // [n, k], kCurrentVersion unless a policy wants other; none: all are
 };
 
 // The same, for who only looks.
@@ -25,8 +27,10 @@ struct RoutingView {
   TensorView<const float, 2> logits;
   TensorView<const ExpertId, 2> experts;
   TensorView<const float, 2> weights;
+  TensorView<const ExpertVersion, 2> versions;
 
-  RoutingView(const RouterOutput& r) : logits(r.logits), experts(r.experts), weights(r.weights) {}  // NOLINT: implicit
+  RoutingView(const RouterOutput& r)  // NOLINT: implicit
+      : logits(r.logits), experts(r.experts), weights(r.weights), versions(r.versions) {}
 };
 
 namespace moe {
@@ -52,6 +56,36 @@ inline bool top_k(std::span<const float> logits, std::span<ExpertId> ids, std::s
   return found == ids.size();
 }
 
+// The k best of one row and their softmax. False if fewer than k are usable.
+inline bool select_row(const KernelTable& table, std::span<const float> logits, Index k, ExpertId* ids,
+                       float* weights) noexcept {
+  if (logits.size() == 8 && k == 2) return table.top2_of_8(logits.data(), ids, weights);
+  const auto n = static_cast<std::size_t>(k);
+  if (!top_k(logits, {ids, n}, {weights, n})) return false;
+  table.softmax(weights, k);
+  return true;
+}
+
+// select(t, room) for each of n rows on all workers, room [n_experts] a worker's own. Throws Error(kInvalidArgument)
+// for the first row of which it says false.
+template <class F>
+void select_rows(const OpContext& ctx, Index n, Index n_experts, Index k, F&& select) {
+  const ScratchScope scope(ctx.scratch);
+  const auto room = ctx.scratch.matrix<float>(ctx.executor.n_workers(), n_experts);
+  std::atomic<Index> bad = n;
+  ops::for_blocks(ctx, n, 128, [&](Index begin, Index end, int worker) {
+    for (Index t = begin; t < end; ++t) {
+      if (select(t, room.row(worker))) continue;
+      Index first = bad.load();
+      while (t < first && !bad.compare_exchange_weak(first, t)) {
+      }
+      return;
+    }
+  });
+  require(bad == n, "router: token ", bad.load(), " has fewer than ", k, " of ", n_experts,
+          " experts with a usable logit");
+}
+
 }  // namespace detail
 
 // Chooses experts for logits that are there already: the k largest among the available ones, ties to the
@@ -63,14 +97,11 @@ inline bool top_k(std::span<const float> logits, std::span<ExpertId> ids, std::s
 inline void select_experts(const OpContext& ctx, std::span<const std::uint8_t> available, const RouterOutput& out) {
   const Index n = out.logits.dim(0), n_experts = out.logits.dim(1), k = out.experts.dim(1);
   require(out.experts.dim(0) == n && out.weights.shape() == out.experts.shape() && k >= 1 && k <= n_experts,
-          "router: logits are ", shape_text(out.logits.shape()), ", experts ", shape_text(out.experts.shape()),
-          ", weights ", shape_text(out.weights.shape()));
+          "router: logits are ", out.logits.shape(), ", experts ", out.experts.shape(), ", weights ",
+          out.weights.shape());
   require(available.empty() || static_cast<Index>(available.size()) == n_experts, "router: the mask has ",
           available.size(), " entries for ", n_experts, " experts");
-  const ScratchScope scope(ctx.scratch);
-  const auto masked_of = ctx.scratch.matrix<float>(ctx.executor.n_workers(), n_experts);
-  // Whether there are enough usable logits.
-  const auto select = [&](Index t, float* masked) {
+  detail::select_rows(ctx, n, n_experts, k, [&](Index t, float* masked) {
     const float* logits = out.logits.row(t);
     if (!available.empty()) {
       for (Index e = 0; e < n_experts; ++e) {
@@ -78,30 +109,15 @@ inline void select_experts(const OpContext& ctx, std::span<const std::uint8_t> a
       }
       logits = masked;
     }
-    if (n_experts == 8 && k == 2) return ctx.table.top2_of_8(logits, out.experts.row(t), out.weights.row(t));
-    const bool ok =
-        detail::top_k({logits, static_cast<std::size_t>(n_experts)}, out.experts.row_span(t), out.weights.row_span(t));
-    if (ok) ctx.table.softmax(out.weights.row(t), k);
-    return ok;
-  };
-  std::atomic<Index> bad = n;  // the first token that fails
-  ops::for_blocks(ctx, n, 128, [&](Index begin, Index end, int worker) {
-    for (Index t = begin; t < end; ++t) {
-      if (select(t, masked_of.row(worker))) continue;
-      Index first = bad.load();
-      while (t < first && !bad.compare_exchange_weak(first, t)) {
-      }
-      return;
-    }
+    return detail::select_row(ctx.table, {logits, static_cast<std::size_t>(n_experts)}, k, out.experts.row(t),
+                              out.weights.row(t));
   });
-  require(bad == n, "router: token ", bad.load(), " has fewer than ", k, " of ", n_experts,
-          " experts with a usable logit");
 }
 
 // logits = x gate^T in float32, whatever the table rounds elsewhere.  gate [n_experts, dim], x [n, dim]
 inline void router_logits(const OpContext& ctx, const MatrixView& gate, TensorView<const float, 2> x,
-                          TensorView<float, 2> logits) {
-  const ops::LinearJob job{.w = gate, .y = logits, .exact = true};
+                          TensorView<float, 2> logits, std::optional<TensorSlot> slot = {}) {
+  const ops::LinearJob job{.w = gate, .y = logits, .exact = true, .slot = slot};
   ops::linear(ctx, std::span(&job, 1), x);
 }
 

@@ -180,11 +180,11 @@ inline Index attention_scratch_bytes(const KvLayout& kv, Index group, Index posi
 // Throws Error(kInvalidArgument) on shapes that do not fit.
 inline void attention(const OpContext& ctx, TensorView<const float, 2> q, std::span<const AttentionRow> rows,
                       const KvLayout& kv, Index layer, Index window, TensorView<float, 2> out) {
-  detail::require_same_shape("attention", "q", q, "out", out);
+  require_same_shape("attention", "q", q, "out", out);
   const Index group = kv.head_dim > 0 && kv.n_kv_heads > 0 ? q.dim(1) / kv.head_dim / kv.n_kv_heads : 0;
   require(group > 0 && q.dim(1) == group * kv.n_kv_heads * kv.head_dim && static_cast<Index>(rows.size()) == q.dim(0),
-          "attention: q is ", shape_text(q.shape()), " for ", rows.size(), " rows, ", kv.n_kv_heads,
-          " key/value heads of ", kv.head_dim);
+          "attention: q is ", q.shape(), " for ", rows.size(), " rows, ", kv.n_kv_heads, " key/value heads of ",
+          kv.head_dim);
   require(layer >= 0 && layer < kv.n_layers, "attention: layer ", layer, " of ", kv.n_layers);
   require(kv_index(kv.dtype) >= 0, "attention: keys and values in ", name_of(kv.dtype), ", expected F32, BF16 or I8");
   if (rows.empty()) return;
@@ -198,11 +198,11 @@ inline void attention(const OpContext& ctx, TensorView<const float, 2> q, std::s
 template <class T>
 void attention(const OpContext& ctx, TensorView<const T, 2> q, TensorView<const T, 2> k, TensorView<const T, 2> v,
                Index head_dim, Index window, TensorView<T, 2> out) {
-  detail::require_same_shape("attention", "k", k, "v", v);
-  detail::require_same_shape("attention", "q", q, "out", out);
+  require_same_shape("attention", "k", k, "v", v);
+  require_same_shape("attention", "q", q, "out", out);
   require(head_dim > 0 && k.dim(1) > 0 && k.dim(1) % head_dim == 0 && q.dim(1) % k.dim(1) == 0 && q.dim(0) == k.dim(0),
-          "attention: q is ", shape_text(q.shape()), ", k is ", shape_text(k.shape()), ", head_dim ", head_dim);
-  if constexpr (!detail::kHasKernels<T>) {
+          "attention: q is ", q.shape(), ", k is ", k.shape(), ", head_dim ", head_dim);
+  if constexpr (!kHasKernels<T>) {
     reference::attention(q, k, v, head_dim, window, out);
   } else {
     const ScratchScope scope(ctx.scratch);
@@ -217,14 +217,14 @@ void attention(const OpContext& ctx, TensorView<const T, 2> q, TensorView<const 
     const auto line = ctx.scratch.matrix<float>(2, k.dim(1));
     const auto wide_q = ctx.scratch.matrix<float>(n, q.dim(1)), wide_out = ctx.scratch.matrix<float>(n, q.dim(1));
     for (Index t = 0; t < n; ++t) {
-      kv.write(pages[t / KvLayout::kPositions], 0, t, detail::as_float(ctx.table, k.row(t), k.dim(1), line.row(0)),
-               detail::as_float(ctx.table, v.row(t), v.dim(1), line.row(1)));
-      const float* wide = detail::as_float(ctx.table, q.row(t), q.dim(1), wide_q.row(t));
+      kv.write(pages[t / KvLayout::kPositions], 0, t, as_float(ctx.table, k.row(t), k.dim(1), line.row(0)),
+               as_float(ctx.table, v.row(t), v.dim(1), line.row(1)));
+      const float* wide = as_float(ctx.table, q.row(t), q.dim(1), wide_q.row(t));
       if (wide != wide_q.row(t)) std::copy_n(wide, q.dim(1), wide_q.row(t));
       rows[t] = {pages, t};
     }
     attention(ctx, wide_q, std::span<const AttentionRow>(rows, static_cast<std::size_t>(n)), kv, 0, window, wide_out);
-    for (Index t = 0; t < n; ++t) detail::from_float(wide_out.row(t), out.dim(1), out.row(t));
+    for (Index t = 0; t < n; ++t) from_float(wide_out.row(t), out.dim(1), out.row(t));
   }
 }
 

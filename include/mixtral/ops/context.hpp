@@ -6,14 +6,16 @@
 #include "mixtral/core/executor.hpp"
 #include "mixtral/core/scratch.hpp"
 #include "mixtral/ops/kernel_table.hpp"
+#include "mixtral/ops/task_clock.hpp"
 
 namespace mixtral {
 
-// One call of an op at a time per context. Table and executor must outlive it.
+// One call of an op at a time per context. What it refers to must outlive it.
 struct OpContext {
   const KernelTable& table;
   Executor& executor;
   Scratch& scratch;
+  TaskClock* clock = nullptr;  // told of each task of a product; null: nobody asks for the time
 };
 
 namespace ops {

@@ -12,9 +12,9 @@ namespace mixtral::ops {
 // Throws Error(kInvalidArgument) on shapes that do not fit or an id outside the table; y is then unspecified.
 inline void embedding(const OpContext& ctx, const MatrixView& table, std::span<const TokenId> ids,
                       TensorView<float, 2> y) {
-  require(y.dim(0) == static_cast<Index>(ids.size()) && y.dim(1) == table.cols, "embedding: y is ",
-          shape_text(y.shape()), ", expected [", ids.size(), ", ", table.cols, "]");
-  detail::require_weights("embedding", table);
+  require(y.dim(0) == static_cast<Index>(ids.size()) && y.dim(1) == table.cols, "embedding: y is ", y.shape(),
+          ", expected [", ids.size(), ", ", table.cols, "]");
+  require_weights("embedding", table);
   for (Index t = 0; t < y.dim(0); ++t) {
     const TokenId id = ids[static_cast<std::size_t>(t)];
     require(id >= 0 && id < table.rows, "embedding: token ", id, " at index ", t, " is outside the vocabulary of ",
@@ -26,11 +26,11 @@ inline void embedding(const OpContext& ctx, const MatrixView& table, std::span<c
 // The same for known types; T float, bf16, f16 or double.
 template <class W, class T>
 void embedding(const OpContext& ctx, TensorView<const W, 2> table, std::span<const TokenId> ids, TensorView<T, 2> y) {
-  if constexpr (std::is_same_v<T, float> && detail::kHasKernels<W>) {
+  if constexpr (std::is_same_v<T, float> && kHasKernels<W>) {
     embedding(ctx, MatrixView(table), ids, y);
   } else {
-    require(y.dim(0) == static_cast<Index>(ids.size()) && y.dim(1) == table.dim(1), "embedding: y is ",
-            shape_text(y.shape()), ", expected [", ids.size(), ", ", table.dim(1), "]");
+    require(y.dim(0) == static_cast<Index>(ids.size()) && y.dim(1) == table.dim(1), "embedding: y is ", y.shape(),
+            ", expected [", ids.size(), ", ", table.dim(1), "]");
     for (const TokenId id : ids) {
       require(id >= 0 && id < table.dim(0), "embedding: token ", id, " is outside the vocabulary of ", table.dim(0));
     }

@@ -74,7 +74,7 @@ inline Index packed_pair_bytes(DType dtype, Index rows, Index cols) noexcept {
 // `out` is then unspecified.
 inline MatrixView pack(const OpContext& ctx, const MatrixView& w, DType dtype, std::span<const float> importance,
                        std::byte* out) {
-  detail::require_weights("pack", w);
+  require_weights("pack", w);
   detail::pack_panels(ctx, panels_of(w.rows), dtype, w.cols, importance, out,
                       [&](Index p, const MatrixView*(&source)[2], Index(&begin)[2]) {
                         for (Index half = 0; half < 2; ++half) {
@@ -91,8 +91,8 @@ struct PackedPair {
 };
 inline PackedPair pack_pair(const OpContext& ctx, const MatrixView& first, const MatrixView& second, DType dtype,
                             std::span<const float> importance, std::byte* out) {
-  detail::require_weights("pack", first);
-  detail::require_weights("pack", second);
+  require_weights("pack", first);
+  require_weights("pack", second);
   require(first.rows == second.rows && first.cols == second.cols, "pack: a pair of [", first.rows, ", ", first.cols,
           "] and [", second.rows, ", ", second.cols, "]");
   detail::pack_panels(ctx, pair_panels_of(first.rows), dtype, first.cols, importance, out,
@@ -110,7 +110,7 @@ inline PackedPair pack_pair(const OpContext& ctx, const MatrixView& first, const
 inline void unpack(const MatrixView& w, TensorView<float, 2> out) {
   require(w.is_packed(), "unpack: ", name_of(w.dtype), " weights");
   require(out.dim(0) == w.rows && out.dim(1) == w.cols, "unpack: w is [", w.rows, ", ", w.cols, "], out is ",
-          shape_text(out.shape()));
+          out.shape());
   const FloatScope floats;
   const PackedLayout layout = w.layout();
   const Index first = w.part == PanelPart::kSecond ? kHalfRows : 0;

@@ -19,8 +19,8 @@ struct RopeAngles {
 inline void rope_angles(std::span<const Index> positions, Index head_dim, double theta, RopeAngles angles) {
   const Shape<2> want{{static_cast<Index>(positions.size()), head_dim / 2}};
   require(head_dim > 0 && head_dim % 2 == 0, "rope: head_dim is ", head_dim, ", expected an even number > 0");
-  require(angles.cos.shape() == want && angles.sin.shape() == want, "rope: cos is ", shape_text(angles.cos.shape()),
-          ", sin is ", shape_text(angles.sin.shape()), ", expected ", shape_text(want));
+  require(angles.cos.shape() == want && angles.sin.shape() == want, "rope: cos is ", angles.cos.shape(), ", sin is ",
+          angles.sin.shape(), ", expected ", want);
   for (Index i = 0; i < head_dim / 2; ++i) {
     const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
     for (Index t = 0; t < want[0]; ++t) {
@@ -36,8 +36,7 @@ inline void rope(const OpContext& ctx, TensorView<float, 2> x, const RopeAngles&
   const Index head_dim = 2 * angles.cos.dim(1);
   require(x.dim(0) == angles.cos.dim(0) && head_dim > 0 && x.dim(1) % head_dim == 0 &&
               angles.sin.shape() == angles.cos.shape(),
-          "rope: x is ", shape_text(x.shape()), ", cos is ", shape_text(angles.cos.shape()), ", sin is ",
-          shape_text(angles.sin.shape()));
+          "rope: x is ", x.shape(), ", cos is ", angles.cos.shape(), ", sin is ", angles.sin.shape());
   const auto rotate = pairing == RopePairing::kHalfSplit ? ctx.table.rope_half_split : ctx.table.rope_interleaved;
   ctx.executor.parallel_for(x.dim(0), [&](Index t, int) {
     for (Index h = 0; h < x.dim(1); h += head_dim) rotate(x.row(t) + h, angles.cos.row(t), angles.sin.row(t), head_dim);
@@ -50,8 +49,8 @@ void rope(const OpContext& ctx, TensorView<T, 2> x, std::span<const Index> posit
           RopePairing pairing) {
   require(
       static_cast<Index>(positions.size()) == x.dim(0) && head_dim > 0 && head_dim % 2 == 0 && x.dim(1) % head_dim == 0,
-      "rope: x is ", shape_text(x.shape()), ", ", positions.size(), " positions, head_dim ", head_dim);
-  if constexpr (!detail::kHasKernels<T>) {
+      "rope: x is ", x.shape(), ", ", positions.size(), " positions, head_dim ", head_dim);
+  if constexpr (!kHasKernels<T>) {
     reference::rope(x, positions, head_dim, theta, pairing == RopePairing::kInterleaved);
   } else {
     const ScratchScope scope(ctx.scratch);
@@ -62,9 +61,9 @@ void rope(const OpContext& ctx, TensorView<T, 2> x, std::span<const Index> posit
       rope(ctx, x, angles, pairing);
     } else {
       const auto wide = ctx.scratch.matrix<float>(x.dim(0), x.dim(1));
-      for (Index t = 0; t < x.dim(0); ++t) detail::as_float(ctx.table, x.row(t), x.dim(1), wide.row(t));
+      for (Index t = 0; t < x.dim(0); ++t) as_float(ctx.table, x.row(t), x.dim(1), wide.row(t));
       rope(ctx, wide, angles, pairing);
-      for (Index t = 0; t < x.dim(0); ++t) detail::from_float(wide.row(t), x.dim(1), x.row(t));
+      for (Index t = 0; t < x.dim(0); ++t) from_float(wide.row(t), x.dim(1), x.row(t));
     }
   }
 }

@@ -5,7 +5,7 @@
 #include "mixtral/ops/context.hpp"
 #include "mixtral/ops/reference.hpp"
 
-namespace mixtral::ops::detail {
+namespace mixtral::ops {
 
 // The element types that the kernels serve; double goes to the reference.
 template <class T>
@@ -41,8 +41,7 @@ inline void require_weights(const char* op, const MatrixView& w) {
 template <class A, class B, int R>
 void require_same_shape(const char* op, const char* left, const TensorView<A, R>& a, const char* right,
                         const TensorView<B, R>& b) {
-  require(a.shape() == b.shape(), op, ": ", left, " is ", shape_text(a.shape()), ", ", right, " is ",
-          shape_text(b.shape()));
+  require(a.shape() == b.shape(), op, ": ", left, " is ", a.shape(), ", ", right, " is ", b.shape());
 }
 
-}  // namespace mixtral::ops::detail
+}  // namespace mixtral::ops

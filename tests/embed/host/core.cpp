@@ -1,7 +1,7 @@
 // Uses the compiled library: the best kernels of the CPU that it runs on.
 #include <cstdio>
 
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 
 int main() {
   const mixtral::KernelTable table = mixtral::make_table(mixtral::best_isa());

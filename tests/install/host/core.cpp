@@ -3,7 +3,7 @@
 #include <mixtral/core/executor.hpp>
 #include <mixtral/io/huggingface.hpp>
 #include <mixtral/runtime/generate.hpp>
-#include <mixtral/runtime/isa.hpp>
+#include <mixtral/ops/isa.hpp>
 
 int main(int argc, char** argv) {
   using namespace mixtral;

@@ -1,4 +1,4 @@
-#include "mixtral/runtime/isa.hpp"
+#include "mixtral/ops/isa.hpp"
 
 #include <doctest/doctest.h>
 

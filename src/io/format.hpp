@@ -1,0 +1,22 @@
+// What a checkpoint format is to who opens a checkpoint: each loader has one, src/io/checkpoint.cpp the list.
+#pragma once
+
+#include <filesystem>
+
+#include "mixtral/io/checkpoint.hpp"
+
+namespace mixtral {
+
+struct CheckpointFormat {
+  // Whether what is at `path` is to be read in this format. Looks at names, no further. Throws Error(kIo).
+  bool (*recognises)(const std::filesystem::path& path);
+  Checkpoint (*load)(const std::filesystem::path& path);
+  // Of the configuration alone, whose weights need not be there. Throws what load() does.
+  Index (*vocab_size)(const std::filesystem::path& path);
+};
+
+extern const CheckpointFormat kPackedFormat;        // packed.cpp
+extern const CheckpointFormat kHuggingFaceFormat;   // huggingface.cpp
+extern const CheckpointFormat kConsolidatedFormat;  // consolidated.cpp
+
+}  // namespace mixtral
