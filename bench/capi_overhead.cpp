@@ -13,7 +13,7 @@
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/generate.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 
 namespace {
 
@@ -44,10 +44,8 @@ int main(int argc, char** argv) {
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 101;
   const std::vector<std::int32_t> prompt = {1, 50, 60, 70};
 
-  const mixtral::OpenedModel model = mixtral::open_model(path);
-  const mixtral::KernelTable table = mixtral::make_table(mixtral::best_isa());
-  mixtral::ThreadExecutor executor(1);
-  mixtral::Session session(model.model, table, executor);
+  const mixtral::LoadedModel model(path, {.threads = 1});
+  mixtral::Session session(model);
   mixtral::Sampler sampler({.temperature = 0});
 
   mixtral_params params;

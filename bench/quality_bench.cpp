@@ -16,7 +16,7 @@
 #include "mixtral/runtime/comparison.hpp"
 #include "mixtral/runtime/generate.hpp"
 #include "mixtral/runtime/importance.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 
 namespace {
 
@@ -43,7 +43,7 @@ Variant packed_variant(const OpContext& op, const Checkpoint& dense, DType dtype
   CheckpointWeights source(dense);
   PackOptions options{.formats = {dtype, dtype, dtype}, .importance = {}, .files = {}, .progress = {}};
   if (importance != nullptr) options.importance = [&](const TensorSlot& slot) { return importance->of(slot); };
-  Model model = pack_in_memory(op, dense.config, source, options);
+  Model model = pack_in_memory(op, dense.model.config, source, options).model;
   Index bytes = 0, weights = 0;
   for_each_linear(model.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
     bytes += model.weights.at(slot).bytes();
@@ -56,17 +56,17 @@ Variant packed_variant(const OpContext& op, const Checkpoint& dense, DType dtype
 }
 
 // Writes `n` texts of 512 tokens, the first with `seed`, each drawn from the model's own distribution.
-std::vector<cli::Piece> own_texts(const Model& model, const KernelTable& table, Executor& executor, int n,
-                                  std::uint64_t seed, ForwardObserver* observer = nullptr) {
+std::vector<cli::Piece> own_texts(const LoadedModel& model, int n, std::uint64_t seed,
+                                  ForwardObserver* observer = nullptr) {
   std::vector<cli::Piece> out;
   for (int i = 0; i < n; ++i) {
-    Session session(model, table, executor);
-    session.feed(model.config.bos_id);
+    Session session(model);
+    session.feed(model.config().bos_id);
     GenerateOptions options;
     options.max_tokens = 511;
     options.sampler.seed = seed + static_cast<std::uint64_t>(i);
     const std::vector<TokenId> drawn = generate(session, nullptr, options, observer).ids;
-    out.push_back({{model.config.bos_id}, drawn});
+    out.push_back({{model.config().bos_id}, drawn});
     out.back().inputs.insert(out.back().inputs.end(), drawn.begin(), drawn.end() - 1);
   }
   return out;
@@ -99,11 +99,11 @@ void round_to_q4_0(float* w) {
 Model q4_0_model(const OpContext& op, const Model& dense) {
   Model model = dense;
   Index all = 0;
-  for_each_linear(dense.config, [&](const TensorSlot&, const Shape<2>& shape) { all += shape.count(); });
+  for_each_linear(dense.model.config, [&](const TensorSlot&, const Shape<2>& shape) { all += shape.count(); });
   const auto memory = std::make_shared<std::vector<float>>(static_cast<std::size_t>(all));
   float* out = memory->data();
-  for_each_linear(dense.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    const MatrixView& w = dense.weights.at(slot);
+  for_each_linear(dense.model.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    const MatrixView& w = dense.model.weights.at(slot);
     model.weights.at(slot) = MatrixView(DType::kF32, shape[0], shape[1], reinterpret_cast<const std::byte*>(out));
     for (Index r = 0; r < shape[0]; ++r, out += shape[1]) {
       op.table.widen[static_cast<int>(w.dtype)](w.row(r), shape[1], out);
@@ -166,33 +166,33 @@ Json figures(const Variant& v, const Comparison& comparison, const Comparison& b
 }
 
 Json run(const std::filesystem::path& dir, const std::vector<std::string>& texts) {
-  const OpenedModel opened = open_model(dir);
-  g_plain = make_table(best_isa());
-  ThreadExecutor executor(available_threads());
+  const LoadedModel dense(dir);
+  g_plain = dense.table;
   Scratch scratch;
-  const OpContext op{g_plain, executor, scratch};
-  const Tokenizer& tokenizer = opened.require_tokenizer();
+  const OpContext op{g_plain, *dense.executor, scratch};
 
-  Importance importance(opened.model.config);
-  own_texts(opened.model, g_plain, executor, 16, 1, &importance);  // other texts than those measured on
-  std::vector<Variant> variants = {{"bf16", 16, g_plain, opened.model}};
-  variants.push_back(packed_variant(op, opened.model, DType::kP8, nullptr));
-  variants.push_back(packed_variant(op, opened.model, DType::kP4, nullptr));
-  variants.push_back(packed_variant(op, opened.model, DType::kP4, &importance));
-  variants.push_back({"Q4_0, searched scales, activations as for P4", 4.5, g_plain, q4_0_model(op, opened.model)});
+  Importance importance(dense.config());
+  own_texts(dense, 16, 1, &importance);  // other texts than those measured on
+  std::vector<Variant> variants = {{"bf16", 16, g_plain, dense.model()}};
+  variants.push_back(packed_variant(op, dense.checkpoint, DType::kP8, nullptr));
+  variants.push_back(packed_variant(op, dense.checkpoint, DType::kP4, nullptr));
+  variants.push_back(packed_variant(op, dense.checkpoint, DType::kP4, &importance));
+  variants.push_back({"Q4_0, searched scales, activations as for P4", 4.5, g_plain, q4_0_model(op, dense.model())});
   variants.back().table.linear[0] = linear_of_bytes;
+  std::vector<LoadedModel> models;
+  for (const Variant& v : variants) models.emplace_back(v.model, v.table, *dense.executor);
 
   std::vector<cli::Piece> held_out;
   for (const std::string& path : texts) {
-    for (cli::Piece& piece : cli::text_pieces(path, tokenizer, opened.model.config.max_positions)) {
+    for (cli::Piece& piece : cli::text_pieces(path, dense.require_tokenizer(), dense.config().max_positions)) {
       held_out.push_back(std::move(piece));
     }
   }
-  const std::vector<cli::Piece> own = own_texts(opened.model, g_plain, executor, 100, 1000);
+  const std::vector<cli::Piece> own = own_texts(dense, 100, 1000);
   const auto measured = [&](const std::vector<cli::Piece>& pieces) {
     std::vector<Comparison> comparisons;
-    for (const Variant& v : variants) {
-      comparisons.emplace_back(ComparedModel{opened.model, g_plain}, ComparedModel{v.model, v.table}, executor);
+    for (const LoadedModel& model : models) {
+      comparisons.emplace_back(dense, model);
       for (const cli::Piece& piece : pieces) comparisons.back().run(piece.inputs, piece.targets);
     }
     Json out = Json::array();

@@ -20,7 +20,9 @@ constexpr mixtral_params kDefaults{.struct_size = sizeof(mixtral_params),
                                    .log = nullptr,
                                    .log_user = nullptr,
                                    .bf16_products = MIXTRAL_BF16_FLOAT32,
-                                   .reserved = 0};
+                                   .reserved = 0,
+                                   .resident = 0,
+                                   .reserved2 = 0};
 // Of version 1.0.
 constexpr std::size_t kFirstParamsSize = offsetof(mixtral_params, bf16_products);
 
@@ -39,6 +41,12 @@ Bf16Products bf16_products(const mixtral_params& params) {
           "params: bf16_products is ", params.bf16_products, ", expected MIXTRAL_BF16_*");
   require(params.reserved == 0, "params: reserved is ", params.reserved, ", expected 0");
   return params.bf16_products == MIXTRAL_BF16_ROUNDED ? Bf16Products::kRounded : Bf16Products::kFloat32;
+}
+
+bool is_resident(const mixtral_params& params) {
+  require(params.resident == 0 || params.resident == 1, "params: resident is ", params.resident, ", expected 0 or 1");
+  require(params.reserved2 == 0, "params: reserved2 is ", params.reserved2, ", expected 0");
+  return params.resident == 1;
 }
 
 std::unique_ptr<Executor> make_executor(const mixtral_params& params) {
@@ -66,47 +74,41 @@ void log(const Engine& engine, std::int32_t level, const std::string& text) {
 
 void log_opened(const Engine& engine) {
   if (engine.log == nullptr) return;
-  const ModelConfig& c = engine.config();
+  const ModelConfig& c = engine.model.config();
   log(engine, MIXTRAL_LOG_INFO,
-      str(engine.opened.path.string(), ": ", c.n_layers, " layers, ", c.n_experts, " experts, ", c.n_experts_per_tok,
-          " per token; ", engine.table.name, " on ", engine.executor->n_workers(), " threads"));
-  for (const std::string& note : engine.opened.model.notes) log(engine, MIXTRAL_LOG_WARNING, note);
-  if (!engine.opened.tokenizer) {
-    log(engine, MIXTRAL_LOG_WARNING, engine.opened.path.string() + ": no tokenizer, token ids only");
+      str(engine.model.path.string(), ": ", c.n_layers, " layers, ", c.n_experts, " experts, ", c.n_experts_per_tok,
+          " per token; ", engine.model.table.name, " on ", engine.model.executor->n_workers(), " threads"));
+  for (const std::string& note : engine.model.checkpoint.notes) log(engine, MIXTRAL_LOG_WARNING, note);
+  if (!engine.model.tokenizer) {
+    log(engine, MIXTRAL_LOG_WARNING, engine.model.path.string() + ": no tokenizer, token ids only");
     return;
   }
   try {
-    const auto [style, why] = engine.opened.chat_style();
+    const auto [style, why] = engine.model.chat_style();
     log(engine, MIXTRAL_LOG_INFO,
-        str(engine.opened.path.string(), ": conversations are in style ", name_of(style), ": ", why));
+        str(engine.model.path.string(), ": conversations are in style ", name_of(style), ": ", why));
   } catch (const Error& error) {
     log(engine, MIXTRAL_LOG_WARNING, error.what());
   }
 }
 
 // 0: no tokenizer, or a template of no known style.
-std::int32_t chat_style(const OpenedModel& opened) {
-  if (!opened.tokenizer) return 0;
+std::int32_t chat_style(const LoadedModel& model) {
+  if (!model.tokenizer) return 0;
   try {
-    return static_cast<std::int32_t>(opened.chat_style().style);
+    return static_cast<std::int32_t>(model.chat_style().style);
   } catch (const Error&) {
     return 0;
   }
 }
 
-Index bytes_of(const std::vector<CheckpointTensor>& tensors) {
-  Index bytes = 0;
-  for (const CheckpointTensor& tensor : tensors) bytes += tensor.bytes;
-  return bytes;
-}
-
 mixtral_info describe(const Engine& engine) {
-  const ModelConfig& c = engine.config();
+  const ModelConfig& c = engine.model.config();
   const ParameterCount parameters = count_parameters(c);
   mixtral_info info{};
-  info.isa = static_cast<std::int32_t>(isa_from_name(engine.table.name));
+  info.isa = static_cast<std::int32_t>(isa_from_name(engine.model.table.name));
   info.executor = engine.executor_kind;
-  info.n_threads = engine.executor->n_workers();
+  info.n_threads = engine.model.executor->n_workers();
   info.dim = c.dim;
   info.hidden_dim = c.hidden_dim;
   info.n_layers = c.n_layers;
@@ -120,16 +122,16 @@ mixtral_info describe(const Engine& engine) {
   info.sliding_window = c.sliding_window;
   info.n_parameters = parameters.total;
   info.n_active = parameters.active;
-  info.weight_bytes = bytes_of(engine.opened.model.tensors);
+  info.weight_bytes = weight_bytes(engine.model.model());
   info.kv_bytes_per_page = kv_layout(c, SessionOptions{}.kv_dtype).page_bytes();
   info.bos_id = c.bos_id;
   info.eos_id = c.eos_ids.empty() ? -1 : c.eos_ids.front();
-  if (engine.opened.tokenizer) {
-    const Vocabulary& vocabulary = engine.opened.tokenizer->vocabulary();
+  if (engine.model.tokenizer) {
+    const Vocabulary& vocabulary = engine.model.tokenizer->vocabulary();
     info.n_pieces = vocabulary.size();
     info.add_bos = vocabulary.add_bos && vocabulary.bos_id >= 0 ? 1 : 0;
   }
-  info.chat_style = chat_style(engine.opened);
+  info.chat_style = chat_style(engine.model);
   return info;
 }
 
@@ -149,15 +151,13 @@ mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixt
     require(!dir.empty() && dir.find('\0') == dir.npos, "path is empty or has a zero byte");
     require(ctx != nullptr, "the place for the ctx is NULL");
     const mixtral_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params", kFirstParamsSize);
-    const KernelTable table = make_table(cap_of(p), bf16_products(p));
-    std::unique_ptr<Executor> executor = make_executor(p);
-    OpenedModel opened = open_model(std::filesystem::path(dir));
-    const ModelConfig config = opened.model.config;
-    const std::shared_ptr<Engine> engine(new Engine{.opened = std::move(opened),
-                                                    .table = table,
+    LoadedModel model(std::filesystem::path(dir), {.isa = cap_of(p),
+                                                   .bf16_products = bf16_products(p),
+                                                   .executor = make_executor(p),
+                                                   .resident = is_resident(p)});
+    const ModelConfig config = model.config();
+    const std::shared_ptr<Engine> engine(new Engine{.model = std::move(model),
                                                     .executor_kind = p.executor,
-                                                    .executor = std::move(executor),
-                                                    .gate = {},
                                                     .log = p.log,
                                                     .log_user = p.log_user,
                                                     .totals = RoutingTotals(config)});

@@ -8,8 +8,7 @@
 #include "host_executor.hpp"
 #include "mixtral.h"
 #include "mixtral/core/cancel_flag.hpp"
-#include "mixtral/ops/isa.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 #include "mixtral/runtime/sampler.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "mixtral/text/chat_template.hpp"
@@ -33,16 +32,11 @@ class Tag {
 
 // What a ctx and its sessions share; lives until the last of them is gone.
 struct Engine {
-  OpenedModel opened;
-  KernelTable table;
-  int executor_kind;
-  std::unique_ptr<Executor> executor;
-  TurnLock gate;
+  LoadedModel model;
+  std::int32_t executor_kind;
   mixtral_log_fn log;
   void* log_user;
   RoutingTotals totals;
-
-  const ModelConfig& config() const noexcept { return opened.model.config; }
 };
 
 }  // namespace mixtral::capi
@@ -56,9 +50,7 @@ struct mixtral_ctx {
 
 struct mixtral_session {
   mixtral_session(std::shared_ptr<mixtral::capi::Engine> e, const mixtral::SessionOptions& options, bool record)
-      : engine(std::move(e)),
-        session(engine->opened.model, engine->table, *engine->executor, options),
-        routes(session, record, engine->totals) {}
+      : engine(std::move(e)), session(engine->model, options), routes(session, record, engine->totals) {}
   // A fork: without the callback, without a pending cancel.
   mixtral_session(const mixtral_session& other)
       : engine(other.engine), session(other.session), sampler(other.sampler), routes(session, other.routes) {}

@@ -88,7 +88,7 @@ GenerateOptions read_generate(const mixtral_session& s, const mixtral_generate_p
   const auto stops = input(p.stop_tokens, p.n_stop_tokens, "stop_tokens");
   options.stop_ids.assign(stops.begin(), stops.end());
   if ((p.flags & MIXTRAL_GENERATE_IGNORE_EOS) == 0) {
-    const std::vector<TokenId>& eos = s.engine->config().eos_ids;
+    const std::vector<TokenId>& eos = s.engine->model.config().eos_ids;
     options.stop_ids.insert(options.stop_ids.end(), eos.begin(), eos.end());
   }
   options.stop_strings = read_strings(p.stop_strings, p.n_stop_strings);
@@ -122,14 +122,13 @@ mixtral_status mixtral_generate_params_init(mixtral_generate_params* params, siz
 mixtral_status mixtral_session_create(mixtral_ctx* ctx, const mixtral_session_params* params,
                                       mixtral_session** session) {
   return guarded([&] {
-    Engine& engine = engine_of(ctx);
+    (void)engine_of(ctx);
     require(session != nullptr, "the place for the session is NULL");
     const mixtral_session_params p =
         params == nullptr ? kDefaults : read_struct(params, kDefaults, "params", kFirstParamsSize);
     require_flags(p.flags, MIXTRAL_SESSION_RECORD_ROUTES, "params");
     require(p.reserved == 0, "params: reserved is ", p.reserved, ", expected 0");
-    const SessionOptions options{
-        .max_positions = p.max_positions, .chunk = p.chunk, .kv_dtype = kv_dtype(p.kv_type), .gate = &engine.gate};
+    const SessionOptions options{.max_positions = p.max_positions, .chunk = p.chunk, .kv_dtype = kv_dtype(p.kv_type)};
     *session = new mixtral_session(ctx->engine, options, (p.flags & MIXTRAL_SESSION_RECORD_ROUTES) != 0);
   });
 }
@@ -286,7 +285,7 @@ mixtral_status mixtral_session_generate(mixtral_session* session, const mixtral_
         params == nullptr ? kGenerateDefaults : read_struct(params, kGenerateDefaults, "params");
     if (result != nullptr) require_struct(result, sizeof *result, "result");
     const GenerateOptions options = read_generate(s, p);
-    const std::optional<Tokenizer>& tokenizer = s.engine->opened.tokenizer;
+    const std::optional<Tokenizer>& tokenizer = s.engine->model.tokenizer;
     GenerateResult out;
     evaluating(s, [&](const StepHooks& hooks) {
       out = generate(s.session, s.sampler, tokenizer ? &*tokenizer : nullptr, options, hooks);

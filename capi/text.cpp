@@ -37,8 +37,8 @@ std::vector<ChatMessage> read_messages(const mixtral_chat_message* messages, std
   return out;
 }
 
-ChatStyle style_of(std::int32_t style, const OpenedModel& opened) {
-  if (style == MIXTRAL_CHAT_AUTO) return opened.chat_style().style;
+ChatStyle style_of(std::int32_t style, const LoadedModel& model) {
+  if (style == MIXTRAL_CHAT_AUTO) return model.chat_style().style;
   const auto named = static_cast<ChatStyle>(style);
   require(std::find(std::begin(kChatStyles), std::end(kChatStyles), named) != std::end(kChatStyles), "chat: style is ",
           style, ", expected 0, 1, 3 or 100");
@@ -50,7 +50,7 @@ ChatStyle style_of(std::int32_t style, const OpenedModel& opened) {
 mixtral_status mixtral_tokenize(const mixtral_ctx* ctx, const char* text, size_t text_size, uint32_t flags,
                                 int32_t* tokens, size_t capacity, size_t* n_tokens) {
   return guarded([&] {
-    const Tokenizer& tokenizer = engine_of(ctx).opened.require_tokenizer();
+    const Tokenizer& tokenizer = engine_of(ctx).model.require_tokenizer();
     const Output out(tokens, capacity, n_tokens, "tokens");
     require_flags(flags, MIXTRAL_TOKENIZE_BOS | MIXTRAL_TOKENIZE_SPECIAL, "tokenize");
     const bool special = (flags & MIXTRAL_TOKENIZE_SPECIAL) != 0;
@@ -67,7 +67,7 @@ mixtral_status mixtral_tokenize(const mixtral_ctx* ctx, const char* text, size_t
 mixtral_status mixtral_detokenize(const mixtral_ctx* ctx, const int32_t* tokens, size_t n_tokens, char* text,
                                   size_t capacity, size_t* text_size) {
   return guarded([&] {
-    const Tokenizer& tokenizer = engine_of(ctx).opened.require_tokenizer();
+    const Tokenizer& tokenizer = engine_of(ctx).model.require_tokenizer();
     const Output out(text, capacity, text_size, "text");
     out.write(tokenizer.decode(input(tokens, n_tokens, "tokens")));
   });
@@ -76,7 +76,7 @@ mixtral_status mixtral_detokenize(const mixtral_ctx* ctx, const int32_t* tokens,
 mixtral_status mixtral_token_bytes(const mixtral_ctx* ctx, int32_t token, char* bytes, size_t capacity,
                                    size_t* bytes_size) {
   return guarded([&] {
-    const Tokenizer& tokenizer = engine_of(ctx).opened.require_tokenizer();
+    const Tokenizer& tokenizer = engine_of(ctx).model.require_tokenizer();
     const Output out(bytes, capacity, bytes_size, "bytes");
     out.write(tokenizer.token_bytes(token));
   });
@@ -84,7 +84,7 @@ mixtral_status mixtral_token_bytes(const mixtral_ctx* ctx, int32_t token, char* 
 
 int32_t mixtral_token_is_eos(const mixtral_ctx* ctx, int32_t token) {
   if (ctx == nullptr || !ctx->tag.is(Tag::Kind::kCtx)) return 0;
-  const std::vector<TokenId>& ids = ctx->engine->config().eos_ids;
+  const std::vector<TokenId>& ids = ctx->engine->model.config().eos_ids;
   return std::find(ids.begin(), ids.end(), token) != ids.end() ? 1 : 0;
 }
 
@@ -93,11 +93,11 @@ mixtral_status mixtral_chat_tokens(const mixtral_ctx* ctx, int32_t style, uint32
                                    size_t capacity, size_t* n_tokens) {
   return guarded([&] {
     const Engine& engine = engine_of(ctx);
-    const Tokenizer& tokenizer = engine.opened.require_tokenizer();
+    const Tokenizer& tokenizer = engine.model.require_tokenizer();
     const Output out(tokens, capacity, n_tokens, "tokens");
     require_flags(flags, MIXTRAL_CHAT_ESCAPE, "chat");
     const ForgedMarkers forged = (flags & MIXTRAL_CHAT_ESCAPE) != 0 ? ForgedMarkers::kEscape : ForgedMarkers::kRefuse;
-    const ChatTemplate chat(tokenizer, style_of(style, engine.opened), forged);
-    out.write(chat.encode(read_messages(messages, n_messages, engine.config().vocab_size)));
+    const ChatTemplate chat(tokenizer, style_of(style, engine.model), forged);
+    out.write(chat.encode(read_messages(messages, n_messages, engine.model.config().vocab_size)));
   });
 }

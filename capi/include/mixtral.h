@@ -198,6 +198,10 @@ typedef struct mixtral_params {
   void* log_user;
   int32_t bf16_products; /**< MIXTRAL_BF16_*, default MIXTRAL_BF16_FLOAT32 */
   int32_t reserved;      /**< 0 */
+  /** 1: weights are copied into memory of the process, huge pages where the system has them, and the files are closed:
+   * running is faster, opening slower. Default 0: they are used where the files are mapped. Since 1.1. */
+  int32_t resident;
+  int32_t reserved2; /**< 0 */
 } mixtral_params;
 
 /**
@@ -211,8 +215,8 @@ typedef struct mixtral_params {
 MIXTRAL_API mixtral_status mixtral_params_init(mixtral_params* params, size_t struct_size);
 
 /**
- * Opens a model: maps its files and checks them. No weight is copied; the files must not be changed or cut while the
- * ctx or a session of it exists.
+ * Opens a model: maps its files and checks them. Unless params say `resident` no weight is copied, and the files must
+ * not be changed or cut while the ctx or a session of it exists.
  *
  * @param path       the directory: a Hugging Face checkpoint, or a Mistral one (params.json); or a packed file, which
  *   brings its tokenizer along.
@@ -254,7 +258,7 @@ typedef struct mixtral_info {
   int64_t sliding_window;    /**< keys that a token sees; 0: all before it */
   int64_t n_parameters;      /**< all */
   int64_t n_active;          /**< parameters that work on one token */
-  int64_t weight_bytes;      /**< of the mapped tensors */
+  int64_t weight_bytes;      /**< of all weights */
   int64_t kv_bytes_per_page; /**< memory of 32 positions of one session, in MIXTRAL_KV_BF16 */
   int64_t n_pieces;          /**< of the tokenizer; 0: this model has none, and works with token ids only */
   int32_t bos_id;            /**< -1: none */

@@ -91,6 +91,7 @@ using Tokens = std::vector<std::int32_t>;
 struct ContextOptions {
   std::int32_t isa = MIXTRAL_ISA_BEST, executor = MIXTRAL_EXECUTOR_THREADS, n_threads = 0;
   std::int32_t bf16_products = MIXTRAL_BF16_FLOAT32;
+  bool resident = false;
   std::function<void(std::int32_t level, std::string_view text)> log;
   // MIXTRAL_EXECUTOR_HOST: calls `job` n_jobs times, on several threads, and returns when all calls have.
   std::function<void(std::int32_t n_jobs, const std::function<void()>& job)> run;
@@ -110,6 +111,7 @@ class Context {
     auto params = detail::defaults(mixtral_params_init);
     params.isa = options_->isa;
     params.bf16_products = options_->bf16_products;
+    params.resident = options_->resident ? 1 : 0;
     params.executor = options_->executor;
     params.n_threads = options_->n_threads;
     params.log = options_->log ? on_log : nullptr;

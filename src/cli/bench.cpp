@@ -7,6 +7,7 @@
 #include "cli/bench_report.hpp"
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
+#include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/io/synthetic.hpp"
 #include "probes/probes.hpp"
@@ -22,7 +23,7 @@ struct Options {
 };
 
 struct BenchModel {
-  Model model;
+  LoadedModel loaded;
   std::string name, memory;
   Index anonymous_bytes = 0;
 };
@@ -32,17 +33,18 @@ BenchModel synthetic_model(const Options& o, const KernelTable& table, Executor&
   Scratch scratch;
   SyntheticWeights source(executor);
   const DType dtype = weights_format(o.weights);
-  Checkpoint model = pack_in_memory({table, executor, scratch}, synthetic_config(o.synthetic, o.layers), source,
-                                    {.formats = {dtype, dtype, dtype}, .importance = {}, .files = {}, .progress = {}});
-  const Index bytes = weight_bytes(model);
-  return {std::move(model), o.synthetic, "huge pages", bytes};
+  Checkpoint packed = pack_in_memory({table, executor, scratch}, synthetic_config(o.synthetic, o.layers), source,
+                                     {.formats = {dtype, dtype, dtype}, .importance = {}, .files = {}, .progress = {}});
+  const Index bytes = weight_bytes(packed.model);
+  return {LoadedModel(std::move(packed.model), table, executor), o.synthetic, "huge pages", bytes};
 }
 
 BenchModel open(const Options& o, const KernelTable& table, Executor& executor) {
   if (!o.synthetic.empty()) return synthetic_model(o, table, executor);
-  Checkpoint model = load_checkpoint(o.common.model, {.resident = o.common.resident});
+  Model model = load_checkpoint(o.common.model, {.resident = o.common.resident}).model;
   const Index bytes = o.common.resident ? weight_bytes(model) : 0;
-  return {std::move(model), o.common.model.string(), o.common.resident ? "huge pages" : "mapped file", bytes};
+  return {LoadedModel(std::move(model), table, executor), o.common.model.string(),
+          o.common.resident ? "huge pages" : "mapped file", bytes};
 }
 
 void run(const Options& o) {
@@ -59,8 +61,8 @@ void run(const Options& o) {
     matrix_unit = {.from_tokens = table.matrix_unit_tokens,
                    .times_vector_unit = rate(probes::ByteProducts::kAmx) / vector_unit};
   }
-  const Measured measured = measure(subject.model, table, executor, ceiling, plan);
-  const auto result = bench_json({.model = subject.model,
+  const Measured measured = measure(subject.loaded, ceiling, plan);
+  const auto result = bench_json({.model = subject.loaded.model(),
                                   .name = subject.name,
                                   .memory = subject.memory,
                                   .anonymous_weights = subject.anonymous_bytes,

@@ -201,9 +201,10 @@ void require_plan(const Plan& plan) {
 
 }  // namespace
 
-Measured measure(const Model& model, const KernelTable& table, Executor& executor, const Ceiling& ceiling,
-                 const Plan& plan) {
+Measured measure(const LoadedModel& loaded, const Ceiling& ceiling, const Plan& plan) {
   require_plan(plan);
+  const Model& model = loaded.model();
+  const KernelTable& table = loaded.table;
   Measured out;
   const Resource prompt_bound = prompt_resource(model, table);
   const bool has_modes =
@@ -217,7 +218,7 @@ Measured measure(const Model& model, const KernelTable& table, Executor& executo
   }
   const WorkCounter counter(model, kv_layout(model.config, plan.kv_dtype));
   Scratch scratch(huge_pages());
-  const OpContext context{table, executor, scratch};
+  const OpContext context{table, *loaded.executor, scratch};
   Sequences prompt(model, context, plan.kv_dtype, 1, plan.prompt, plan.chunk);
   Sequences batch(model, context, plan.kv_dtype, std::max<Index>(most, 1), most > 0 ? plan.depth + plan.decode : 0,
                   plan.chunk);

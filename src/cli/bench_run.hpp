@@ -146,7 +146,6 @@ struct Measured {
 };
 
 // One warm-up, then the plan's repetitions, each with all phases, so that phases can be compared.
-Measured measure(const Model& model, const KernelTable& table, Executor& executor, const Ceiling& ceiling,
-                 const Plan& plan);
+Measured measure(const LoadedModel& loaded, const Ceiling& ceiling, const Plan& plan);
 
 }  // namespace mixtral::cli

@@ -34,7 +34,7 @@ Index default_n(const ModelConfig& config) { return std::clamp<Index>(config.max
 class Chat {
  public:
   explicit Chat(const Options& options)
-      : loaded_(options.common), conversation_(loaded_, options.sampler, conversation_options(options)) {}
+      : loaded_(load_model(options.common)), conversation_(loaded_, options.sampler, conversation_options(options)) {}
 
   void run() {
     if (terminal_.interactive()) {
@@ -57,7 +57,7 @@ class Chat {
     if (!style) tell_style();
     return {.system = options.system,
             .style = style,
-            .max_tokens = options.n > 0 ? options.n : default_n(loaded_.model.config),
+            .max_tokens = options.n > 0 ? options.n : default_n(loaded_.config()),
             .kv_dtype = kv_type(options.common.kv),
             .show_progress = terminal_.interactive(),
             .stop = &Terminal::interrupted()};

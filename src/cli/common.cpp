@@ -82,10 +82,13 @@ void add_machine_options(CLI::App& command, CommonOptions& options) {
                    "two at a time");
 }
 
-KernelTable table_of(const CommonOptions& options) {
-  return make_table(options.isa.empty() ? best_isa() : isa_from_name(options.isa),
-                    options.bf16_products ? Bf16Products::kRounded : Bf16Products::kFloat32);
+Isa isa_of(const CommonOptions& options) { return options.isa.empty() ? best_isa() : isa_from_name(options.isa); }
+
+Bf16Products bf16_products_of(const CommonOptions& options) {
+  return options.bf16_products ? Bf16Products::kRounded : Bf16Products::kFloat32;
 }
+
+KernelTable table_of(const CommonOptions& options) { return make_table(isa_of(options), bf16_products_of(options)); }
 
 void add_common_options(CLI::App& command, CommonOptions& options) {
   add_model_options(command, options);

@@ -8,7 +8,7 @@
 
 #include "mixtral/core/dtype.hpp"
 #include "mixtral/core/types.hpp"
-#include "mixtral/ops/kernel_table.hpp"
+#include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/sampler.hpp"
 
 namespace CLI {
@@ -30,7 +30,9 @@ struct CommonOptions {
 
 // Adds --threads, --isa and --bf16-products. `options` must outlive the parsing.
 void add_machine_options(CLI::App& command, CommonOptions& options);
-// The kernels that --isa and --bf16-products ask for.
+// What --isa and --bf16-products ask for, and the kernels.
+Isa isa_of(const CommonOptions& options);
+Bf16Products bf16_products_of(const CommonOptions& options);
 KernelTable table_of(const CommonOptions& options);
 // These options, --model and --resident.
 void add_model_options(CLI::App& command, CommonOptions& options);

@@ -30,12 +30,12 @@ struct Options {
   Index max_tokens = 0;
 };
 
-ComparedFiles files_of(const OpenedModel& opened) {
-  return {opened.path.string(), weight_bytes(opened.model), weight_groups(opened.model)};
+ComparedFiles files_of(const LoadedModel& loaded) {
+  return {loaded.path.string(), weight_bytes(loaded.model()), weight_groups(loaded.model())};
 }
 
 // The reference's, or the model's if it has none. Throws Error(kInvalidArgument) if they differ.
-const Tokenizer& tokenizer_of(const OpenedModel& model, const OpenedModel& reference) {
+const Tokenizer& tokenizer_of(const LoadedModel& model, const LoadedModel& reference) {
   if (!reference.tokenizer) return model.require_tokenizer();
   if (!model.tokenizer) return *reference.tokenizer;
   const std::vector<std::string>&m = model.tokenizer->vocabulary().pieces,
@@ -165,11 +165,13 @@ std::vector<ComparedText> compare_texts(const Options& options, const Tokenizer&
 }
 
 void run(const Options& options) {
-  const LoadedModel model(options.common);
-  const OpenedModel reference =
-      open_model(options.reference, {.resident = options.common.resident, .executor = &model.executor});
-  Comparison comparison({reference.model, model.table, kv_type(options.reference_kv)},
-                        {model.model, model.table, kv_type(options.common.kv)}, model.executor);
+  const LoadedModel model = load_model(options.common);
+  const LoadedModel reference(options.reference, {.isa = isa_of(options.common),
+                                                  .bf16_products = bf16_products_of(options.common),
+                                                  .executor = model.executor,
+                                                  .resident = options.common.resident});
+  Comparison comparison(reference, model,
+                        {.reference_kv_dtype = kv_type(options.reference_kv), .kv_dtype = kv_type(options.common.kv)});
   const Tokenizer& tokenizer = tokenizer_of(model, reference);
   // Says at once, not after an hour, if the place of the report cannot be written.
   if (options.report) {
@@ -178,7 +180,7 @@ void run(const Options& options) {
     AtomicFileWriter writable(*options.report);
   }
 
-  const ModelConfig& config = reference.model.config;
+  const ModelConfig& config = reference.config();
   const ComparisonSetup setup{.model = files_of(model),
                               .reference = files_of(reference),
                               .texts = compare_texts(options, tokenizer, comparison),

@@ -48,10 +48,10 @@ Conversation::Conversation(const LoadedModel& loaded, const SamplerOptions& samp
     : loaded_(loaded),
       options_(std::move(options)),
       template_(loaded.require_tokenizer(), options_.style ? *options_.style : loaded.chat_style().style),
-      session_(loaded.model, loaded.table, loaded.executor, {.kv_dtype = options_.kv_dtype}),
+      session_(loaded, {.kv_dtype = options_.kv_dtype}),
       sampler_(sampler),
-      stop_ids_(loaded.model.config.eos_ids),
-      routing_(loaded.model.config) {
+      stop_ids_(loaded.config().eos_ids),
+      routing_(loaded.config()) {
   // A style that was asked for ends answers in its own way, too.
   stop_ids_.push_back(template_.end_id());
   const ChatMessage probe[] = {{ChatRole::kSystem, options_.system}, {ChatRole::kUser, ""}};
@@ -101,7 +101,7 @@ StopReason Conversation::draw(Turn& turn, Figures& figures, const std::function<
   figures.kept = session_.set_tokens(prompt);
   figures.computed = n - figures.kept;
 
-  Progress progress(options_.show_progress, figures.computed * loaded_.model.config.n_layers);
+  Progress progress(options_.show_progress, figures.computed * loaded_.config().n_layers);
   Observers observers{&routing_, &progress};
   StepHooks hooks(&observers);
   hooks.cancel = options_.stop;

@@ -26,7 +26,7 @@ struct Options {
 // --ids: one piece; each id is the target of those before it.
 std::vector<Piece> pieces_of(const Options& options, const LoadedModel& loaded) {
   if (!options.text_file) return {{options.ids, {options.ids.begin() + 1, options.ids.end()}}};
-  return text_pieces(*options.text_file, loaded.require_tokenizer(), loaded.model.config.max_positions);
+  return text_pieces(*options.text_file, loaded.require_tokenizer(), loaded.config().max_positions);
 }
 
 template <class T>
@@ -83,15 +83,15 @@ std::string summary_text(const json& s) {
 }
 
 void run(const Options& options) {
-  const LoadedModel loaded(options.common);
+  const LoadedModel loaded = load_model(options.common);
   const std::vector<Piece> pieces = pieces_of(options, loaded);
   if (options.out) require_no_input(*options.out, options.common.model);
   require(!options.out || pieces.size() == 1, "eval: --out takes one sequence of at most ",
-          loaded.model.config.max_positions, " tokens, the text makes ", pieces.size(), " of them");
+          loaded.config().max_positions, " tokens, the text makes ", pieces.size(), " of them");
   Index inputs = 0;
   for (const Piece& piece : pieces) inputs += static_cast<Index>(piece.inputs.size());
 
-  Evaluator evaluator(loaded.model, loaded.table, loaded.executor, kv_type(options.common.kv));
+  Evaluator evaluator(loaded, kv_type(options.common.kv));
   SequenceTrace trace;
   ProgressBar bar("eval", inputs);
   Index done = 0;
@@ -100,7 +100,7 @@ void run(const Options& options) {
     done += static_cast<Index>(piece.inputs.size());
   }
   bar.finish();
-  if (options.out) write_trace(*options.out, loaded.model.config, pieces[0].inputs, trace);
+  if (options.out) write_trace(*options.out, loaded.config(), pieces[0].inputs, trace);
   const json result = summary(evaluator, inputs);
   write_stdout(options.common.json ? result.dump() + "\n" : summary_text(result));
 }

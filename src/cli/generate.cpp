@@ -50,18 +50,18 @@ GenerateOptions library_options(const Options& options, const ModelConfig& confi
 // A prompt file's bytes are the prompt, all of them.
 std::vector<TokenId> prompt_of(const Options& options, const LoadedModel& loaded) {
   if (!options.ids.empty()) return options.ids;
-  return prompt_ids(loaded, options.prompt_file ? read_input(*options.prompt_file) : options.prompt,
-                    options.special ? SpecialTokens::kAll : SpecialTokens::kAsText);
+  return loaded.prompt(options.prompt_file ? read_input(*options.prompt_file) : options.prompt,
+                       options.special ? SpecialTokens::kAll : SpecialTokens::kAsText);
 }
 
 void run(const Options& options) {
-  const LoadedModel loaded(options.common);
-  Session session(loaded.model, loaded.table, loaded.executor, {.kv_dtype = kv_type(options.common.kv)});
+  const LoadedModel loaded = load_model(options.common);
+  Session session(loaded, {.kv_dtype = kv_type(options.common.kv)});
   session.feed(prompt_of(options, loaded));
   const auto prompt_tokens = static_cast<Index>(session.tokens().size());
-  Observer observer(loaded.model.config, prompt_tokens);
+  Observer observer(loaded.config(), prompt_tokens);
 
-  GenerateOptions settings = library_options(options, loaded.model.config);
+  GenerateOptions settings = library_options(options, loaded.config());
   const bool stream = loaded.tokenizer.has_value() && !options.common.json;
   const double begin = seconds();
   double first = 0;  // when the first token was drawn

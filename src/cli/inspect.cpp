@@ -10,6 +10,7 @@
 #include "cli/arguments.hpp"
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
+#include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/check_weights.hpp"
 #include "mixtral/io/checkpoint.hpp"
 #include "mixtral/io/packed.hpp"
@@ -100,29 +101,27 @@ struct Options {
 
 json memory_json(const Checkpoint& checkpoint, const Options& options) {
   constexpr Index kTokens = 1024;
-  const KvLayout kv = kv_layout(checkpoint.config, kv_type(options.common.kv));
+  const KvLayout kv = kv_layout(checkpoint.model.config, kv_type(options.common.kv));
   const auto cache_bytes = [&](Index tokens) {
     const Index pages = (tokens + KvLayout::kPositions - 1) / KvLayout::kPositions;
     return pages * kv.page_bytes();
   };
-  Index weights = 0;
-  for (const CheckpointTensor& tensor : checkpoint.tensors) weights += tensor.bytes;
-  return {{"weights_bytes", weights},
+  return {{"weights_bytes", weight_bytes(checkpoint.model)},
           {"kv_cache_type", name_of(kv.dtype)},
           {"kv_cache_bytes_per_1024_tokens", cache_bytes(kTokens)},
-          {"kv_cache_bytes_at_max_positions", cache_bytes(checkpoint.config.max_positions)},
+          {"kv_cache_bytes_at_max_positions", cache_bytes(checkpoint.model.config.max_positions)},
           {"working_bytes",
-           working_bytes(checkpoint, kv, table_of(options.common), options.chunk, options.common.threads)}};
+           working_bytes(checkpoint.model, kv, table_of(options.common), options.chunk, options.common.threads)}};
 }
 
 json report(const Checkpoint& checkpoint, const Options& options) {
-  const ParameterCount parameters = count_parameters(checkpoint.config);
+  const ParameterCount parameters = count_parameters(checkpoint.model.config);
   json tensors = json::array();
   for (const Group& g : group(checkpoint.tensors)) {
     tensors.push_back(
         {{"name", g.name}, {"dtype", name_of(g.dtype)}, {"shape", g.shape}, {"count", g.count}, {"bytes", g.bytes}});
   }
-  return {{"config", config_json(checkpoint.config)},
+  return {{"config", config_json(checkpoint.model.config)},
           {"tensors", std::move(tensors)},
           {"n_tensors", checkpoint.tensors.size()},
           {"parameters", {{"total", parameters.total}, {"active_per_token", parameters.active}}},
@@ -141,13 +140,13 @@ json check_json(const Checkpoint& checkpoint, const CommonOptions& options) {
     for (const std::string& name : verify_packed(options.model, executor, show))
       wrong.push_back({{"name", name}, {"problem", "the checksum is not that of the bytes"}});
   }
-  for (const NonFiniteTensor& t : check_weights(checkpoint, executor, show)) {
+  for (const NonFiniteTensor& t : check_weights(checkpoint.model, executor, show)) {
     wrong.push_back({{"name", t.name},
                      {"problem", str(t.count, t.count == 1 ? " number is" : " numbers are",
                                      " not finite, the first at [", t.row, ", ", t.col, "]: ", t.value)}});
   }
   const double time = seconds() - begin;
-  return {{"bytes", weight_bytes(checkpoint)}, {"seconds", time}, {"wrong", std::move(wrong)}};
+  return {{"bytes", weight_bytes(checkpoint.model)}, {"seconds", time}, {"wrong", std::move(wrong)}};
 }
 
 // 46702792704 -> "46.70 B".

@@ -6,26 +6,14 @@
 #include <nlohmann/json.hpp>
 
 namespace mixtral::cli {
-namespace {
 
-OpenedModel open(const CommonOptions& options) {
-  ThreadExecutor readers(options.threads);
-  return open_model(options.model, {.resident = options.resident, .executor = &readers});
-}
-
-}  // namespace
-
-LoadedModel::LoadedModel(const CommonOptions& options)
-    : OpenedModel(open(options)), table(table_of(options)), executor(options.threads) {
-  for (const std::string& note : model.notes) write_message("mixtral: note: " + note);
-}
-
-std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text, SpecialTokens special) {
-  const Tokenizer& tokenizer = loaded.require_tokenizer();
-  const Vocabulary& vocabulary = tokenizer.vocabulary();
-  std::vector<TokenId> ids = tokenizer.encode(text, special);
-  if (vocabulary.add_bos && vocabulary.bos_id >= 0) ids.insert(ids.begin(), vocabulary.bos_id);
-  return ids;
+LoadedModel load_model(const CommonOptions& options) {
+  LoadedModel loaded(options.model, {.isa = isa_of(options),
+                                     .bf16_products = bf16_products_of(options),
+                                     .threads = options.threads,
+                                     .resident = options.resident});
+  for (const std::string& note : loaded.checkpoint.notes) write_message("mixtral: note: " + note);
+  return loaded;
 }
 
 nlohmann::json routes_json(const RoutingStats& stats) {

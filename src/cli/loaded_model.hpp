@@ -8,24 +8,13 @@
 #include <vector>
 
 #include "cli/common.hpp"
-#include "mixtral/core/thread_executor.hpp"
-#include "mixtral/ops/isa.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 #include "mixtral/runtime/routing_stats.hpp"
 
 namespace mixtral::cli {
 
-// Tells on stderr what its files made the library note.
-struct LoadedModel : OpenedModel {
-  explicit LoadedModel(const CommonOptions& options);
-
-  KernelTable table;
-  mutable ThreadExecutor executor;
-};
-
-// BOS, where the tokenizer asks for it, and the ids of `text`.
-std::vector<TokenId> prompt_ids(const LoadedModel& loaded, std::string_view text,
-                                SpecialTokens special = SpecialTokens::kAsText);
+// Opens the model, and tells on stderr what its files made the library note.
+LoadedModel load_model(const CommonOptions& options);
 
 // Choices per layer and expert: [n_layers][n_experts].
 nlohmann::json routes_json(const RoutingStats& stats);

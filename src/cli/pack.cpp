@@ -9,6 +9,7 @@
 #include "cli/text_pieces.hpp"
 #include "cli/weight_groups.hpp"
 #include "mixtral/core/file.hpp"
+#include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/io/synthetic.hpp"
 #include "mixtral/runtime/importance.hpp"
@@ -28,12 +29,12 @@ struct Options {
 };
 
 // What the texts say about which input channels matter.
-Importance importance_of(const Options& o, const OpenedModel& in, const KernelTable& table, Executor& executor) {
-  Importance out(in.model.config);
+Importance importance_of(const Options& o, const LoadedModel& in) {
+  Importance out(in.config());
   std::vector<Piece> pieces;
   Index all = 0, done = 0;
   for (const std::filesystem::path& file : o.calibrate) {
-    const Index context = std::min<Index>(in.model.config.max_positions, 2048);
+    const Index context = std::min<Index>(in.config().max_positions, 2048);
     for (Piece& piece : text_pieces(file, in.require_tokenizer(), context, o.max_tokens)) {
       all += static_cast<Index>(piece.inputs.size());
       pieces.push_back(std::move(piece));
@@ -41,7 +42,7 @@ Importance importance_of(const Options& o, const OpenedModel& in, const KernelTa
   }
   ProgressBar bar("calibrate", all);
   for (const Piece& piece : pieces) {
-    Session session(in.model, table, executor);
+    Session session(in);
     session.feed(piece.inputs);
     session.eval(&out, [&](Index first, TensorView<const float, 2> logits) { bar.show(done + first + logits.dim(0)); });
     done += static_cast<Index>(piece.inputs.size());
@@ -63,7 +64,7 @@ struct Sizes {
 
 Sizes sizes_of(const Checkpoint& packed) {
   Sizes out;
-  for (const WeightGroup& group : weight_groups(packed)) {
+  for (const WeightGroup& group : weight_groups(packed.model)) {
     if (!may_be_packed(group.group)) continue;
     out.weights += group.parameters;
     out.bytes += group.bytes;
@@ -101,18 +102,18 @@ void pack(const Options& o) {
   } else {
     const std::filesystem::path in = o.paths.front();
     require_no_input(out, in);
-    // A tokenizer is opened only if there is something to read; it goes along as it is.
-    const OpenedModel opened = o.calibrate.empty() ? OpenedModel{in, load_checkpoint(in), {}, {}} : open_model(in);
-    const Checkpoint& model = opened.model;
-    options.files = model.files.empty() ? read_tokenizer_files(in) : model.files;
-    if (!o.calibrate.empty()) {
-      options.importance = [importance = importance_of(o, opened, table, workers)](const TensorSlot& slot) {
+    if (!o.calibrate.empty()) {  // a tokenizer is only opened if there is something to read
+      CommonOptions common = o.common;
+      common.model = in;
+      options.importance = [importance = importance_of(o, load_model(common))](const TensorSlot& slot) {
         return importance.of(slot);
       };
     }
-    CheckpointWeights source(model);
+    const Checkpoint checkpoint = load_checkpoint(in);
+    options.files = checkpoint.files.empty() ? read_tokenizer_files(in) : checkpoint.files;
+    CheckpointWeights source(checkpoint);
     begin = seconds();
-    write_packed(out, table, executor, model.config, source, options);
+    write_packed(out, table, executor, checkpoint.model.config, source, options);
   }
   const double time = seconds() - begin;
   const Sizes sizes = sizes_of(load_packed(out));

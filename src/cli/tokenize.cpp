@@ -7,7 +7,7 @@
 #include "commands.hpp"
 #include "common.hpp"
 #include "mixtral/core/error.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 
 namespace mixtral::cli {
 namespace {

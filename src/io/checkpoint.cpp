@@ -87,10 +87,10 @@ class Mover {
 };
 
 void make_resident(Checkpoint& checkpoint, Executor& executor) {
-  Weights moved = checkpoint.weights;
+  Weights moved = checkpoint.model.weights;
   Mover mover(checkpoint);
   std::vector<MatrixView*> others;
-  for_each_tensor(checkpoint.config, [&](const TensorSlot& slot, const Shape<2>&) {
+  for_each_tensor(checkpoint.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
     if (group_of(slot.kind) != TensorGroup::kExperts) others.push_back(&moved.at(slot));
   });
   moved.storage = mover.give_memory(others);
@@ -101,7 +101,7 @@ void make_resident(Checkpoint& checkpoint, Executor& executor) {
     }
   }
   mover.run(executor);
-  checkpoint.weights = std::move(moved);
+  checkpoint.model.weights = std::move(moved);
   checkpoint.mapped = false;
 }
 

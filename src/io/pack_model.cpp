@@ -99,8 +99,8 @@ class Packer {
     const MatrixView w = source_(slot, shape);
     require(is_weight(w.dtype), ErrorCode::kUnsupported, slot_name(slot), ": ", name_of(w.dtype),
             " weights cannot be packed again");
-    require(w.rows == shape[0] && w.cols == shape[1], slot_name(slot), ": expected ", shape,
-            ", the source gives [", w.rows, ", ", w.cols, "]");
+    require(w.rows == shape[0] && w.cols == shape[1], slot_name(slot), ": expected ", shape, ", the source gives [",
+            w.rows, ", ", w.cols, "]");
     require_finite_routing(slot, w, "pack");
     return w;
   }
@@ -185,7 +185,7 @@ MatrixView CheckpointWeights::operator()(const TensorSlot& slot, const Shape<2>&
     last_.clear();
     at_ = slot;
   }
-  return last_.emplace_back(checkpoint_.weights.at(slot));
+  return last_.emplace_back(checkpoint_.model.weights.at(slot));
 }
 
 void pack_model(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
@@ -220,16 +220,16 @@ Checkpoint pack_in_memory(const OpContext& ctx, const ModelConfig& config, Weigh
   Packer packer(ctx, config, source, options);
   const auto arena = std::make_shared<Arena>(packer.all_bytes());
   Checkpoint out;
-  out.config = config;
-  out.weights = Weights(config);
+  out.model.config = config;
+  out.model.weights = Weights(config);
   std::byte* next = arena->data();
   for (Item& item : packer.items()) {
     packer.fill(item, next);
-    if (item.file == nullptr) place_unit(item.unit, *item.note.dtype, next, out.weights);
+    if (item.file == nullptr) place_unit(item.unit, *item.note.dtype, next, out.model.weights);
     next += item.bytes;
   }
   out.files = options.files;
-  out.weights.own(arena);
+  out.model.weights.own(arena);
   return out;
 }
 

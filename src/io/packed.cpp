@@ -116,10 +116,10 @@ Checkpoint load_packed(const std::filesystem::path& path) {
   const auto file = std::make_shared<const SafetensorsFile>(path);
   const Header header(*file);
   Checkpoint out;
-  out.config = header.config();
-  out.weights = Weights(out.config);
+  out.model.config = header.config();
+  out.model.weights = Weights(out.model.config);
   std::size_t used = 0;
-  for_each_unit(out.config, [&](const PackedUnit& unit) {
+  for_each_unit(out.model.config, [&](const PackedUnit& unit) {
     const std::string name = unit.name();
     const SafetensorsEntry* entry = file->find(name);
     require(entry != nullptr, ErrorCode::kBadFormat, header.where(name), " is missing");
@@ -130,8 +130,8 @@ Checkpoint load_packed(const std::filesystem::path& path) {
     require(entry->dtype == DType::kU8 && static_cast<Index>(entry->data.size()) == bytes, ErrorCode::kBadFormat,
             header.where(name), ": expected ", bytes, " bytes of U8, file has ", entry->data.size(), " of ",
             name_of(entry->dtype));
-    place_unit(unit, *note.dtype, entry->data.data(), out.weights);
-    list_unit(unit, *note.dtype, out.weights, path.filename().string(), out.tensors);
+    place_unit(unit, *note.dtype, entry->data.data(), out.model.weights);
+    list_unit(unit, *note.dtype, out.model.weights, path.filename().string(), out.tensors);
     ++used;
   });
   for (const SafetensorsEntry& entry : file->entries()) {
@@ -147,9 +147,9 @@ Checkpoint load_packed(const std::filesystem::path& path) {
   }
   require(used == file->entries().size(), ErrorCode::kUnsupported, file->name(), ": ", file->entries().size(),
           " tensors, the model has a place for ", used);
-  require_finite_routing(out.weights, out.config, file->name());
+  require_finite_routing(out.model.weights, out.model.config, file->name());
   std::sort(out.tensors.begin(), out.tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  out.weights.own(file);
+  out.model.weights.own(file);
   out.mapped = true;
   return out;
 }
@@ -161,7 +161,7 @@ const CheckpointFormat kPackedFormat{
           return std::filesystem::is_regular_file(path, ignored);
         },
     .load = load_packed,
-    .vocab_size = [](const std::filesystem::path& path) { return load_packed(path).config.vocab_size; }};
+    .vocab_size = [](const std::filesystem::path& path) { return load_packed(path).model.config.vocab_size; }};
 
 std::vector<EmbeddedFile> read_embedded_files(const std::filesystem::path& path) { return load_packed(path).files; }
 

@@ -183,7 +183,7 @@ class Comparison::Chunk {
     const std::size_t before = positions.size();
     positions.resize(before + static_cast<std::size_t>(n));
     const auto vocab_size = static_cast<std::size_t>(logits.dim(1));
-    totals_.executor_.parallel_for(n, [&](Index t, int) {
+    totals_.model_.executor->parallel_for(n, [&](Index t, int) {
       const auto row = static_cast<std::size_t>(t);
       ComparedPosition& out = positions[before + row];
       out = compare_logits(std::span(logits_).subspan(row * vocab_size, vocab_size), logits.row_span(t),
@@ -211,14 +211,13 @@ class Comparison::Chunk {
   std::vector<float> logits_;  // [chunk, vocab_size]
 };
 
-Comparison::Comparison(const ComparedModel& reference, const ComparedModel& model, Executor& executor, Index chunk)
+Comparison::Comparison(const LoadedModel& reference, const LoadedModel& model, const ComparisonOptions& options)
     : reference_(reference),
       model_(model),
-      executor_(executor),
-      chunk_(chunk),
-      choices_(static_cast<std::size_t>(reference.model.config.n_layers)) {
-  const ModelConfig &r = reference.model.config, &m = model.model.config;
-  require(chunk > 0, "compare: chunk ", chunk);
+      options_(options),
+      choices_(static_cast<std::size_t>(reference.config().n_layers)) {
+  const ModelConfig &r = reference.config(), &m = model.config();
+  require(options.chunk > 0, "compare: chunk ", options.chunk);
   require_same("vocab_size", m.vocab_size, r.vocab_size);
   require_same("n_layers", m.n_layers, r.n_layers);
   require_same("n_experts", m.n_experts, r.n_experts);
@@ -226,14 +225,14 @@ Comparison::Comparison(const ComparedModel& reference, const ComparedModel& mode
 }
 
 Index Comparison::max_positions() const noexcept {
-  return std::min(reference_.model.config.max_positions, model_.model.config.max_positions);
+  return std::min(reference_.config().max_positions, model_.config().max_positions);
 }
 
 void Comparison::require_sequence(std::span<const TokenId> inputs, std::span<const TokenId> targets) const {
   require(targets.size() <= inputs.size(), "compare: ", targets.size(), " targets for ", inputs.size(), " inputs");
   require(static_cast<Index>(inputs.size()) <= max_positions(), ErrorCode::kContextFull, "compare: ", inputs.size(),
           " tokens do not fit into a context of ", max_positions());
-  const Index vocab_size = reference_.model.config.vocab_size;
+  const Index vocab_size = reference_.config().vocab_size;
   for (const TokenId id : targets) {
     require(id >= 0 && id < vocab_size, "compare: target ", id, " is outside the vocabulary of ", vocab_size);
   }
@@ -249,17 +248,17 @@ void Comparison::truncate(std::size_t n_positions, std::size_t n_inputs) noexcep
 void Comparison::run(std::span<const TokenId> inputs, std::span<const TokenId> targets, const Progress& progress) {
   require_sequence(inputs, targets);
   const std::size_t n_positions = positions_.size(), n_inputs = choices_[0].size();
-  const auto options = [&](const ComparedModel& m) {
-    return SessionOptions{.max_positions = max_positions(), .chunk = chunk_, .kv_dtype = m.kv_dtype};
+  const auto options = [&](DType kv_dtype) {
+    return SessionOptions{.max_positions = max_positions(), .chunk = options_.chunk, .kv_dtype = kv_dtype};
   };
-  Session reference(reference_.model, reference_.table, executor_, options(reference_));
-  Session model(model_.model, model_.table, executor_, options(model_));
+  Session reference(reference_, options(options_.reference_kv_dtype));
+  Session model(model_, options(options_.kv_dtype));
   Chunk chunk(*this, targets);
   Chunk::Reference reference_routes(chunk);
   Chunk::Compared model_routes(chunk);
   try {
     for (std::size_t begin = 0; begin < inputs.size();) {
-      const std::size_t count = std::min(inputs.size() - begin, static_cast<std::size_t>(chunk_));
+      const std::size_t count = std::min(inputs.size() - begin, static_cast<std::size_t>(options_.chunk));
       reference.feed(inputs.subspan(begin, count));
       model.feed(inputs.subspan(begin, count));
       reference.eval(&reference_routes, [&](Index, TensorView<const float, 2> logits) { chunk.keep(logits); });

@@ -29,7 +29,7 @@ class Evaluator::Recorder final : public ForwardObserver {
   Recorder(Evaluator& totals, SequenceTrace* trace) : totals_(totals), trace_(trace) {
     if (trace_ != nullptr) {
       *trace_ = {};
-      trace_->layers.resize(static_cast<std::size_t>(totals.model_.config.n_layers));
+      trace_->layers.resize(static_cast<std::size_t>(totals.model_.config().n_layers));
     }
   }
 
@@ -67,22 +67,17 @@ class Evaluator::Recorder final : public ForwardObserver {
   SequenceTrace* trace_;
 };
 
-Evaluator::Evaluator(const Model& model, const KernelTable& table, Executor& executor, DType kv_dtype)
-    : model_(model),
-      table_(table),
-      executor_(executor),
-      kv_dtype_(kv_dtype),
-      routing_(model.config),
-      balance_(model.config.n_experts) {}
+Evaluator::Evaluator(const LoadedModel& model, DType kv_dtype)
+    : model_(model), kv_dtype_(kv_dtype), routing_(model.config()), balance_(model.config().n_experts) {}
 
 void Evaluator::run(std::span<const TokenId> inputs, std::span<const TokenId> targets, SequenceTrace* trace,
                     const Progress& progress) {
   require(targets.size() <= inputs.size(), "evaluate: ", targets.size(), " targets for ", inputs.size(), " inputs");
   for (const TokenId id : targets) {
-    require(id >= 0 && id < model_.config.vocab_size, "evaluate: target ", id, " is outside the vocabulary of ",
-            model_.config.vocab_size);
+    require(id >= 0 && id < model_.config().vocab_size, "evaluate: target ", id, " is outside the vocabulary of ",
+            model_.config().vocab_size);
   }
-  Session session(model_, table_, executor_, {.kv_dtype = kv_dtype_});
+  Session session(model_, {.kv_dtype = kv_dtype_});
   session.feed(inputs);
   Recorder recorder(*this, trace);
   session.eval(&recorder, [&](Index first, TensorView<const float, 2> logits) {

@@ -8,12 +8,12 @@
 namespace mixtral {
 namespace {
 
-Index room(const Model& model, const SessionOptions& options) {
+Index room(const ModelConfig& config, const SessionOptions& options) {
   require(options.max_positions >= 0 && options.chunk > 0, "session: max_positions ", options.max_positions, ", chunk ",
           options.chunk);
-  const Index wanted = options.max_positions > 0 ? options.max_positions : model.config.max_positions;
-  require(wanted <= model.config.max_positions, "session: max_positions ", wanted, " exceeds the model's ",
-          model.config.max_positions);
+  const Index wanted = options.max_positions > 0 ? options.max_positions : config.max_positions;
+  require(wanted <= config.max_positions, "session: max_positions ", wanted, " exceeds the model's ",
+          config.max_positions);
   return wanted;
 }
 
@@ -26,23 +26,17 @@ KvCache make_cache(const KvLayout& layout) {
 
 }  // namespace
 
-Session::Session(const Model& model, const KernelTable& table, Executor& executor, SessionOptions options)
-    : model_(model),
-      table_(table),
-      executor_(executor),
-      max_positions_(room(model, options)),
+Session::Session(const LoadedModel& model, SessionOptions options)
+    : loaded_(model),
+      max_positions_(room(model.config(), options)),
       chunk_(options.chunk),
-      gate_(options.gate),
-      cache_(make_cache(kv_layout(model.config, options.kv_dtype))),
+      cache_(make_cache(kv_layout(model.config(), options.kv_dtype))),
       slot_(cache_.open()) {}
 
 Session::Session(const Session& other)
-    : model_(other.model_),
-      table_(other.table_),
-      executor_(other.executor_),
+    : loaded_(other.loaded_),
       max_positions_(other.max_positions_),
       chunk_(other.chunk_),
-      gate_(other.gate_),
       cache_(make_cache(other.cache_.layout())),
       slot_(cache_.open()),
       tokens_(other.tokens_),
@@ -57,8 +51,8 @@ void Session::require_tokens(std::span<const TokenId> tokens, Index before) cons
   require(static_cast<Index>(tokens.size()) <= max_positions_ - before, ErrorCode::kContextFull,
           "feed: ", tokens.size(), " tokens after ", before, " do not fit into a context of ", max_positions_);
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    require(tokens[i] >= 0 && tokens[i] < model_.config.vocab_size, "feed: token ", tokens[i], " at index ", i,
-            " is outside the vocabulary of ", model_.config.vocab_size);
+    require(tokens[i] >= 0 && tokens[i] < loaded_.config().vocab_size, "feed: token ", tokens[i], " at index ", i,
+            " is outside the vocabulary of ", loaded_.config().vocab_size);
   }
 }
 
@@ -127,17 +121,17 @@ void Session::eval_chunk(Index begin, Index count, const StepHooks& hooks, const
     return keep_[position] != 0 || position + 1 == tokens_.size();
   };
 
-  const std::unique_lock<TurnLock> turn = gate_ == nullptr ? std::unique_lock<TurnLock>() : std::unique_lock(*gate_);
+  const std::lock_guard turn(*loaded_.turns);
   const ScratchScope scope(scratch_);
   auto* rows = scratch_.take<Index>(count);
   Index n_rows = 0;
   for (Index row = 0; row < count; ++row) {
     if (all_logits || wanted(row)) rows[n_rows++] = row;
   }
-  const auto logits = scratch_.matrix<float>(n_rows, model_.config.vocab_size);
+  const auto logits = scratch_.matrix<float>(n_rows, loaded_.config().vocab_size);
 
   cache_.reserve(slot_, count);
-  forward_({table_, executor_, scratch_}, model_,
+  forward_({loaded_.table, *loaded_.executor, scratch_}, loaded_.model(),
            {.tokens = std::span(tokens_).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
             .positions = positions_,
             .slots = slots_,
@@ -156,7 +150,7 @@ std::span<const float> Session::logits(Index position) const noexcept {
   const auto& positions = kept_.positions;
   const auto found = std::lower_bound(positions.begin(), positions.end(), position);
   if (found == positions.end() || *found != position) return {};
-  const auto size = static_cast<std::size_t>(model_.config.vocab_size);
+  const auto size = static_cast<std::size_t>(loaded_.config().vocab_size);
   return std::span(kept_.logits).subspan(static_cast<std::size_t>(found - positions.begin()) * size, size);
 }
 
@@ -167,7 +161,7 @@ void Session::truncate(Index length) {
   keep_.resize(tokens_.size());
   auto& positions = kept_.positions;
   positions.erase(std::lower_bound(positions.begin(), positions.end(), length), positions.end());
-  kept_.logits.resize(positions.size() * static_cast<std::size_t>(model_.config.vocab_size));
+  kept_.logits.resize(positions.size() * static_cast<std::size_t>(loaded_.config().vocab_size));
 }
 
 }  // namespace mixtral

@@ -8,7 +8,7 @@
 #include "mixtral/io/packed.hpp"
 #include "mixtral/model/kv_cache.hpp"
 #include "mixtral/ops/isa.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
 #include "support/capi.hpp"
 #include "support/temp_dir.hpp"
@@ -38,16 +38,16 @@ TEST_CASE("each thread has its own last error, which a success leaves as it is")
 
 TEST_CASE("a packed file is a model with its tokenizer by its path alone") {
   const TempDir dir;
-  const OpenedModel model = open_model(tiny_dir());
+  const LoadedModel model(tiny_dir());
   const KernelTable table = make_table(best_isa());
   SerialExecutor executor;
   Scratch scratch;
-  CheckpointWeights source(model.model);
+  CheckpointWeights source(model.checkpoint);
   const PackOptions options{.formats = {DType::kBF16, DType::kBF16, DType::kBF16},
                             .importance = {},
                             .files = read_tokenizer_files(tiny_dir()),
                             .progress = {}};
-  pack_model(dir / "model", {table, executor, scratch}, model.model.config, source, options);
+  pack_model(dir / "model", {table, executor, scratch}, model.config(), source, options);
   const Ctx ctx = open_ctx(params(), dir / "model");
   const std::vector<std::int32_t> ids = tokenize(ctx.get(), "RETURN VALUE");
   CHECK(ids == tokenize(tiny_ctx(), "RETURN VALUE"));
@@ -95,17 +95,17 @@ TEST_CASE("a ctx describes its model") {
   CHECK(info.isa == static_cast<std::int32_t>(best_isa()));
   CHECK(info.executor == MIXTRAL_EXECUTOR_THREADS);
   CHECK(info.n_threads == 2);
-  CHECK(info.dim == model.config.dim);
-  CHECK(info.n_layers == model.config.n_layers);
-  CHECK(info.n_experts == model.config.n_experts);
-  CHECK(info.vocab_size == model.config.vocab_size);
-  CHECK(info.max_positions == model.config.max_positions);
-  CHECK(info.n_parameters == count_parameters(model.config).total);
-  CHECK(info.n_active == count_parameters(model.config).active);
+  CHECK(info.dim == model.model.config.dim);
+  CHECK(info.n_layers == model.model.config.n_layers);
+  CHECK(info.n_experts == model.model.config.n_experts);
+  CHECK(info.vocab_size == model.model.config.vocab_size);
+  CHECK(info.max_positions == model.model.config.max_positions);
+  CHECK(info.n_parameters == count_parameters(model.model.config).total);
+  CHECK(info.n_active == count_parameters(model.model.config).active);
   CHECK(info.weight_bytes == std::int64_t{2} * info.n_parameters);
-  CHECK(info.kv_bytes_per_page == KvCache(kv_layout(model.config, DType::kBF16), 1, 1).page_bytes());
+  CHECK(info.kv_bytes_per_page == KvCache(kv_layout(model.model.config, DType::kBF16), 1, 1).page_bytes());
   CHECK(info.bos_id == 1);
-  CHECK(info.eos_id == model.config.eos_ids.front());
+  CHECK(info.eos_id == model.model.config.eos_ids.front());
   CHECK(info.add_bos == 1);
   CHECK(info.chat_style == MIXTRAL_CHAT_V1);
   CHECK(mixtral_token_is_eos(tiny_ctx(), info.eos_id) == 1);

@@ -7,7 +7,7 @@
 #include "mixtral/core/openmp_executor.hpp"
 #include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/generate.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 #include "support/capi.hpp"
 
 using namespace mixtral;
@@ -63,10 +63,11 @@ std::vector<std::int32_t> route_of(mixtral_session* session, std::size_t positio
 }  // namespace
 
 TEST_CASE("steps and generate draw what the C++ library draws") {
-  const OpenedModel model = open_model(tiny_dir());
+  const LoadedModel model(tiny_dir());
   const KernelTable table = make_table(best_isa());
   SerialExecutor executor;
-  Session want(model.model, table, executor);
+  const LoadedModel want_model(model.model(), table, executor);
+  Session want(want_model);
   want.feed(prompt());
   GenerateOptions options;
   options.max_tokens = 30;

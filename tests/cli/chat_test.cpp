@@ -4,7 +4,7 @@
 #include "mixtral/core/openmp_executor.hpp"
 #include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/generate.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 #include "mixtral/text/chat_template.hpp"
 #include "support/golden.hpp"
 #include "support/program.hpp"
@@ -28,7 +28,7 @@ Answer chat(const std::string& lines, const std::string& arguments = "--greedy -
 // The greedy answers of 24 tokens, each from a new session, one line after the other.
 std::string answers(const std::filesystem::path& path, ChatStyle style, const std::string& system,
                     const std::vector<std::string>& lines) {
-  const OpenedModel opened = open_model(path);
+  const LoadedModel opened(path);
   const Tokenizer& tokenizer = opened.require_tokenizer();
   const ChatTemplate chat_template(tokenizer, style);
   const KernelTable table = make_table(best_isa());
@@ -42,12 +42,13 @@ std::string answers(const std::filesystem::path& path, ChatStyle style, const st
       messages.push_back({ChatRole::kAssistant, "", drawn[i]});
     }
     messages.push_back({ChatRole::kUser, lines[turn]});
-    Session session(opened.model, table, executor);
+    const LoadedModel loaded(opened.model(), table, executor);
+    Session session(loaded);
     session.feed(chat_template.encode(messages));
     GenerateOptions options;
     options.max_tokens = 24;
     options.sampler.temperature = 0;
-    options.stop_ids = opened.model.config.eos_ids;
+    options.stop_ids = opened.config().eos_ids;
     drawn.push_back(generate(session, &tokenizer, options).ids);
     text += tokenizer.decode(drawn.back()) + "\n";
   }

@@ -27,7 +27,7 @@ mixtral_ctx* open(const std::string& path, std::int32_t executor, std::int32_t n
 
 }  // namespace
 
-World::World(mixtral_run_fn run, mixtral_log_fn log, void* user) : table_(make_table(best_isa())) {
+World::World(mixtral_run_fn run, mixtral_log_fn log, void* user) {
   const std::string model = dir_ / "model", ids_only = dir_ / "ids_only";
   for (const std::string& path : {model, ids_only, (dir_ / "broken").string(), (dir_ / "gelu").string()}) {
     test::write_small_checkpoint(path);
@@ -46,7 +46,7 @@ World::World(mixtral_run_fn run, mixtral_log_fn log, void* user) : table_(make_t
              {dir_ / "missing", MIXTRAL_NOT_FOUND},
              {std::string("a\0b", 3), MIXTRAL_INVALID_ARGUMENT},
              {"", MIXTRAL_INVALID_ARGUMENT}};
-  opened_ = open_model(model);
+  opened_.emplace(load_checkpoint(model).model, make_table(best_isa()), serial_);
   ctxs_ = {open(model, MIXTRAL_EXECUTOR_THREADS, 1, nullptr, nullptr, nullptr),
            open(model, MIXTRAL_EXECUTOR_THREADS, 2, nullptr, nullptr, nullptr),
            open(model, MIXTRAL_EXECUTOR_HOST, 3, run, log, user),
@@ -58,9 +58,8 @@ World::~World() {
 }
 
 std::vector<float> World::reference(std::span<const std::int32_t> tokens, std::int32_t kv_type) const {
-  SerialExecutor serial;
   const DType kv_dtype = kv_type == MIXTRAL_KV_F32 ? DType::kF32 : kv_type == MIXTRAL_KV_I8 ? DType::kI8 : DType::kBF16;
-  Session session(opened_.model, table_, serial, {.kv_dtype = kv_dtype});
+  Session session(*opened_, {.kv_dtype = kv_dtype});
   session.feed(tokens);
   session.eval();
   const auto logits = session.logits();

@@ -9,7 +9,7 @@
 
 #include "mixtral.h"
 #include "mixtral/ops/isa.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 #include "support/temp_dir.hpp"
 
 namespace mixtral::fuzz {
@@ -34,13 +34,13 @@ class World {
 
   // Logits of the last of these tokens, computed at once by a session that nothing else has happened to.
   std::vector<float> reference(std::span<const std::int32_t> tokens, std::int32_t kv_type) const;
-  std::size_t vocab_size() const noexcept { return static_cast<std::size_t>(opened_.model.config.vocab_size); }
+  std::size_t vocab_size() const noexcept { return static_cast<std::size_t>(opened_->config().vocab_size); }
 
  private:
   test::TempDir dir_;
   std::vector<Place> places_;
-  OpenedModel opened_;
-  KernelTable table_;
+  SerialExecutor serial_;
+  std::optional<LoadedModel> opened_;
   std::array<mixtral_ctx*, 4> ctxs_{};
 };
 

@@ -7,7 +7,7 @@
 #include "bytes.hpp"
 #include "expect.hpp"
 #include "mixtral/core/error.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 #include "support/checkpoint_files.hpp"
 #include "support/consolidated_files.hpp"
 #include "support/golden.hpp"
@@ -57,9 +57,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text = input.substr(std::min(line + 1, input.size()));
   const std::filesystem::path& dir = checkpoints.with(input.substr(0, line), text);
   try {
-    const OpenedModel opened = open_model(dir);
-    opened.model.config.validate();
-    validate(opened.model.weights, opened.model.config);
+    const LoadedModel opened(dir);
+    opened.config().validate();
+    validate(opened.model().weights, opened.config());
     if (!opened.tokenizer) return 0;
     fuzz::try_tokenizer(*opened.tokenizer, text);
     (void)opened.chat_style();

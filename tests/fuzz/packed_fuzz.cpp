@@ -36,11 +36,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   test::write_text(path, test::with_header(header, std::string(data_bytes(header), '\0')));
   try {
     const Checkpoint model = load_packed(path);
-    model.config.validate();
-    validate(model.weights, model.config);
+    model.model.config.validate();
+    validate(model.model.weights, model.model.config);
     bool zeros = true;
-    for_each_tensor(model.config, [&](const TensorSlot& slot, const Shape<2>&) {
-      const MatrixView& w = model.weights.at(slot);
+    for_each_tensor(model.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
+      const MatrixView& w = model.model.weights.at(slot);
       zeros = zeros && std::all_of(w.data, w.data + w.storage_bytes(), [](std::byte b) { return b == std::byte{0}; });
     });
     fuzz::expect(zeros, "weights lie in the data");

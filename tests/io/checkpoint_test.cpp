@@ -26,7 +26,7 @@ Files together(Files a, const Files& b) {
 RopePairing pairing_of(const Files& files) {
   const test::TempDir dir;
   test::write_dir(dir.path(), files);
-  return load_checkpoint(dir.path()).config.rope_pairing;
+  return load_checkpoint(dir.path()).model.config.rope_pairing;
 }
 
 }  // namespace
@@ -93,9 +93,9 @@ TEST_CASE("resident weights are those of the files, whoever copies them") {
     const Checkpoint want = load_checkpoint(dir.path());
     for (Executor* executor : {static_cast<Executor*>(nullptr), static_cast<Executor*>(&workers)}) {
       const Checkpoint got = load_checkpoint(dir.path(), {.resident = true, .executor = executor});
-      test::check_same_values(got, want);
+      test::check_same_values(got.model, want.model);
       CHECK(got.tensors.size() == want.tensors.size());
-      CHECK(got.weights.embedding.data != want.weights.embedding.data);
+      CHECK(got.model.weights.embedding.data != want.model.weights.embedding.data);
     }
   }
 }

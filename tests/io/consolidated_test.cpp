@@ -38,7 +38,7 @@ SequenceTrace trace_of(const Model& model, std::span<const TokenId> ids) {
   const KernelTable table = make_table(best_isa());
   SerialExecutor executor;
   SequenceTrace trace;
-  Evaluator(model, table, executor, DType::kF32).run(ids, {}, &trace);
+  Evaluator(LoadedModel(model, table, executor), DType::kF32).run(ids, {}, &trace);
   return trace;
 }
 
@@ -67,8 +67,8 @@ TEST_CASE("golden models, converted, choose the golden experts and give the gold
     const SafetensorsFile want(kGolden / entry.at("file").get<std::string>());
     const auto ids = test::elements<std::int32_t>(want, "ids");
     const Checkpoint converted = load(consolidated(test::read_dir(dir)));
-    CHECK(converted.config.rope_pairing == RopePairing::kInterleaved);
-    const SequenceTrace got = trace_of(converted, ids), original = trace_of(load_huggingface(dir), ids);
+    CHECK(converted.model.config.rope_pairing == RopePairing::kInterleaved);
+    const SequenceTrace got = trace_of(converted.model, ids), original = trace_of(load_huggingface(dir).model, ids);
     for (std::size_t l = 0; l < got.layers.size(); ++l) {
       CHECK(got.layers[l].expert_ids == test::elements<std::int32_t>(want, str("layer.", l, ".expert_ids")));
       CHECK(got.layers[l].expert_ids == original.layers[l].expert_ids);
@@ -89,7 +89,7 @@ TEST_CASE("q and k rows left in the other order give other logits") {
     const SafetensorsFile want(kGolden / "cases" / (name + "_T33.safetensors"));
     const auto ids = test::elements<std::int32_t>(want, "ids");
     const Checkpoint wrong = load(consolidated(test::read_dir(kGolden / "models" / name), /*interleaved=*/false));
-    CHECK(test::excess(trace_of(wrong, ids).logits, test::elements<float>(want, "logits"),
+    CHECK(test::excess(trace_of(wrong.model, ids).logits, test::elements<float>(want, "logits"),
                        test::tolerance(manifest, "logits")) > 100);
   }
 }
@@ -97,7 +97,7 @@ TEST_CASE("q and k rows left in the other order give other logits") {
 TEST_CASE("rows are taken in the order of the file, and the tensors are listed by the names of the file") {
   const Checkpoint hf = load_huggingface(kGolden / "models/A");
   const Checkpoint got = load(consolidated(test::read_dir(kGolden / "models/A"), /*interleaved=*/false));
-  test::check_same_values(got, hf);
+  test::check_same_values(got.model, hf.model);
   CHECK(got.tensors.size() == hf.tensors.size());
   CHECK(got.tensors.front().name == "layers.0.attention.wk.weight");
   CHECK(got.tensors.back().name == "tok_embeddings.weight");
@@ -107,13 +107,13 @@ TEST_CASE("rows are taken in the order of the file, and the tensors are listed b
 TEST_CASE("shards with an index, numbered shards without one and a single file give the same weights") {
   const Checkpoint base = load(base_files());
   Files shards = test::sharded(base_files(), 3, "consolidated");
-  test::check_same_values(load(shards), base);
+  test::check_same_values(load(shards).model, base.model);
   shards.erase("consolidated.safetensors.index.json");
-  test::check_same_values(load(shards), base);
+  test::check_same_values(load(shards).model, base.model);
   Files numbered{{"params.json", shards.at("params.json")}};
   for (const std::string i : {"1", "2", "3"})
     numbered["consolidated.0" + i + ".safetensors"] = shards.at("consolidated-0000" + i + "-of-00003.safetensors");
-  test::check_same_values(load(numbered), base);
+  test::check_same_values(load(numbered).model, base.model);
 }
 
 TEST_CASE("a tensor that two shards have is refused with both files") {

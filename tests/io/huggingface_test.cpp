@@ -56,29 +56,29 @@ void replace(std::string& text, const std::string& from, const std::string& to) 
 
 TEST_CASE("golden model A loads from one file: its config and every slot") {
   const Checkpoint a = load_huggingface(kGolden / "models/A");
-  CHECK(a.config.dim == 64);
-  CHECK(a.config.hidden_dim == 128);
-  CHECK(a.config.n_layers == 2);
-  CHECK(a.config.n_heads == 4);
-  CHECK(a.config.n_kv_heads == 2);
-  CHECK(a.config.head_dim == 16);
-  CHECK(a.config.n_experts == 8);
-  CHECK(a.config.n_experts_per_tok == 2);
-  CHECK(a.config.vocab_size == 512);
-  CHECK(a.config.max_positions == 256);
-  CHECK(a.config.sliding_window == 0);
-  CHECK(a.config.norm_eps == 1e-5f);
-  CHECK(a.config.rope_theta == 1e6f);
-  CHECK(a.config.rope_pairing == RopePairing::kHalfSplit);
-  CHECK(!a.config.tied_embeddings);
-  CHECK(a.config.bos_id == 1);
-  CHECK(a.config.eos_ids == std::vector<TokenId>{2});
-  CHECK_NOTHROW(validate(a.weights, a.config));
+  CHECK(a.model.config.dim == 64);
+  CHECK(a.model.config.hidden_dim == 128);
+  CHECK(a.model.config.n_layers == 2);
+  CHECK(a.model.config.n_heads == 4);
+  CHECK(a.model.config.n_kv_heads == 2);
+  CHECK(a.model.config.head_dim == 16);
+  CHECK(a.model.config.n_experts == 8);
+  CHECK(a.model.config.n_experts_per_tok == 2);
+  CHECK(a.model.config.vocab_size == 512);
+  CHECK(a.model.config.max_positions == 256);
+  CHECK(a.model.config.sliding_window == 0);
+  CHECK(a.model.config.norm_eps == 1e-5f);
+  CHECK(a.model.config.rope_theta == 1e6f);
+  CHECK(a.model.config.rope_pairing == RopePairing::kHalfSplit);
+  CHECK(!a.model.config.tied_embeddings);
+  CHECK(a.model.config.bos_id == 1);
+  CHECK(a.model.config.eos_ids == std::vector<TokenId>{2});
+  CHECK_NOTHROW(validate(a.model.weights, a.model.config));
   std::set<const std::byte*> places;
   std::size_t n_slots = 0;
-  for_each_tensor(a.config, [&](const TensorSlot& slot, const Shape<2>&) {
-    CHECK(a.weights.at(slot).dtype == DType::kF32);
-    places.insert(a.weights.at(slot).data);
+  for_each_tensor(a.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
+    CHECK(a.model.weights.at(slot).dtype == DType::kF32);
+    places.insert(a.model.weights.at(slot).data);
     ++n_slots;
   });
   CHECK(places.size() == n_slots);
@@ -108,14 +108,14 @@ TEST_CASE("weights are the bytes of the file's tensors") {
   };
   for (const auto& c : cases) {
     CAPTURE(c.name);
-    CHECK(same_bytes(a.weights.at(c.slot), file.at(c.name).data));
+    CHECK(same_bytes(a.model.weights.at(c.slot), file.at(c.name).data));
   }
 }
 
 TEST_CASE("golden model B loads from two shards in bf16, with its window") {
   const Checkpoint b = load_huggingface(kGolden / "models/B");
-  CHECK(b.config.sliding_window == 16);
-  CHECK_NOTHROW(validate(b.weights, b.config));
+  CHECK(b.model.config.sliding_window == 16);
+  CHECK_NOTHROW(validate(b.model.weights, b.model.config));
   std::set<std::string> files;
   for (const CheckpointTensor& tensor : b.tensors) {
     CHECK(tensor.dtype == DType::kBF16);
@@ -126,10 +126,10 @@ TEST_CASE("golden model B loads from two shards in bf16, with its window") {
 
 TEST_CASE("the tiny model loads") {
   const Checkpoint tiny = load_huggingface(test::tiny_dir());
-  CHECK(tiny.config.dim == 192);
-  CHECK(tiny.config.n_layers == 5);
-  CHECK(tiny.config.head_dim == 32);
-  CHECK_NOTHROW(validate(tiny.weights, tiny.config));
+  CHECK(tiny.model.config.dim == 192);
+  CHECK(tiny.model.config.n_layers == 5);
+  CHECK(tiny.model.config.head_dim == 32);
+  CHECK_NOTHROW(validate(tiny.model.weights, tiny.model.config));
 }
 
 TEST_CASE("every malformed checkpoint is refused with the culprit's name") {
@@ -195,17 +195,17 @@ TEST_CASE("legal but unusual checkpoints load with the base's values") {
                                  "legal_fused_experts", "legal_rope_parameters", "legal_head_dim_null"}) {
     CAPTURE(name);
     const Checkpoint got = load_huggingface(kGolden / "malformed_hf" / name);
-    CHECK_NOTHROW(validate(got.weights, got.config));
-    CHECK(got.config.rope_theta == 10000);
-    CHECK(got.config.head_dim == 4);
-    check_same_values(got, base);
+    CHECK_NOTHROW(validate(got.model.weights, got.model.config));
+    CHECK(got.model.config.rope_theta == 10000);
+    CHECK(got.model.config.head_dim == 4);
+    check_same_values(got.model, base.model);
   }
 }
 
 TEST_CASE("in a fused file the gate projection comes first") {
   // The base's w1 and w3 differ, so "legal_fused_experts has the base's values" above would notice a swap.
   const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
-  for (const ExpertWeights& expert : base.weights.layers[0].experts)
+  for (const ExpertWeights& expert : base.model.weights.layers[0].experts)
     CHECK(value(expert.w1, 0, 0) != value(expert.w3, 0, 0));
 
   const SafetensorsFile file(kGolden / "malformed_hf/legal_fused_experts/model.safetensors");
@@ -213,8 +213,8 @@ TEST_CASE("in a fused file the gate projection comes first") {
   const Checkpoint fused = load_huggingface(kGolden / "malformed_hf/legal_fused_experts");
   const std::size_t half = 4 * 8 * 4;
   for (std::size_t e = 0; e < 2; ++e) {
-    CHECK(same_bytes(fused.weights.layers[0].experts[e].w1, stack.data.subspan(2 * e * half, half)));
-    CHECK(same_bytes(fused.weights.layers[0].experts[e].w3, stack.data.subspan((2 * e + 1) * half, half)));
+    CHECK(same_bytes(fused.model.weights.layers[0].experts[e].w1, stack.data.subspan(2 * e * half, half)));
+    CHECK(same_bytes(fused.model.weights.layers[0].experts[e].w3, stack.data.subspan((2 * e + 1) * half, half)));
   }
 }
 
@@ -224,17 +224,17 @@ TEST_CASE("weights at odd addresses are used where they lie") {
   const auto length = static_cast<std::size_t>(test::header_bytes(model));
   model = test::with_header(model.substr(8, length) + " ", std::string_view(model).substr(8 + length));
   const Checkpoint odd = load(files);
-  CHECK(reinterpret_cast<std::uintptr_t>(odd.weights.embedding.data) % 2 == 1);
-  check_same_values(odd, load_huggingface(kGolden / "malformed_hf/_base"));
+  CHECK(reinterpret_cast<std::uintptr_t>(odd.model.weights.embedding.data) % 2 == 1);
+  check_same_values(odd.model, load_huggingface(kGolden / "malformed_hf/_base").model);
 }
 
 TEST_CASE("any number of shards gives the values of one file") {
   const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
   for (const std::size_t n_shards : {1u, 2u, 5u}) {
     CAPTURE(n_shards);
-    check_same_values(load(test::sharded(base_files(), n_shards)), base);
-    check_same_values(load(test::sharded(test::read_dir(kGolden / "malformed_hf/legal_fused_experts"), n_shards)),
-                      base);
+    check_same_values(load(test::sharded(base_files(), n_shards)).model, base.model);
+    check_same_values(load(test::sharded(test::read_dir(kGolden / "malformed_hf/legal_fused_experts"), n_shards)).model,
+                      base.model);
   }
 }
 
@@ -243,7 +243,7 @@ TEST_CASE("views stay valid when the checkpoint moves and only the weights are k
   {
     Checkpoint loaded = load_huggingface(kGolden / "models/B");
     const Checkpoint moved = std::move(loaded);
-    kept = moved.weights;
+    kept = moved.model.weights;
   }
   CHECK(
       same_bytes(kept.final_norm,
@@ -268,9 +268,9 @@ TEST_CASE("a config may not claim more parameters than the files can hold") {
 TEST_CASE("a tied model has no head of its own and ignores one in the file") {
   Files files = base_files();
   replace(files["config.json"], "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
-  CHECK(load(files).weights.head.data == nullptr);
+  CHECK(load(files).model.weights.head.data == nullptr);
   const SafetensorsFile file(kGolden / "malformed_hf/missing_lm_head_untied/model.safetensors");
-  CHECK(load(with_tensors(files, file.entries())).config.tied_embeddings);
+  CHECK(load(with_tensors(files, file.entries())).model.config.tied_embeddings);
 }
 
 TEST_CASE("tensors that the model has no place for are refused, not dropped") {
@@ -334,10 +334,10 @@ TEST_CASE("numbered files without an index are one checkpoint, if all are there"
   const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
   Files files = test::sharded(base_files(), 3);
   files.erase("model.safetensors.index.json");
-  check_same_values(load(files), base);
+  check_same_values(load(files).model, base.model);
   CHECK(load(files).tensors.size() == base.tensors.size());
   files["model-notes.safetensors"] = files["other-00001-of-00002.safetensors"] = "not looked at";
-  check_same_values(load(files), base);
+  check_same_values(load(files).model, base.model);
 
   Files fewer = files;
   fewer.erase("model-00002-of-00003.safetensors");
@@ -353,7 +353,7 @@ TEST_CASE("settings of a quantisation that the tensors do not have are ignored w
   Files files = base_files();
   replace(files["config.json"], "{", R"({"quantization_config":{"quant_method":"gptq"},)");
   const Checkpoint loaded = load(files);
-  check_same_values(loaded, load_huggingface(kGolden / "malformed_hf/_base"));
+  check_same_values(loaded.model, load_huggingface(kGolden / "malformed_hf/_base").model);
   CHECK(loaded.notes == std::vector<std::string>{"quantization_config: quant_method is \"gptq\" is ignored, as all "
                                                  "tensors are F32, F16 or BF16"});
   CHECK(load(base_files()).notes.empty());

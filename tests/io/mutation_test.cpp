@@ -29,12 +29,13 @@ constexpr std::size_t kLargestAllocation = std::size_t{64} << 20;
 void run_step(const Checkpoint& checkpoint) {
   static const KernelTable table = make_table(best_isa());
   SerialExecutor executor;
-  Session session(checkpoint, table, executor, {.max_positions = std::min<Index>(checkpoint.config.max_positions, 64)});
+  const LoadedModel loaded(checkpoint.model, table, executor);
+  Session session(loaded, {.max_positions = std::min<Index>(checkpoint.model.config.max_positions, 64)});
   session.feed(0);
-  if (session.max_positions() > 1) session.feed(static_cast<TokenId>(checkpoint.config.vocab_size - 1));
+  if (session.max_positions() > 1) session.feed(static_cast<TokenId>(checkpoint.model.config.vocab_size - 1));
   try {
     session.eval();
-    CHECK(static_cast<Index>(session.logits().size()) == checkpoint.config.vocab_size);
+    CHECK(static_cast<Index>(session.logits().size()) == checkpoint.model.config.vocab_size);
   } catch (const Error& error) {  // logits of the router that are no numbers
     CHECK(std::string_view(error.what()).find("router: ") == 0);
   }

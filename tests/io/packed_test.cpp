@@ -10,7 +10,7 @@
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/safetensors.hpp"
 #include "mixtral/ops/isa.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
 #include "support/compare.hpp"
@@ -45,15 +45,16 @@ PackOptions options_of(DType experts, DType attention, DType head) {
 }
 PackOptions all_in(DType dtype) { return options_of(dtype, dtype, dtype); }
 
-const OpenedModel& tiny() {
-  static const OpenedModel model = open_model(MIXTRAL_TINY_DIR);
+const LoadedModel& tiny() {
+  static const LoadedModel model(MIXTRAL_TINY_DIR);
   return model;
 }
 
 std::vector<float> logits_of(const Model& model) {
   const KernelTable table = make_table(best_isa());
   ThreadExecutor executor(2);
-  Session session(model, table, executor);
+  const LoadedModel loaded(model, table, executor);
+  Session session(loaded);
   std::vector<TokenId> ids;
   for (TokenId id = 1; id < 40; ++id) ids.push_back(id * 3 % static_cast<TokenId>(model.config.vocab_size));
   session.feed(ids);
@@ -83,26 +84,26 @@ TEST_CASE("a packed file holds what was packed, in every format, and its tokeniz
     PackOptions options = all_in(dtype);
     options.files = read_tokenizer_files(MIXTRAL_TINY_DIR);
     Packing packing;
-    packing.write(dir / "m", tiny().model, options);
+    packing.write(dir / "m", tiny().model(), options);
     for (const bool resident : {false, true}) {
-      const OpenedModel opened = open_model(dir / "m", {.resident = resident});
-      CHECK(opened.model.config.dim == tiny().model.config.dim);
-      CHECK(opened.model.config.eos_ids == tiny().model.config.eos_ids);
-      CHECK(opened.model.config.rope_theta == tiny().model.config.rope_theta);
+      const LoadedModel opened(dir / "m", {.resident = resident});
+      CHECK(opened.config().dim == tiny().config().dim);
+      CHECK(opened.config().eos_ids == tiny().config().eos_ids);
+      CHECK(opened.config().rope_theta == tiny().config().rope_theta);
       CHECK(opened.require_tokenizer().encode("On success, zero") ==
             tiny().require_tokenizer().encode("On success, zero"));
       CHECK(Tokenizer::load(dir / "m").encode("On success, zero") ==
             tiny().require_tokenizer().encode("On success, zero"));
       const Checkpoint memory = pack_in_memory(
-          packing.op, tiny().model.config,
-          [&](const TensorSlot& s, const Shape<2>&) { return tiny().model.weights.at(s); }, all_in(dtype));
-      const auto logits = logits_of(opened.model);
-      CHECK(logits == logits_of(memory));
-      if (dtype == DType::kBF16) CHECK(logits == logits_of(tiny().model));
-      if (dtype != DType::kBF16) CHECK(logits != logits_of(tiny().model));
-      CHECK(opened.model.weights.layers[0].experts[3].w1.dtype == dtype);
-      CHECK(opened.model.weights.layers[0].gate.dtype == DType::kBF16);
-      CHECK(opened.model.weights.embedding.dtype == DType::kBF16);
+          packing.op, tiny().config(),
+          [&](const TensorSlot& s, const Shape<2>&) { return tiny().model().weights.at(s); }, all_in(dtype));
+      const auto logits = logits_of(opened.model());
+      CHECK(logits == logits_of(memory.model));
+      if (dtype == DType::kBF16) CHECK(logits == logits_of(tiny().model()));
+      if (dtype != DType::kBF16) CHECK(logits != logits_of(tiny().model()));
+      CHECK(opened.model().weights.layers[0].experts[3].w1.dtype == dtype);
+      CHECK(opened.model().weights.layers[0].gate.dtype == DType::kBF16);
+      CHECK(opened.model().weights.embedding.dtype == DType::kBF16);
     }
   }
 }
@@ -118,13 +119,13 @@ TEST_CASE("every kind of matrix has the format that was asked for, every model o
     const test::RandomModel model(config);
     Packing().write(dir / "m", model.model, options_of(DType::kP4, DType::kP8, DType::kBF16));
     const Checkpoint loaded = load_packed(dir / "m");
-    CHECK(loaded.config.rope_pairing == RopePairing::kInterleaved);
-    CHECK(loaded.config.sliding_window == 33);
-    CHECK(loaded.config.bos_id == -1);
-    CHECK(loaded.config.tied_embeddings == tied);
+    CHECK(loaded.model.config.rope_pairing == RopePairing::kInterleaved);
+    CHECK(loaded.model.config.sliding_window == 33);
+    CHECK(loaded.model.config.bos_id == -1);
+    CHECK(loaded.model.config.tied_embeddings == tied);
     for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>&) {
       using enum TensorKind;
-      const DType got = loaded.weights.at(slot).dtype, stored = model.model.weights.at(slot).dtype;
+      const DType got = loaded.model.weights.at(slot).dtype, stored = model.model.weights.at(slot).dtype;
       switch (slot.kind) {
         case kWq:
         case kWk:
@@ -138,7 +139,7 @@ TEST_CASE("every kind of matrix has the format that was asked for, every model o
       }
     });
     const test::PackedModel direct(model.model, DType::kP4, DType::kP8);
-    const auto& a = loaded.weights.layers[1].experts[2];
+    const auto& a = loaded.model.weights.layers[1].experts[2];
     const auto& b = direct.model.weights.layers[1].experts[2];
     CHECK(std::memcmp(a.w2.data, b.w2.data, static_cast<std::size_t>(a.w2.bytes())) == 0);
     CHECK(std::memcmp(a.w1.data, b.w1.data, static_cast<std::size_t>(a.w1.storage_bytes())) == 0);
@@ -176,16 +177,16 @@ TEST_CASE("the bytes do not depend on the number of workers") {
 TEST_CASE("a mapped model gives its pages back as it is packed, and is whole afterwards") {
   test::TempDir dir;
   Packing packing;
-  packing.write(dir / "direct", tiny().model, all_in(DType::kP8));
+  packing.write(dir / "direct", tiny().model(), all_in(DType::kP8));
   const Checkpoint mapped = load_checkpoint(MIXTRAL_TINY_DIR),
                    owned = load_checkpoint(MIXTRAL_TINY_DIR, {.resident = true});
   CHECK(mapped.mapped);
   CHECK_FALSE(owned.mapped);
   for (const Checkpoint* model : {&mapped, &owned}) {
     CheckpointWeights source(*model);
-    pack_model(dir / "m", packing.op, model->config, source, all_in(DType::kP8));
+    pack_model(dir / "m", packing.op, model->model.config, source, all_in(DType::kP8));
     CHECK(contents(dir / "m") == contents(dir / "direct"));
-    CHECK(logits_of(*model) == logits_of(tiny().model));
+    CHECK(logits_of(model->model) == logits_of(tiny().model()));
   }
 }
 
@@ -204,7 +205,7 @@ TEST_CASE("a flipped bit is found, by layer and expert") {
   bytes[data_begin - header + 77] ^= 4;
   test::write_text(small.dir / "flipped", bytes);
   CHECK(verify_packed(small.dir / "flipped", executor) == std::vector<std::string>{"layers.1.experts.5"});
-  logits_of(load_packed(small.dir / "flipped"));  // other numbers, no crash
+  logits_of(load_packed(small.dir / "flipped").model);  // other numbers, no crash
 }
 
 TEST_CASE("a changed number in the header is found, though every tensor is whole") {
@@ -215,7 +216,8 @@ TEST_CASE("a changed number in the header is found, though every tensor is whole
   REQUIRE(at != bytes.npos);
   bytes[at + 15] = '2';
   test::write_text(small.dir / "changed", bytes);
-  CHECK(load_packed(small.dir / "changed").config.rope_theta == 2 * load_packed(small.path).config.rope_theta);
+  CHECK(load_packed(small.dir / "changed").model.config.rope_theta ==
+        2 * load_packed(small.path).model.config.rope_theta);
   CHECK(verify_packed(small.dir / "changed", executor) == std::vector<std::string>{"header"});
 }
 
@@ -238,8 +240,8 @@ TEST_CASE("importance reaches the quantiser, progress the caller") {
   CHECK(last == total);
   Packing().write(dir / "plain", small.model.model, all_in(DType::kP4));
   const Checkpoint a = load_packed(dir / "weighted"), b = load_packed(dir / "plain");
-  const auto& wa = a.weights.layers[0].experts[0];
-  const auto& wb = b.weights.layers[0].experts[0];
+  const auto& wa = a.model.weights.layers[0].experts[0];
+  const auto& wb = b.model.weights.layers[0].experts[0];
   CHECK(std::memcmp(wa.w1.data, wb.w1.data, static_cast<std::size_t>(wa.w1.storage_bytes())) == 0);
   CHECK(std::memcmp(wa.w2.data, wb.w2.data, static_cast<std::size_t>(wa.w2.bytes())) != 0);
 }
@@ -267,7 +269,7 @@ TEST_CASE("what cannot be packed is refused by name, and leaves nothing") {
   const SmallFile small;
   test::TempDir dir;
   const Checkpoint packed = load_packed(small.path);
-  CHECK(names(error_of([&] { Packing().write(dir / "m", packed, all_in(DType::kP4)); }), "layers.0.wq"));
+  CHECK(names(error_of([&] { Packing().write(dir / "m", packed.model, all_in(DType::kP4)); }), "layers.0.wq"));
   CHECK(names(error_of([&] { Packing().write(dir / "m", small.model.model, all_in(DType::kF16)); }), "F16"));
   CHECK(names(error_of([&] { Packing().write(dir / "no/m", small.model.model, all_in(DType::kP4)); }), "no/m"));
   for (const char* name : {"layers.1.experts.5", "embedding", "mixtral.config", "__metadata__", "\xff"}) {

@@ -16,14 +16,14 @@ TEST_CASE("write_huggingface: what was written loads again with the same bytes")
     CAPTURE(name);
     const Checkpoint want = load_huggingface(test::golden_dir() / name);
     const test::TempDir dir;
-    write_huggingface(dir.path() / "copy", want.config, want.weights);
+    write_huggingface(dir.path() / "copy", want.model.config, want.model.weights);
     const Checkpoint got = load_huggingface(dir.path() / "copy");
-    CHECK(got.config.sliding_window == want.config.sliding_window);
-    CHECK(got.config.rope_theta == want.config.rope_theta);
-    CHECK(got.config.norm_eps == want.config.norm_eps);
-    CHECK(got.config.eos_ids == want.config.eos_ids);
-    for_each_tensor(want.config, [&](const TensorSlot& slot, const Shape<2>&) {
-      const MatrixView &a = want.weights.at(slot), &b = got.weights.at(slot);
+    CHECK(got.model.config.sliding_window == want.model.config.sliding_window);
+    CHECK(got.model.config.rope_theta == want.model.config.rope_theta);
+    CHECK(got.model.config.norm_eps == want.model.config.norm_eps);
+    CHECK(got.model.config.eos_ids == want.model.config.eos_ids);
+    for_each_tensor(want.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
+      const MatrixView &a = want.model.weights.at(slot), &b = got.model.weights.at(slot);
       REQUIRE(a.dtype == b.dtype);
       REQUIRE(a.bytes() == b.bytes());
       CHECK(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.bytes())) == 0);
@@ -33,5 +33,5 @@ TEST_CASE("write_huggingface: what was written loads again with the same bytes")
 
 TEST_CASE("write_huggingface: a directory that cannot be made is named") {
   const Checkpoint model = load_huggingface(test::golden_dir() / "malformed_hf/_base");
-  CHECK_THROWS_AS(write_huggingface("/proc/no/such", model.config, model.weights), Error);
+  CHECK_THROWS_AS(write_huggingface("/proc/no/such", model.model.config, model.model.weights), Error);
 }

@@ -39,13 +39,28 @@ std::vector<TokenId> tokens(Index n, std::uint64_t seed = 5) {
   return test::random_tokens(random, n, test::small_config());
 }
 
+// A comparison of two models on some kernels and one executor.
+struct Machine {
+  const Model& model;
+  const KernelTable& kernels;
+};
+struct CompareOn {
+  CompareOn(const Machine& reference, const Machine& model, Executor& executor)
+      : first(reference.model, reference.kernels, executor), second(model.model, model.kernels, executor) {}
+  LoadedModel first, second;
+};
+struct Compared : private CompareOn, Comparison {
+  Compared(const Machine& reference, const Machine& model, Executor& executor, Index chunk = ComparisonOptions{}.chunk)
+      : CompareOn(reference, model, executor), Comparison(first, second, {.chunk = chunk}) {}
+};
+
 // Each token is the target of those before it.
 void run(Comparison& comparison, const std::vector<TokenId>& ids) { comparison.run(ids, std::span(ids).subspan(1)); }
 
 SequenceTrace trace_of(const Model& model, const std::vector<TokenId>& ids) {
   SerialExecutor executor;
   SequenceTrace trace;
-  Evaluator(model, table(), executor).run(ids, std::span(ids).subspan(1), &trace);
+  Evaluator(LoadedModel(model, table(), executor)).run(ids, std::span(ids).subspan(1), &trace);
   return trace;
 }
 
@@ -79,7 +94,7 @@ void check_refused(const ModelConfig& config, const char* name, Index got, Index
   CAPTURE(name);
   SerialExecutor executor;
   const Model other = with(config);
-  const Error error = error_of([&] { Comparison({fine(), table()}, {other, table()}, executor); });
+  const Error error = error_of([&] { Compared({fine(), table()}, {other, table()}, executor); });
   CHECK(error.code() == ErrorCode::kInvalidArgument);
   CHECK(names(error, str("the model has ", name, " ", got, ", the reference ", want)));
 }
@@ -178,7 +193,7 @@ TEST_CASE("comparison: a model compared with itself, or with the same weights in
   const test::CoarseModel wide(fine(), 24);
   SerialExecutor executor;
   for (const Model* model : {&fine(), &wide.model}) {
-    Comparison comparison({fine(), table()}, {*model, table()}, executor);
+    Compared comparison({fine(), table()}, {*model, table()}, executor);
     run(comparison, tokens(60));
     run(comparison, tokens(1));
     run(comparison, tokens(33, 6));
@@ -203,7 +218,7 @@ TEST_CASE("comparison: the figures of a coarse copy are those of a separate, pla
   const auto ids = tokens(200);
   const SequenceTrace want = trace_of(fine(), ids), got = trace_of(coarse(), ids);
   SerialExecutor executor;
-  Comparison comparison({fine(), table()}, {coarse(), table()}, executor);
+  Compared comparison({fine(), table()}, {coarse(), table()}, executor);
   run(comparison, ids);
   const ComparisonResult r = comparison.result();
 
@@ -255,7 +270,7 @@ TEST_CASE("comparison: the figures of a coarse copy are those of a separate, pla
 TEST_CASE("comparison: executors, chunks and instruction sets change no figure") {
   const auto ids = tokens(100);
   SerialExecutor serial;
-  Comparison want({fine(), table()}, {coarse(), table()}, serial);
+  Compared want({fine(), table()}, {coarse(), table()}, serial);
   run(want, ids);
   const auto check_same = [&](const Comparison& got) {
     CHECK(std::equal(got.positions().begin(), got.positions().end(), want.positions().begin(), want.positions().end()));
@@ -267,13 +282,13 @@ TEST_CASE("comparison: executors, chunks and instruction sets change no figure")
   test::for_each_executor([&](Executor& executor) {
     for (const Index chunk : {1, 7, 32, 100, 256}) {
       CAPTURE(chunk);
-      Comparison got({fine(), table()}, {coarse(), table()}, executor, chunk);
+      Compared got({fine(), table()}, {coarse(), table()}, executor, chunk);
       run(got, ids);
       check_same(got);
     }
   });
   test::for_each_table([&](const KernelTable& other) {
-    Comparison got({fine(), other}, {coarse(), table()}, serial);
+    Compared got({fine(), other}, {coarse(), table()}, serial);
     run(got, ids);
     check_same(got);
   });
@@ -293,14 +308,14 @@ TEST_CASE("comparison: models of different shapes are refused with both numbers"
   c.n_experts_per_tok = 3;
   check_refused(c, "n_experts_per_tok", 3, 2);
   SerialExecutor executor;
-  CHECK(names(error_of([&] { Comparison({fine(), table()}, {fine(), table()}, executor, 0); }), "chunk 0"));
+  CHECK(names(error_of([&] { Compared({fine(), table()}, {fine(), table()}, executor, 0); }), "chunk 0"));
   // Widths and heads may differ: a distilled model is compared, too.
   c = test::small_config();
   c.dim = 16;
   c.n_heads = 2;
   c.max_positions = 40;
   const Model narrow = with(c);
-  Comparison comparison({fine(), table()}, {narrow, table()}, executor);
+  Compared comparison({fine(), table()}, {narrow, table()}, executor);
   CHECK(comparison.max_positions() == 40);
   run(comparison, tokens(40));
   CHECK(comparison.result().n_targets == 39);
@@ -308,7 +323,7 @@ TEST_CASE("comparison: models of different shapes are refused with both numbers"
 
 TEST_CASE("comparison: what cannot be compared is refused, and nothing of it is counted") {
   SerialExecutor executor;
-  Comparison comparison({fine(), table()}, {coarse(), table()}, executor, 32);
+  Compared comparison({fine(), table()}, {coarse(), table()}, executor, 32);
   run(comparison, tokens(10));
   const auto refused = [&](const std::vector<TokenId>& inputs, const std::vector<TokenId>& targets, ErrorCode code,
                            const char* part) {
@@ -339,7 +354,7 @@ TEST_CASE("comparison: logits that are not finite are an error which says whose 
   Model broken = fine();
   broken.weights.head = head.view();
   const auto ids = tokens(5);
-  Comparison one({fine(), table()}, {broken, table()}, executor), other({broken, table()}, {fine(), table()}, executor);
+  Compared one({fine(), table()}, {broken, table()}, executor), other({broken, table()}, {fine(), table()}, executor);
   CHECK(names(error_of([&] { run(one, ids); }), "the model's logits at position 0 are not finite"));
   CHECK(names(error_of([&] { run(other, ids); }), "the reference's logits at position 0 are not finite"));
   CHECK(one.result().n_inputs == 0);
@@ -350,7 +365,7 @@ TEST_CASE("a comparison does not depend on the host's floating-point environment
   const auto ids = tokens(40);
   test::check_in_every_float_environment([&] {
     OpenMpExecutor executor(2);
-    Comparison comparison({fine(), table()}, {coarse(), table()}, executor);
+    Compared comparison({fine(), table()}, {coarse(), table()}, executor);
     run(comparison, ids);
     const ComparisonResult result = comparison.result();
     const Distribution& margin = result.gating.margin_where_same;

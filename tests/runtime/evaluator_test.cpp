@@ -16,7 +16,7 @@ using namespace mixtral;
 
 namespace {
 
-Model load(const std::filesystem::path& dir) { return load_huggingface(dir); }
+Model load(const std::filesystem::path& dir) { return load_huggingface(dir).model; }
 
 // Runs body(table, executor) for every table that runs here, with 1 and 2 threads.
 template <class Body>
@@ -38,7 +38,7 @@ void on_every_machine(Body body) {
 
 SequenceTrace trace_of(const Model& model, const KernelTable& table, Executor& executor, std::span<const TokenId> ids) {
   SequenceTrace trace;
-  Evaluator(model, table, executor, DType::kF32).run(ids, ids.subspan(1), &trace);
+  Evaluator(LoadedModel(model, table, executor), DType::kF32).run(ids, ids.subspan(1), &trace);
   return trace;
 }
 
@@ -59,7 +59,8 @@ void check_layers(const SequenceTrace& trace, const SafetensorsFile& want, const
 
 std::vector<TokenId> greedy(const Model& model, const KernelTable& table, Executor& executor,
                             std::span<const TokenId> prompt, Index n) {
-  Session session(model, table, executor, {.kv_dtype = DType::kF32});
+  const LoadedModel loaded(model, table, executor);
+  Session session(loaded, {.kv_dtype = DType::kF32});
   session.feed(prompt);
   GenerateOptions options;
   options.max_tokens = n;
@@ -80,7 +81,8 @@ TEST_CASE("evaluator: every golden model case is met on every table") {
     const SafetensorsFile want(test::golden_dir() / entry.at("file").get<std::string>());
     const auto ids = test::elements<std::int32_t>(want, "ids");
     on_every_machine([&](const KernelTable& table, Executor& executor) {
-      Evaluator evaluator(model, table, executor, DType::kF32);
+      const LoadedModel evaluator_on(model, table, executor);
+      Evaluator evaluator(evaluator_on, DType::kF32);
       SequenceTrace trace;
       evaluator.run(ids, std::span(ids).subspan(1), &trace);
       const auto close = [&](std::span<const float> got, const char* tensor, const char* budget) {
@@ -114,7 +116,8 @@ TEST_CASE("evaluator: greedy step logits agree with the golden ones") {
   const auto logits = test::elements<float>(want, "greedy_step_logits");
   const auto vocab_size = static_cast<std::size_t>(model.config.vocab_size);
   on_every_machine([&](const KernelTable& table, Executor& executor) {
-    Session session(model, table, executor, {.kv_dtype = DType::kF32});
+    const LoadedModel loaded(model, table, executor);
+    Session session(loaded, {.kv_dtype = DType::kF32});
     session.feed(ids);
     for (std::size_t j = 0; j < drawn.size(); ++j) {
       session.eval();
@@ -187,7 +190,8 @@ TEST_CASE("evaluator: the tiny model's cross-entropy and expert use on held-out 
     const std::string text = read_file(test::golden_dir() / "tiny" / entry.at("file").get<std::string>(), 1 << 20);
     const std::vector<TokenId> ids = tokenizer.encode(text);
     CHECK(ids.size() == entry.at("tokens").get<std::size_t>());
-    Evaluator evaluator(model, table, executor, DType::kF32);
+    const LoadedModel evaluator_on(model, table, executor);
+    Evaluator evaluator(evaluator_on, DType::kF32);
     for (std::size_t begin = 0; begin < ids.size(); begin += 512) {  // the reference's windows
       const auto targets = std::span<const TokenId>(ids).subspan(begin, std::min<std::size_t>(512, ids.size() - begin));
       std::vector<TokenId> inputs = {model.config.bos_id};
@@ -212,7 +216,8 @@ TEST_CASE("cross-entropy and balance do not depend on the host's floating-point 
   const KernelTable table = make_table(best_isa());
   OpenMpExecutor executor(2);
   test::check_in_every_float_environment([&] {
-    Evaluator evaluator(m.model, table, executor);
+    const LoadedModel evaluator_on(m.model, table, executor);
+    Evaluator evaluator(evaluator_on);
     evaluator.run(ids, std::span(ids).subspan(1));
     return std::pair(*evaluator.cross_entropy(), evaluator.load_balancing_loss());
   });

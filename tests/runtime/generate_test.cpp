@@ -15,7 +15,7 @@ using namespace mixtral;
 namespace {
 
 struct Tiny {
-  Model model = load_huggingface(test::tiny_dir());
+  Model model = load_huggingface(test::tiny_dir()).model;
   Tokenizer tokenizer = Tokenizer::load(test::tiny_dir());
   KernelTable table = make_table(best_isa());
   OpenMpExecutor executor{2};
@@ -25,7 +25,8 @@ struct Tiny {
     return out;
   }
   GenerateResult run(GenerateOptions options, SessionOptions session_options = {}) {
-    Session session(model, table, executor, session_options);
+    const LoadedModel loaded(model, table, executor);
+    Session session(loaded, session_options);
     session.feed(ids("RETURN VALUE\n       On success,"));
     return generate(session, &tokenizer, options);
   }
@@ -137,7 +138,8 @@ TEST_CASE("generate: the same seed draws the same text") {
 
 TEST_CASE("generate: routing counts add up to tokens times experts per token") {
   Tiny& t = tiny();
-  Session session(t.model, t.table, t.executor);
+  const LoadedModel loaded(t.model, t.table, t.executor);
+  Session session(loaded);
   session.feed(t.ids("OPIS"));
   const auto prompt = static_cast<Index>(session.tokens().size());
   RoutingStats stats(t.model.config);
@@ -150,7 +152,8 @@ TEST_CASE("generate: routing counts add up to tokens times experts per token") {
 
 TEST_CASE("generate: what needs a tokenizer or a prompt says so") {
   Tiny& t = tiny();
-  Session empty(t.model, t.table, t.executor);
+  const LoadedModel empty_model(t.model, t.table, t.executor);
+  Session empty(empty_model);
   CHECK_THROWS_WITH_AS(generate(empty, nullptr, greedy(1)), "generate: the session is empty, feed at least one token",
                        Error);
   empty.feed(1);
@@ -162,7 +165,8 @@ TEST_CASE("generate: what needs a tokenizer or a prompt says so") {
 
 TEST_CASE("step: one token after the other, the same as generate") {
   const auto want = tiny().run(greedy(6)).ids;
-  Session session(tiny().model, tiny().table, tiny().executor);
+  const LoadedModel loaded(tiny().model, tiny().table, tiny().executor);
+  Session session(loaded);
   Sampler sampler({.temperature = 0});
   CHECK_THROWS_WITH_AS(step(session, sampler), "sample: there are no logits, eval a token first", Error);
   session.feed(tiny().ids("RETURN VALUE\n       On success,"));
@@ -172,7 +176,8 @@ TEST_CASE("step: one token after the other, the same as generate") {
 
 TEST_CASE("generate: a sampler of the caller's goes on with its random numbers") {
   const auto draw_six = [](Index first) {
-    Session session(tiny().model, tiny().table, tiny().executor);
+    const LoadedModel loaded(tiny().model, tiny().table, tiny().executor);
+    Session session(loaded);
     session.feed(tiny().ids("RETURN VALUE\n       On success,"));
     Sampler sampler({.seed = 5});
     GenerateOptions options;

@@ -60,7 +60,8 @@ TEST_CASE("importance is the mean square of what each matrix multiplies, over al
   Importance importance(m.model.config);
   Copies copies;
   Observers both{&importance, &copies};
-  Session session(m.model, table, serial);
+  const LoadedModel loaded(m.model, table, serial);
+  Session session(loaded);
   for (const std::vector<TokenId>& tokens : {std::vector<TokenId>{1, 2, 3, 4, 5}, {7, 8}}) {
     session.feed(tokens);
     session.eval(&both, [](Index, TensorView<const float, 2>) {});
@@ -100,7 +101,8 @@ TEST_CASE("importance does not depend on the host's floating-point environment")
   const KernelTable table = test::reference_table();
   test::check_in_every_float_environment([&] {
     Importance importance(m.model.config);
-    Session session(m.model, table, serial);
+    const LoadedModel loaded(m.model, table, serial);
+    Session session(loaded);
     session.feed(std::vector<TokenId>{1, 2, 3, 4, 5});
     session.eval(&importance);
     return importance.of({TensorKind::kWq, 1});

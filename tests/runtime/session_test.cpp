@@ -24,7 +24,7 @@ using namespace mixtral;
 namespace {
 
 const Model& model_b() {  // sliding window 16
-  static const Model model = load_huggingface(test::golden_dir() / "models/B");
+  static const Model model = load_huggingface(test::golden_dir() / "models/B").model;
   return model;
 }
 
@@ -41,7 +41,8 @@ std::vector<TokenId> some_ids(Index n) {
 
 std::vector<float> logits_after(Executor& executor, std::span<const TokenId> ids, Index chunk, Index evals,
                                 DType kv_dtype = SessionOptions{}.kv_dtype) {
-  Session session(model_b(), table(), executor, {.chunk = chunk, .kv_dtype = kv_dtype});
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded, {.chunk = chunk, .kv_dtype = kv_dtype});
   const Index n = static_cast<Index>(ids.size());
   for (Index i = 0; i < evals; ++i) {
     const Index begin = n * i / evals, end = n * (i + 1) / evals;
@@ -83,7 +84,8 @@ TEST_CASE("session: after a failed eval the tokens are still queued and a retry 
   SerialExecutor executor;
   const auto ids = some_ids(70);
   const auto want = logits_after(executor, ids, 32, 1);
-  Session session(model_b(), table(), executor, {.chunk = 32});
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded, {.chunk = 32});
   session.feed(std::span(ids).first(10));
   session.eval();
   const std::vector<float> before(session.logits().begin(), session.logits().end());
@@ -103,7 +105,8 @@ TEST_CASE("session: every allocation of an eval may fail without changing the se
   const auto want = logits_after(executor, ids, 256, 1);
   std::size_t failures = 0;
   for (bool done = false; !done;) {
-    Session session(model_b(), table(), executor);
+    const LoadedModel loaded(model_b(), table(), executor);
+    Session session(loaded);
     session.feed(ids);
     try {
       const test::FailingAllocation fail(failures);
@@ -123,7 +126,8 @@ TEST_CASE("session: every allocation of an eval may fail without changing the se
 
 TEST_CASE("session: a steady decode allocates nothing") {
   SerialExecutor executor;
-  Session session(model_b(), table(), executor);
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded);
   session.feed(some_ids(5));
   session.eval();
   for (int i = 0; i < 2; ++i) {  // the first decode step sizes what decode needs
@@ -140,7 +144,8 @@ TEST_CASE("session: truncate goes back, and going on from there gives the same b
   SerialExecutor executor;
   const auto ids = some_ids(60);
   const auto want = logits_after(executor, ids, 256, 1);
-  Session session(model_b(), table(), executor);
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded);
   session.feed(std::span(ids).first(45));
   session.feed(some_ids(50));
   session.eval();
@@ -156,7 +161,8 @@ TEST_CASE("session: truncate goes back, and going on from there gives the same b
 
 TEST_CASE("session: bad tokens and a full context are refused by number, with nothing changed") {
   SerialExecutor executor;
-  Session session(model_b(), table(), executor, {.max_positions = 8});
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded, {.max_positions = 8});
   session.feed(some_ids(6));
   CHECK_THROWS_WITH_AS(session.feed(std::vector<TokenId>{1, 512}),
                        "feed: token 512 at index 1 is outside the vocabulary of 512", Error);
@@ -169,13 +175,14 @@ TEST_CASE("session: bad tokens and a full context are refused by number, with no
     CHECK(std::string(e.what()) == "feed: 3 tokens after 6 do not fit into a context of 8");
   }
   CHECK(session.tokens().size() == 6);
-  CHECK_THROWS_AS(Session(model_b(), table(), executor, {.max_positions = 257}), Error);
-  CHECK_THROWS_AS(Session(model_b(), table(), executor, {.chunk = 0}), Error);
+  CHECK_THROWS_AS(Session(LoadedModel(model_b(), table(), executor), {.max_positions = 257}), Error);
+  CHECK_THROWS_AS(Session(LoadedModel(model_b(), table(), executor), {.chunk = 0}), Error);
 }
 
 TEST_CASE("session: an eval with nothing queued does nothing") {
   SerialExecutor executor;
-  Session session(model_b(), table(), executor);
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded);
   session.eval();
   CHECK(session.logits().empty());
   session.feed(3);
@@ -188,7 +195,8 @@ TEST_CASE("session: an eval with nothing queued does nothing") {
 TEST_CASE("session: kept logits of any row are those of a session that ends there") {
   SerialExecutor executor;
   const auto ids = some_ids(20);
-  Session session(model_b(), table(), executor, {.chunk = 6});
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded, {.chunk = 6});
   session.feed(std::span(ids).first(4));
   session.feed(std::span(ids).subspan(4, 9), KeepLogits::kAll);
   session.feed(std::span(ids).subspan(13));
@@ -212,7 +220,8 @@ TEST_CASE("session: set_tokens keeps what is the same from the start and compute
   const auto ids = some_ids(40);
   auto other = ids;
   other[25] = 99;
-  Session session(model_b(), table(), executor);
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded);
   CHECK(session.set_tokens(ids) == 0);
   session.eval();
   CHECK(session.set_tokens(other) == 25);
@@ -236,7 +245,8 @@ TEST_CASE("session: set_tokens keeps what is the same from the start and compute
 TEST_CASE("session: a copy goes on by itself with the same bits") {
   SerialExecutor executor;
   const auto ids = some_ids(50);
-  Session session(model_b(), table(), executor);
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded);
   session.feed(std::span(ids).first(35));
   session.eval();
   session.feed(std::span(ids).subspan(35, 5));
@@ -262,7 +272,8 @@ TEST_CASE("session: copies hold common pages once, diverge, and give everything 
   const Index page = kv_layout(config, SessionOptions{}.kv_dtype).page_bytes();
   const auto logits_of = [&](std::vector<TokenId> tokens, TokenId last) {
     tokens.push_back(last);
-    Session alone(m.model, table(), serial);
+    const LoadedModel alone_model(m.model, table(), serial);
+    Session alone(alone_model);
     alone.feed(tokens);
     alone.eval();
     return std::vector<float>(alone.logits().begin(), alone.logits().end());
@@ -270,7 +281,8 @@ TEST_CASE("session: copies hold common pages once, diverge, and give everything 
   const std::vector<float> want[] = {logits_of(ids, 3), logits_of(ids, 4)};
   const std::ptrdiff_t before = test::live_allocations();
   {
-    Session a(m.model, table(), serial);
+    const LoadedModel a_model(m.model, table(), serial);
+    Session a(a_model);
     a.feed(ids);
     a.eval();
     CHECK(a.kv_bytes() == 32 * page);
@@ -298,7 +310,8 @@ TEST_CASE("session: 8 of them on 4 threads copy each other's pages, go on and en
   test::Random random(92);
   const std::vector<TokenId> ids = test::random_tokens(random, 75, m.model.config);
   SerialExecutor serial;
-  Session root(m.model, table(), serial);
+  const LoadedModel root_model(m.model, table(), serial);
+  Session root(root_model);
   root.feed(ids);
   root.eval();
   std::vector<std::unique_ptr<Session>> sessions;
@@ -334,7 +347,8 @@ TEST_CASE("session: 8 of them on 4 threads copy each other's pages, go on and en
 TEST_CASE("session: every allocation of a copy, of set_tokens and of a feed may fail without a trace") {
   SerialExecutor executor;
   const auto ids = some_ids(40);
-  Session session(model_b(), table(), executor);
+  const LoadedModel loaded(model_b(), table(), executor);
+  Session session(loaded);
   session.feed(ids);
   session.eval();
   const auto fails = [](auto action) {
@@ -388,7 +402,8 @@ TEST_CASE("session: no floating-point environment of the host changes a bit, and
   m.model.weights.head = m.store.add(random, DType::kF32, config.vocab_size, config.dim, 3e-40);
   const std::vector<TokenId> ids = test::random_tokens(random, 20, config);
   const auto check = [&](Executor& executor) {
-    Session session(m.model, table(), executor);
+    const LoadedModel loaded(m.model, table(), executor);
+    Session session(loaded);
     std::vector<float> first;
     test::check_in_every_float_environment([&] {
       bool same = true;
@@ -411,7 +426,8 @@ TEST_CASE("session: no floating-point environment of the host changes a bit, and
 
 TEST_CASE("session: an eval inside an eval is refused, and the outer one goes on") {
   SerialExecutor serial;
-  Session session(model_b(), table(), serial);
+  const LoadedModel loaded(model_b(), table(), serial);
+  Session session(loaded);
   session.feed(some_ids(5));
   struct Reenter : ForwardObserver {
     Session& session;

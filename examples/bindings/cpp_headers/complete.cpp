@@ -5,11 +5,8 @@
 #include <iostream>
 #include <string_view>
 
-#include "mixtral/core/thread_executor.hpp"
-#include "mixtral/ops/isa.hpp"
-#include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/generate.hpp"
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 #include "mixtral/runtime/routing_stats.hpp"
 
 namespace {
@@ -28,25 +25,19 @@ void print_experts(const mixtral::RoutingStats& stats) {
 }
 
 void run(const char* path) {
-  const mixtral::OpenedModel opened = mixtral::open_model(path);  // maps the files, copies no weight
-  const mixtral::Tokenizer& tokenizer = opened.require_tokenizer();
-  const mixtral::KernelTable kernels = mixtral::make_table(mixtral::best_isa());
-  mixtral::ThreadExecutor threads(mixtral::available_threads());
+  const mixtral::LoadedModel model(path);  // maps the files, copies no weight; computes on all CPUs of this process
+  mixtral::Session session(model);         // looks at the model: declared after it, it goes before it
+  session.feed(model.prompt("RETURN VALUE\n       On success,"));
 
-  // The session looks at model, kernels and threads: declared after them, it goes before them.
-  mixtral::Session session(opened.model, kernels, threads);
-  if (tokenizer.vocabulary().add_bos) session.feed(tokenizer.vocabulary().bos_id);
-  session.feed(tokenizer.encode("RETURN VALUE\n       On success,"));
-
-  mixtral::RoutingStats stats(opened.model.config);
+  mixtral::RoutingStats stats(model.config());
   mixtral::GenerateOptions options;
   options.max_tokens = 48;
   options.sampler.temperature = 0;  // greedy
-  options.stop_ids = opened.model.config.eos_ids;
+  options.stop_ids = model.config().eos_ids;
   options.on_token = [](mixtral::TokenId, std::string_view text) {
     return static_cast<bool>(std::cout << text << std::flush);  // false stops
   };
-  mixtral::generate(session, &tokenizer, options, &stats);
+  mixtral::generate(session, &model.require_tokenizer(), options, &stats);
   print_experts(stats);
 }
 

@@ -23,8 +23,9 @@ struct CheckpointTensor {
   Index bytes = 0;
 };
 
-// A model ready to run; `weights` are views on the mapped files, which `weights.storage` keeps open.
-struct Checkpoint : Model {
+// A model and the files that it was in; its weights are views on the mapped files, which they keep open.
+struct Checkpoint {
+  Model model;
   std::vector<CheckpointTensor> tensors;  // sorted by name
   std::vector<EmbeddedFile> files;        // of a packed file
   std::vector<std::string> notes;         // what the files' user should know, as a setting that is passed over

@@ -84,7 +84,7 @@ inline void finish_hidden(const KernelTable& table, const ExpertBatch& b, Index 
 }
 
 // Task i of the first half: some of the hidden rows, gate and up products and SwiGLU in one go.
-// room: gate_up_room() floats of this worker. The products wait there, in the cache, and `hidden`, whose rows are far
+// room: task_room() floats of this worker. The products wait there, in the cache, and `hidden`, whose rows are far
 // apart, is written once in whole runs.
 inline void gate_up_task(const KernelTable& table, const ExpertBatch& b, float* room, float* work, Index i) noexcept {
   const bool packed = b.weights->w1.is_packed();

@@ -17,7 +17,7 @@ struct WeightType {
   // most `most`. Where rows lie together in panels, panels are counted.
   struct Task {
     Index bytes, step, least, most;
-    bool halves = false;  // at least two tasks a worker
+    bool two_a_worker = false;  // at least
   } task;
   bool needs_work;  // kTileWork of each worker
   // y [tokens, w.rows]
@@ -74,14 +74,23 @@ void multiply_packed(const KernelTable& table, const MatrixView& w, const Produc
 
 // The one list. A matrix unit takes as long for 2 MiB as others for 512 KiB, and its activations, which may be more
 // than a cache holds, go to eight panels at a time.
-inline constexpr Index kKiB = 1024;
-inline constexpr WeightType kDenseWeights{InputForm::kFloats, {256 * kKiB, 8, 8, 512}, false, detail::multiply_dense};
-inline constexpr WeightType kRoundedWeights{
-    InputForm::kPairs, {256 * kKiB, 8, 8, 512}, false, detail::multiply_rounded};
-inline constexpr WeightType kPackedWeights{
-    InputForm::kBytes, {512 * kKiB, 2, 1, 16}, false, detail::multiply_packed<false>};
+inline constexpr WeightType kDenseWeights{.input = InputForm::kFloats,
+                                          .task = {.bytes = 256 << 10, .step = 8, .least = 8, .most = 512},
+                                          .needs_work = false,
+                                          .multiply = detail::multiply_dense};
+inline constexpr WeightType kRoundedWeights{.input = InputForm::kPairs,
+                                            .task = {.bytes = 256 << 10, .step = 8, .least = 8, .most = 512},
+                                            .needs_work = false,
+                                            .multiply = detail::multiply_rounded};
+inline constexpr WeightType kPackedWeights{.input = InputForm::kBytes,
+                                           .task = {.bytes = 512 << 10, .step = 2, .least = 1, .most = 16},
+                                           .needs_work = false,
+                                           .multiply = detail::multiply_packed<false>};
 inline constexpr WeightType kPackedForTiles{
-    InputForm::kBytes, {2048 * kKiB, 2, 2, 16, true}, true, detail::multiply_packed<true>};
+    .input = InputForm::kBytes,
+    .task = {.bytes = 2048 << 10, .step = 2, .least = 2, .most = 16, .two_a_worker = true},
+    .needs_work = true,
+    .multiply = detail::multiply_packed<true>};
 
 // Of weights by so many tokens; exact: never rounded to bf16.
 inline const WeightType& weight_type(const KernelTable& table, DType dtype, Index tokens, bool exact = false) noexcept {
@@ -96,13 +105,12 @@ class Product {
       : table_(&table), type_(&weight_type(table, w.dtype, tokens, exact)), w_(w) {
     const WeightType::Task& task = type_->task;
     Index steps = std::min(task.bytes / std::max<Index>(w.row_bytes * w.row_step(), 1), task.most);
-    if (task.halves) steps = std::min(steps, w.rows / w.row_step() / (2 * workers));
+    if (task.two_a_worker) steps = std::min(steps, w.rows / w.row_step() / (2 * workers));
     task_rows_ = (steps < task.step ? task.least : steps / task.step * task.step) * w.row_step();
   }
 
   InputForm input() const noexcept { return type_->input; }
   bool needs_work() const noexcept { return type_->needs_work; }
-  Index rows() const noexcept { return w_.rows; }
   // Rows of a task; the last one may have fewer.
   Index task_rows() const noexcept { return task_rows_; }
   Index n_tasks() const noexcept { return (w_.rows + task_rows_ - 1) / task_rows_; }
@@ -123,13 +131,12 @@ class Product {
 // Each worker's memory for products that need it; none where no product does.
 class TileWork {
  public:
-  TileWork() = default;
   TileWork(const OpContext& ctx, bool needed)
       : all_(needed ? ctx.scratch.take<float>(ctx.executor.n_workers() * simd::kTileWork) : nullptr) {}
   float* of(int worker) const noexcept { return all_ == nullptr ? nullptr : all_ + worker * simd::kTileWork; }
 
  private:
-  float* all_ = nullptr;
+  float* all_;
 };
 
 // Throws Error(kInvalidArgument) on weights that no product takes.

@@ -91,25 +91,22 @@ struct PositionBucket {
 // At most `n_buckets` of the same width, up to the last position that occurs.
 std::vector<PositionBucket> kl_by_position(std::span<const ComparedPosition> positions, Index n_buckets);
 
-// A model, the kernels that it runs on and what its keys and values are kept in.
-struct ComparedModel {
-  const Model& model;
-  const KernelTable& table;
-  DType kv_dtype = SessionOptions{}.kv_dtype;
+struct ComparisonOptions {
+  DType reference_kv_dtype = SessionOptions{}.kv_dtype, kv_dtype = SessionOptions{}.kv_dtype;
+  Index chunk = 256;  // tokens of a pass
 };
 
 // Adds up over sequences. Both models read them side by side, `chunk` tokens at a time, so that no more than one
-// chunk's logits of each are held; per position and per (token, layer) it keeps the few numbers above. Models, tables
-// and executor must outlive it. No figure depends on the executor or on `chunk`.
+// chunk's logits of each are held; per position and per (token, layer) it keeps the few numbers above. Both models must
+// outlive it. No figure depends on their executors or on `chunk`.
 class Comparison {
  public:
-  static constexpr Index kChunk = 256;
   // Reports the tokens of the running sequence that are done.
   using Progress = std::function<void(Index done)>;
 
   // Throws Error(kInvalidArgument) with both numbers unless both have the same vocab_size, n_layers, n_experts and
   // n_experts_per_tok, and if chunk < 1.
-  Comparison(const ComparedModel& reference, const ComparedModel& model, Executor& executor, Index chunk = kChunk);
+  Comparison(const LoadedModel& reference, const LoadedModel& model, const ComparisonOptions& options = {});
 
   // The longest sequence: the shorter one of the two contexts.
   Index max_positions() const noexcept;
@@ -132,9 +129,9 @@ class Comparison {
   void require_sequence(std::span<const TokenId> inputs, std::span<const TokenId> targets) const;
   void truncate(std::size_t n_positions, std::size_t n_inputs) noexcept;
 
-  ComparedModel reference_, model_;
-  Executor& executor_;
-  Index chunk_;
+  const LoadedModel& reference_;
+  const LoadedModel& model_;
+  ComparisonOptions options_;
   std::vector<ComparedPosition> positions_;
   std::vector<std::vector<ComparedChoice>> choices_;  // [n_layers][tokens read]
 };

@@ -26,15 +26,14 @@ struct SequenceTrace {
   std::vector<float> token_nll;   // [number of targets]
 };
 
-// Adds up over sequences. Model, table and executor must outlive it.
+// Adds up over sequences. The model must outlive it.
 class Evaluator {
  public:
   // Reports the tokens of the running sequence that are done.
   using Progress = std::function<void(Index done)>;
 
   // kv_dtype as in SessionOptions.
-  Evaluator(const Model& model, const KernelTable& table, Executor& executor,
-            DType kv_dtype = SessionOptions{}.kv_dtype);
+  explicit Evaluator(const LoadedModel& model, DType kv_dtype = SessionOptions{}.kv_dtype);
 
   // One sequence from position 0: targets[i] is what should follow inputs[0..i]; at most as many targets as
   // inputs. Throws what Session::feed and Session::eval throw; the totals are then unspecified.
@@ -50,9 +49,7 @@ class Evaluator {
  private:
   class Recorder;
 
-  const Model& model_;
-  const KernelTable& table_;
-  Executor& executor_;
+  const LoadedModel& model_;
   DType kv_dtype_;
   RoutingStats routing_;
   moe::LoadBalancingLoss balance_;

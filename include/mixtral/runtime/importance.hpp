@@ -12,8 +12,8 @@ namespace mixtral {
 // Adds up the squares of what each matrix multiplies while texts run through the model (as the diagonal of the Hessian
 // in "Optimal Brain Surgeon", Hassibi and Stork 1993, and of GPTQ, Frantar et al. 2022). An observer of any step:
 //
-//   Importance importance(model.config);
-//   Session session(model, table, executor);
+//   Importance importance(model.config());
+//   Session session(model);
 //   session.feed(text);
 //   session.eval(&importance, [](Index, TensorView<const float, 2>) {});   // with all logits: the head counts, too
 //   options.importance = [&](const TensorSlot& slot) { return importance.of(slot); };   // PackOptions

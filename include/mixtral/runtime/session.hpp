@@ -9,7 +9,7 @@
 #include "mixtral/core/scratch.hpp"
 #include "mixtral/model/transformer.hpp"
 #include "mixtral/runtime/huge_pages.hpp"
-#include "mixtral/runtime/turn_lock.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 
 namespace mixtral {
 
@@ -19,7 +19,6 @@ struct SessionOptions {
   // What keys and values are kept in: BF16; F32, twice the memory; I8, half of it, with a scale for each position and
   // head.
   DType kv_dtype = DType::kBF16;
-  TurnLock* gate = nullptr;  // held during each pass: sessions of several threads then share one executor
 };
 
 // Of which fed tokens the logits are kept: the last one's always are.
@@ -28,12 +27,12 @@ enum class KeepLogits { kLast, kAll };
 // Receives the logits of positions first, first + 1, ...  [m, vocab_size]; valid during the call.
 using LogitsSink = std::function<void(Index first, TensorView<const float, 2> logits)>;
 
-// Model, table, executor and gate must outlive it; the executor may be shared by sessions that take turns. A session
-// is used by one thread at a time.
+// The model must outlive it, where it is. A session is used by one thread at a time; the passes of all sessions of a
+// model take turns.
 class Session {
  public:
   // Throws Error(kInvalidArgument).
-  Session(const Model& model, const KernelTable& table, Executor& executor, SessionOptions options = {});
+  explicit Session(const LoadedModel& model, SessionOptions options = {});
 
   // A second sequence that goes on from here on its own, on any thread: the same tokens, logits, keys and values. The
   // pages of these are shared; the last one, if it is not full, is copied by who goes on first.
@@ -70,7 +69,7 @@ class Session {
   // Memory of keys and values that is held now, and how much of it other sessions hold, too.
   Index kv_bytes() const { return cache_.held_bytes(slot_) + cache_.free_bytes(); }
   Index kv_shared_bytes() const { return cache_.shared_bytes(slot_); }
-  const Model& model() const noexcept { return model_; }
+  const Model& model() const noexcept { return loaded_.model(); }
 
   // Forgets all tokens from position `length` on, queued ones too, and their logits. Throws Error(kInvalidArgument)
   // if there are fewer computed tokens.
@@ -86,11 +85,8 @@ class Session {
   void require_tokens(std::span<const TokenId> tokens, Index before) const;
   void eval_chunk(Index begin, Index count, const StepHooks& hooks, const LogitsSink& all_logits);
 
-  const Model& model_;
-  const KernelTable& table_;
-  Executor& executor_;
+  const LoadedModel& loaded_;
   Index max_positions_, chunk_;
-  TurnLock* gate_;
   Scratch scratch_{huge_pages()};
   KvCache cache_;
   SlotId slot_;

@@ -3,17 +3,16 @@
 #include <mixtral/core/executor.hpp>
 #include <mixtral/io/huggingface.hpp>
 #include <mixtral/runtime/generate.hpp>
-#include <mixtral/ops/isa.hpp>
+#include <mixtral/runtime/loaded_model.hpp>
 
 int main(int argc, char** argv) {
   using namespace mixtral;
   if (argc != 4) return 2;
-  const Model model = load_huggingface(argv[1]);
   const Tokenizer tokenizer = Tokenizer::load(argv[1]);
-  const KernelTable kernels = make_table(best_isa());
   SerialExecutor thread;
-  Session session(model, kernels, thread);
-  session.feed(model.config.bos_id);
+  const LoadedModel model(load_huggingface(argv[1]).model, make_table(best_isa()), thread);
+  Session session(model);
+  session.feed(model.config().bos_id);
   session.feed(tokenizer.encode(argv[2]));
   GenerateOptions options;
   options.max_tokens = std::stoi(argv[3]);

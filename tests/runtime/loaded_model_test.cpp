@@ -1,4 +1,4 @@
-#include "mixtral/runtime/open_model.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
 
 #include <doctest/doctest.h>
 
@@ -20,26 +20,27 @@ using test::TempDir;
 TEST_CASE("a consolidated directory with a numbered tokenizer opens as a whole") {
   const TempDir dir;
   test::write_dir(dir.path(), test::consolidated(test::read_dir(test::tiny_dir())));
-  CHECK_FALSE(open_model(dir.path()).tokenizer.has_value());
-  CHECK(error_of([&] { open_model(dir.path()).require_tokenizer(); }).code() == ErrorCode::kNotFound);
+  CHECK_FALSE(LoadedModel(dir.path()).tokenizer.has_value());
+  CHECK(error_of([&] { LoadedModel(dir.path()).require_tokenizer(); }).code() == ErrorCode::kNotFound);
   std::filesystem::copy_file(test::tiny_dir() / "tokenizer.model", dir / "tokenizer.model.v3");
-  const OpenedModel opened = open_model(dir.path());
+  const LoadedModel opened(dir.path());
   CHECK(opened.path == dir.path());
-  CHECK(opened.model.config.rope_pairing == RopePairing::kInterleaved);
-  CHECK(opened.require_tokenizer().vocabulary().size() == opened.model.config.vocab_size);
+  CHECK(opened.config().rope_pairing == RopePairing::kInterleaved);
+  CHECK(opened.require_tokenizer().vocabulary().size() == opened.config().vocab_size);
 }
 
 TEST_CASE("a tokenizer with more pieces than the model loads, with a note, and what would use them is refused") {
   const TempDir dir;
   test::write_dir(dir.path(), test::read_dir(test::golden_dir() / "models/A"));
   std::filesystem::copy_file(test::golden_dir() / "tokenizer/tokenizer_1/tokenizer.model", dir / "tokenizer.model");
-  const OpenedModel opened = open_model(dir.path());
-  REQUIRE(opened.model.notes.size() == 1);
-  CHECK(opened.model.notes[0].ends_with(
+  const LoadedModel opened(dir.path());
+  REQUIRE(opened.checkpoint.notes.size() == 1);
+  CHECK(opened.checkpoint.notes[0].ends_with(
       "the tokenizer has 1024 pieces, the model 512: it refuses the ids from there on"));
   const KernelTable table = make_table(Isa::kReference);
   SerialExecutor executor;
-  Session session(opened.model, table, executor);
+  const LoadedModel loaded(opened.model(), table, executor);
+  Session session(loaded);
   const std::vector<TokenId> ids = opened.require_tokenizer().encode("a");
   CHECK(names(error_of([&] { session.feed(TokenId{700}); }), "token 700 at index 0 is outside the vocabulary of 512"));
   session.feed(ids);
@@ -72,25 +73,25 @@ TEST_CASE("what ends a sequence is what any file names, each once, and ChatML's 
   using Ids = std::vector<TokenId>;
   const TempDir dir;
   write_chatml_model(dir, "<|im_end|>", "[INST]");
-  CHECK(open_model(dir.path()).model.config.eos_ids == Ids{2, 4097});
+  CHECK(LoadedModel(dir.path()).config().eos_ids == Ids{2, 4097});
   write_chatml_model(dir, "</s>", "[INST]");
-  CHECK(open_model(dir.path()).model.config.eos_ids == Ids{2});
+  CHECK(LoadedModel(dir.path()).config().eos_ids == Ids{2});
   write_chatml_model(dir, "</s>", "<|im_start|>");
-  CHECK(open_model(dir.path()).model.config.eos_ids == Ids{2, 4097});
+  CHECK(LoadedModel(dir.path()).config().eos_ids == Ids{2, 4097});
   test::write_text(dir / "generation_config.json", R"({"eos_token_id": [5, 2]})");
-  CHECK(open_model(dir.path()).model.config.eos_ids == Ids{2, 5, 4097});
+  CHECK(LoadedModel(dir.path()).config().eos_ids == Ids{2, 5, 4097});
   write_chatml_model(dir, "<none>", "{{ unknown }}");
-  CHECK(open_model(dir.path()).model.config.eos_ids == Ids{2, 5});
+  CHECK(LoadedModel(dir.path()).config().eos_ids == Ids{2, 5});
 }
 
 TEST_CASE("the style is the template's; a template of no known style does not keep the model from opening") {
   const TempDir dir;
   write_chatml_model(dir, "</s>", "<|im_start|>");
-  CHECK(open_model(dir.path()).chat_style().style == ChatStyle::kChatMl);
+  CHECK(LoadedModel(dir.path()).chat_style().style == ChatStyle::kChatMl);
   test::write_text(dir / "chat_template.jinja", "{{ '[INST]' }}");
-  CHECK(open_model(dir.path()).chat_style().style == ChatStyle::kV1);
+  CHECK(LoadedModel(dir.path()).chat_style().style == ChatStyle::kV1);
   test::write_text(dir / "chat_template.jinja", "{{ '<|user|>' }}");
-  const OpenedModel opened = open_model(dir.path());
+  const LoadedModel opened(dir.path());
   const Error error = error_of([&] { opened.chat_style(); });
   CHECK(error.code() == ErrorCode::kUnsupported);
   CHECK(names(error, "it begins \"{{ '<|user|>' }}\""));
@@ -100,9 +101,9 @@ TEST_CASE("a template that cannot be read is noted, and the model opens") {
   const TempDir dir;
   write_chatml_model(dir, "</s>", "");
   test::write_text(dir / "chat_template.json", R"({"chat_template": 5})");
-  const OpenedModel opened = open_model(dir.path());
-  REQUIRE(opened.model.notes.size() == 1);
-  CHECK(opened.model.notes[0].ends_with("chat_template is 5, expected a string"));
+  const LoadedModel opened(dir.path());
+  REQUIRE(opened.checkpoint.notes.size() == 1);
+  CHECK(opened.checkpoint.notes[0].ends_with("chat_template is 5, expected a string"));
   CHECK(error_of([&] { opened.chat_style(); }).code() == ErrorCode::kUnsupported);
 }
 
@@ -113,12 +114,12 @@ TEST_CASE("of several templates the one called default counts, without it the fi
   settings["chat_template"] = {{{"name", "tool_use"}, {"template", "<|im_start|>"}},
                                {{"name", "default"}, {"template", "[INST]"}}};
   test::write_text(dir / "tokenizer_config.json", settings.dump());
-  CHECK(open_model(dir.path()).chat_template == "[INST]");
+  CHECK(LoadedModel(dir.path()).chat_template == "[INST]");
   settings["chat_template"].erase(1);
   test::write_text(dir / "tokenizer_config.json", settings.dump());
-  CHECK(open_model(dir.path()).chat_template == "<|im_start|>");
+  CHECK(LoadedModel(dir.path()).chat_template == "<|im_start|>");
   test::write_text(dir / "chat_template.json", R"({"chat_template": "from json"})");
-  CHECK(open_model(dir.path()).chat_template == "from json");
+  CHECK(LoadedModel(dir.path()).chat_template == "from json");
 }
 
 TEST_CASE("open_tokenizer() needs no weights and knows the rows of the model") {
