@@ -92,18 +92,20 @@ class Output {
     require(data != nullptr || capacity == 0, name, " is NULL but its capacity is ", capacity);
   }
 
-  // Throws Error(kBufferTooSmall) if the values do not fit; then only the size is told.
+  // Throws Error(kBufferTooSmall) if so many values do not fit; then only the size is told.
+  void require_room(std::size_t size) const {
+    if (size <= capacity_) return;
+    // The text first: if there is no memory for it, not even that.
+    const Error error(ErrorCode::kBufferTooSmall, str(name_, ": capacity ", capacity_, ", the answer has ", size));
+    *size_ = size;
+    throw error;
+  }
+
   template <class U>
   void write(const U& values) const {
-    const std::size_t size = values.size();
-    if (size > capacity_) {
-      // The text first: if there is no memory for it, not even that.
-      const Error error(ErrorCode::kBufferTooSmall, str(name_, ": capacity ", capacity_, ", the answer has ", size));
-      *size_ = size;
-      throw error;
-    }
+    require_room(values.size());
     std::transform(values.begin(), values.end(), data_, [](const auto& value) { return static_cast<T>(value); });
-    *size_ = size;
+    *size_ = values.size();
   }
 
  private:

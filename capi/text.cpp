@@ -4,6 +4,7 @@
 #include <string>
 
 #include "handles.hpp"
+#include "mixtral/runtime/embedding.hpp"
 #include "options.hpp"
 
 using namespace mixtral;
@@ -99,5 +100,21 @@ mixtral_status mixtral_chat_tokens(const mixtral_ctx* ctx, int32_t style, uint32
     const ForgedMarkers forged = (flags & MIXTRAL_CHAT_ESCAPE) != 0 ? ForgedMarkers::kEscape : ForgedMarkers::kRefuse;
     const ChatTemplate chat(tokenizer, style_of(style, engine.model), forged);
     out.write(chat.encode(read_messages(messages, n_messages, engine.model.config().vocab_size)));
+  });
+}
+
+mixtral_status mixtral_hidden(const mixtral_ctx* ctx, const int32_t* tokens, size_t n_tokens, int32_t layer,
+                              int32_t pooling, float* rows, size_t capacity, size_t* n_floats) {
+  return guarded([&] {
+    const LoadedModel& model = engine_of(ctx).model;
+    const auto text = input(tokens, n_tokens, "tokens");
+    const Output out(rows, capacity, n_floats, "rows");
+    require(pooling >= MIXTRAL_POOL_NONE && pooling <= MIXTRAL_POOL_LAST, "hidden: pooling is ", pooling,
+            ", expected MIXTRAL_POOL_*");
+    Embedder embedder(model);
+    embedder.require_text(text, layer);
+    out.require_room((pooling == MIXTRAL_POOL_NONE ? n_tokens : 1) * static_cast<std::size_t>(model.config().dim));
+    if (pooling == MIXTRAL_POOL_NONE) return out.write(embedder.hidden(text, layer).span());
+    out.write(embedder.embed(text, static_cast<Pooling>(pooling), layer));
   });
 }

@@ -404,6 +404,37 @@ typedef struct mixtral_session mixtral_session;
 /** Flags of mixtral_session_params. */
 enum { MIXTRAL_SESSION_RECORD_ROUTES = 1 /**< keep every token's experts for mixtral_session_routes() */ };
 
+/** How hidden rows of a text become one vector. Since 1.1. */
+enum {
+  MIXTRAL_POOL_NONE = 0, /**< they do not: all rows */
+  MIXTRAL_POOL_MEAN = 1, /**< their mean, of length 1 */
+  MIXTRAL_POOL_LAST = 2  /**< the last one, which has seen all tokens, of length 1 */
+};
+
+/** A layer of mixtral_hidden(): what the head reads, behind the last layer and the final norm. Since 1.1. */
+enum { MIXTRAL_HIDDEN_FINAL = -1 };
+
+/**
+ * Hidden states of a text, or its embedding. Reads the tokens from position 0, as a session of the ctx would, without
+ * computing logits; the rows are those that a session has, to the bit. Memory for keys and values is taken for the time
+ * of the call.
+ *
+ * @param ctx       the ctx. Its steps and those of its sessions take turns.
+ * @param tokens    the text, at least one token; mixtral_tokenize() with MIXTRAL_TOKENIZE_BOS gives them.
+ * @param n_tokens  how many.
+ * @param layer     MIXTRAL_HIDDEN_FINAL; 0: the embeddings; l: the residual stream behind l layers.
+ * @param pooling   MIXTRAL_POOL_*.
+ * @param rows      receives mixtral_info::dim floats for each token, or for the text if they are pooled.
+ * @param capacity  its floats.
+ * @param n_floats  receives how many they are.
+ * @return MIXTRAL_OK; BUFFER_TOO_SMALL, before anything is computed; INVALID_ARGUMENT, also for no tokens, an id outside
+ *   the vocabulary and a layer that is not there; CONTEXT_FULL; BUSY, from inside a step of this ctx, and in the child of
+ *   a fork() that happened inside one; what the host's threads fail with; OUT_OF_MEMORY.
+ *
+ * Threads: any. Since 1.1. */
+MIXTRAL_API mixtral_status mixtral_hidden(const mixtral_ctx* ctx, const int32_t* tokens, size_t n_tokens, int32_t layer,
+                                          int32_t pooling, float* rows, size_t capacity, size_t* n_floats);
+
 /** What a session keeps keys and values in. */
 enum {
   MIXTRAL_KV_BF16 = 0,

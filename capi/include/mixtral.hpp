@@ -143,6 +143,12 @@ class Context {
     }
     return detail::filled<Tokens>(256, mixtral_chat_tokens, get(), style, flags, views.data(), views.size());
   }
+  // A text as a vector of length 1, or with MIXTRAL_POOL_NONE [tokens, dim], row-major.
+  std::vector<float> hidden(const Tokens& tokens, std::int32_t pooling = MIXTRAL_POOL_MEAN,
+                            std::int32_t layer = MIXTRAL_HIDDEN_FINAL) const {
+    return detail::filled<std::vector<float>>(4096, mixtral_hidden, get(), tokens.data(), tokens.size(), layer,
+                                              pooling);
+  }
   // [n_layers, n_experts], row-major.
   std::vector<std::uint64_t> routing_counts() const {
     return detail::filled<std::vector<std::uint64_t>>(256, mixtral_ctx_routing_counts, get());

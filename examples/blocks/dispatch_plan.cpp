@@ -18,6 +18,6 @@ int main() {
   }
   // Expert 2 is the first choice of tokens 0 and 2 and the second of token 1: rows 2, 3, 4, in token order.
   const bool ok =
-      plan.rows_of(2) == 3 && plan.row_of(0, 0, 2) == 2 && plan.row_of(1, 1, 2) == 3 && plan.row_of(2, 0, 2) == 4;
+      plan.rows_of(2) == 3 && plan.row_of(0, 0) == 2 && plan.row_of(1, 1) == 3 && plan.row_of(2, 0) == 4;
   return ok ? 0 : 1;
 }

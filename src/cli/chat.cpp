@@ -160,7 +160,7 @@ void add_chat(CLI::App& program) {
           "v1: as Mixtral 8x7B Instruct; v3: as 8x22B Instruct; chatml: <|im_start|> and <|im_end|> (default: as "
           "the model's chat_template is; without one v3 if [INST] is a control token, otherwise v1)")
       ->check(CLI::IsMember({"v1", "v3", "chatml"}));
-  add_number(*command, "--n", options->n, {1},
+  add_number(*command, "-n,--n", options->n, {1},
              "Most tokens of an answer (default: a quarter of the context, at most 1024)");
   add_sampling_options(*command, options->sampler);
   command->callback([options] { Chat(*options).run(); });

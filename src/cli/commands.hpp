@@ -15,6 +15,7 @@ void add_eval(CLI::App& program);
 void add_compare(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_pack(CLI::App& program);
+void add_embed(CLI::App& program);
 void add_bench(CLI::App& program);
 
 }  // namespace mixtral::cli

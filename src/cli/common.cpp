@@ -55,7 +55,7 @@ void add_model_options(CLI::App& command, CommonOptions& options) {
   options.model = embedded_model();
   const CLI::Option* model =
       command
-          .add_option("--model", options.model, "Directory or packed file (default: the tiny model of this program)")
+          .add_option("-m,--model", options.model, "Directory or packed file (default: the tiny model of this program)")
           ->type_name("PATH");
   command.parse_complete_callback([&command, model, &options] {
     const CLI::Option* synthetic = command.get_option_no_throw("--synthetic");
@@ -72,7 +72,7 @@ void add_model_options(CLI::App& command, CommonOptions& options) {
 
 void add_machine_options(CLI::App& command, CommonOptions& options) {
   options.threads = available_threads();
-  add_number(command, "--threads", options.threads, {1, 1024}, "Threads (default: the CPUs this process may use)");
+  add_number(command, "-t,--threads", options.threads, {1, 1024}, "Threads (default: the CPUs this process may use)");
   std::vector<std::string> isa_names;
   for (const Isa isa : all_isas()) isa_names.emplace_back(name_of(isa));
   command.add_option("--isa", options.isa, "Use no better instruction set than this one")

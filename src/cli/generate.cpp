@@ -102,7 +102,7 @@ void add_generate(CLI::App& program) {
   add_common_options(*command, options->common);
   add_kv_option(*command, options->common);
   auto* prompt =
-      command->add_option("--prompt", options->prompt, "Text to continue; begins with BOS where the model wants it");
+      command->add_option("-p,--prompt", options->prompt, "Text to continue; begins with BOS where the model wants it");
   auto* file = command
                    ->add_option("--prompt-file", options->prompt_file,
                                 "A file or pipe that holds the prompt, - for stdin: all its bytes, a line end at the "
@@ -111,7 +111,7 @@ void add_generate(CLI::App& program) {
                    ->excludes(prompt);
   command->add_flag("--special", options->special, "Take special tokens that the prompt spells, as <s>, for tokens");
   add_ids_option(*command, options->ids, "Token ids to continue, as they are: 1,2,3")->excludes(prompt)->excludes(file);
-  add_number(*command, "--n", options->n, {}, "Most tokens to generate")->capture_default_str();
+  add_number(*command, "-n,--n", options->n, {}, "Most tokens to generate")->capture_default_str();
   add_sampling_options(*command, options->sampler);
   add_texts(*command, "--stop", options->stops, "End before this text; may be given several times");
   command->add_flag("--print-ids", options->print_ids, "Print the new ids as a JSON array, as the last line");

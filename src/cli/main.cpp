@@ -49,6 +49,7 @@ int run(int argc, char** argv) {
   mixtral::cli::add_generate(program);
   mixtral::cli::add_chat(program);
   mixtral::cli::add_tokenize(program);
+  mixtral::cli::add_embed(program);
   mixtral::cli::add_eval(program);
   mixtral::cli::add_compare(program);
   mixtral::cli::add_inspect(program);

@@ -18,6 +18,7 @@ namespace {
 constexpr const CheckpointFormat* kFormats[] = {&kPackedFormat, &kHuggingFaceFormat, &kConsolidatedFormat};
 
 const CheckpointFormat* format_of(const std::filesystem::path& path) {
+  if (path.empty()) return nullptr;
   const auto found = std::find_if(std::begin(kFormats), std::end(kFormats),
                                   [&](const CheckpointFormat* format) { return format->recognises(path); });
   return found == std::end(kFormats) ? nullptr : *found;
@@ -45,7 +46,8 @@ struct Piece {
 // lie together.
 class Mover {
  public:
-  explicit Mover(Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  // mapped: the bytes come from mapped files, whose pages may be given back.
+  explicit Mover(bool mapped) : mapped_(mapped) {}
 
   // Gives these matrices memory, and its owner. Their bytes are copied by run().
   std::shared_ptr<const void> give_memory(std::span<MatrixView* const> views) {
@@ -65,12 +67,12 @@ class Mover {
     return arena;
   }
 
-  // The mapped files must still be there.
+  // What the bytes come from must still be there.
   void run(Executor& executor) {
     executor.parallel_for(static_cast<Index>(pieces_.size()), [&](Index i, int) {
       const auto& [from, to, bytes] = pieces_[static_cast<std::size_t>(i)];
       std::copy_n(from, bytes, to);
-      if (checkpoint_.mapped) release_mapped({from, bytes});
+      if (mapped_) release_mapped({from, bytes});
     });
   }
 
@@ -82,13 +84,13 @@ class Mover {
     }
   }
 
-  Checkpoint& checkpoint_;
+  bool mapped_;
   std::vector<Piece> pieces_;
 };
 
 void make_resident(Checkpoint& checkpoint, Executor& executor) {
   Weights moved = checkpoint.model.weights;
-  Mover mover(checkpoint);
+  Mover mover(checkpoint.mapped);
   std::vector<MatrixView*> others;
   for_each_tensor(checkpoint.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
     if (group_of(slot.kind) != TensorGroup::kExperts) others.push_back(&moved.at(slot));
@@ -109,7 +111,7 @@ void make_resident(Checkpoint& checkpoint, Executor& executor) {
 
 Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions& options) {
   const FloatScope floats;  // JSON's numbers, and even the standard library's paths are computed with
-  const CheckpointFormat* const format = path.empty() ? nullptr : format_of(path);
+  const CheckpointFormat* const format = format_of(path);
   if (format == nullptr) refuse(path);
   Checkpoint checkpoint = format->load(path);
   SerialExecutor caller;

@@ -11,7 +11,7 @@ struct CheckpointFormat {
   // Whether what is at `path` is to be read in this format. Looks at names, no further. Throws Error(kIo).
   bool (*recognises)(const std::filesystem::path& path);
   Checkpoint (*load)(const std::filesystem::path& path);
-  // Of the configuration alone, whose weights need not be there. Throws what load() does.
+  // The configuration's; weights need not be there where they are other files. Throws what load() does.
   Index (*vocab_size)(const std::filesystem::path& path);
 };
 

@@ -327,6 +327,20 @@ TEST_CASE("texts, ids and conversations are converted or not, whichever allocati
              .unchanged = [&] { return n == 0; },
              .right = [&] { return std::string(out, n).find("ab a [INST] \xC3\xA4") == 0; }});
   });
+  float vector[64];
+  std::size_t n_floats = 0;
+  ok(mixtral_hidden(f.ctx(), want.data(), 5, MIXTRAL_HIDDEN_FINAL, MIXTRAL_POOL_MEAN, vector, 64, &n_floats));
+  const std::vector<float> embedding(vector, vector + n_floats);
+  fail_each_allocation("hidden", [&](const auto& attempt) {
+    n_floats = 0;
+    attempt({.call =
+                 [&] {
+                   return mixtral_hidden(f.ctx(), want.data(), 5, MIXTRAL_HIDDEN_FINAL, MIXTRAL_POOL_MEAN, vector, 64,
+                                         &n_floats);
+                 },
+             .unchanged = [&] { return n_floats == 0; },
+             .right = [&] { return std::vector<float>(vector, vector + n_floats) == embedding; }});
+  });
   mixtral_chat_message messages[3] = {};
   for (std::size_t i = 0; i < 3; ++i) {
     messages[i].struct_size = sizeof messages[i];

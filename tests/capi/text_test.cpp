@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "mixtral/runtime/embedding.hpp"
 #include "mixtral/text/chat_template.hpp"
 #include "support/capi.hpp"
 #include "support/small_checkpoint.hpp"
@@ -194,4 +195,32 @@ TEST_CASE("ids of the model's rows beyond the pieces decode to nothing") {
   CHECK(n == 0);
   const std::int32_t beyond = last + 1;
   refused(mixtral_detokenize(ctx.get(), &beyond, 1, nullptr, 0, &n), MIXTRAL_INVALID_ARGUMENT);
+}
+
+TEST_CASE("hidden rows and embeddings are those of the library, and the size is told before anything is computed") {
+  const LoadedModel model(tiny_dir(), {.threads = 1});
+  const std::vector<std::int32_t> ids = tokenize(tiny_ctx(), "RETURN VALUE");
+  Embedder embedder(model);
+  const auto dim = static_cast<std::size_t>(model.config().dim);
+  std::size_t n = 0;
+  CHECK(refused(mixtral_hidden(tiny_ctx(), ids.data(), ids.size(), -1, MIXTRAL_POOL_NONE, nullptr, 0, &n),
+                MIXTRAL_BUFFER_TOO_SMALL) != "");
+  REQUIRE(n == ids.size() * dim);
+  std::vector<float> rows(n);
+  ok(mixtral_hidden(tiny_ctx(), ids.data(), ids.size(), 3, MIXTRAL_POOL_NONE, rows.data(), n, &n));
+  const Matrix<float> want = embedder.hidden(ids, 3);
+  CHECK(std::equal(rows.begin(), rows.end(), want.span().begin(), want.span().end()));
+  for (const std::int32_t pooling : {MIXTRAL_POOL_MEAN, MIXTRAL_POOL_LAST}) {
+    ok(mixtral_hidden(tiny_ctx(), ids.data(), ids.size(), MIXTRAL_HIDDEN_FINAL, pooling, rows.data(), dim, &n));
+    REQUIRE(n == dim);
+    const std::vector<float> vector = embedder.embed(ids, static_cast<Pooling>(pooling));
+    CHECK(std::equal(vector.begin(), vector.end(), rows.begin()));
+  }
+  const auto refuse = [&](std::size_t n_tokens, std::int32_t layer, std::int32_t pooling) {
+    return refused(mixtral_hidden(tiny_ctx(), ids.data(), n_tokens, layer, pooling, rows.data(), rows.size(), &n),
+                   MIXTRAL_INVALID_ARGUMENT);
+  };
+  CHECK(refuse(0, -1, 0) == "embedder: no tokens");
+  CHECK(refuse(2, 6, 0) == "embedder: layer 6, expected 0 to 5, or -1 for what the head reads");
+  CHECK(refuse(2, -1, 3) == "hidden: pooling is 3, expected MIXTRAL_POOL_*");
 }

@@ -196,4 +196,19 @@ void Player::chat_tokens() {
   out.check(status);
 }
 
+void Player::hidden() {
+  const CtxArgument c = any_ctx();
+  const Ids ids(bytes_, world_.vocab_size());
+  const auto layer = bytes_.pick(std::array<std::int32_t, 8>{-1, -1, 0, 1, 2, 3, -2, 1 << 30});
+  const auto pooling = bytes_.pick(std::array<std::int32_t, 8>{0, 0, 1, 1, 2, 2, 3, -1});
+  Out<float> out(bytes_);
+  const bool good = !ids.null && ids.valid && ids.n > 0 && layer >= -1 && layer <= 2 && pooling >= 0 && pooling <= 2;
+  const bool too_long = ids.n > 40;  // positions of these models
+  Terms terms{.invalid = c.ctx == nullptr || !out.valid() || (!good && !too_long)};
+  const mixtral_status status = call(Function::hidden, terms, [&] {
+    return mixtral_hidden(c.handle, ids.data, ids.n, layer, pooling, out.data(), out.capacity(), out.size());
+  });
+  out.check(status);
+}
+
 }  // namespace mixtral::fuzz

@@ -116,6 +116,7 @@ class Player {
   void token_bytes();
   void token_is_eos();
   void chat_tokens();
+  void hidden();
   void session_create();
   void session_destroy();
   void session_info();

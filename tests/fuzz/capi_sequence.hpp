@@ -18,6 +18,8 @@ namespace mixtral::fuzz {
 #define MIXTRAL_FUZZ_TEXT (MIXTRAL_FUZZ_FILLS | MIXTRAL_FUZZ_STATUS(NOT_FOUND))
 #define MIXTRAL_FUZZ_SESSION (MIXTRAL_FUZZ_PLAIN | MIXTRAL_FUZZ_STATUS(BUSY))
 #define MIXTRAL_FUZZ_SESSION_FILLS (MIXTRAL_FUZZ_SESSION | MIXTRAL_FUZZ_STATUS(BUFFER_TOO_SMALL))
+#define MIXTRAL_FUZZ_HIDDEN \
+  (MIXTRAL_FUZZ_SESSION_FILLS | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL) | MIXTRAL_FUZZ_STATUS(INTERNAL))
 #define MIXTRAL_FUZZ_FEED (MIXTRAL_FUZZ_SESSION | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))
 #define MIXTRAL_FUZZ_COMPUTES (MIXTRAL_FUZZ_SESSION | MIXTRAL_FUZZ_STATUS(CANCELLED) | MIXTRAL_FUZZ_STATUS(INTERNAL))
 #define MIXTRAL_FUZZ_CREATE                                                                                          \
@@ -37,6 +39,7 @@ namespace mixtral::fuzz {
   X(token_bytes, MIXTRAL_FUZZ_TEXT)                                              \
   X(token_is_eos, MIXTRAL_FUZZ_STATUS(OK))                                       \
   X(chat_tokens, MIXTRAL_FUZZ_TEXT)                                              \
+  X(hidden, MIXTRAL_FUZZ_HIDDEN)                                                 \
   X(session_params_init, MIXTRAL_FUZZ_PLAIN)                                     \
   X(session_create, MIXTRAL_FUZZ_PLAIN)                                          \
   X(session_destroy, MIXTRAL_FUZZ_STATUS(OK))                                    \

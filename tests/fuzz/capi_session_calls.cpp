@@ -26,7 +26,7 @@ const std::vector<Player::Call>& Player::calls() {
   static const std::vector<Call> all = {
       &P::constants, &P::init_structs, &P::ctx_create, &P::ctx_destroy, &P::ctx_info, &P::ctx_routing_counts,
       &P::ctx_reset_routing_counts, &P::tokenize, &P::detokenize, &P::token_bytes, &P::token_is_eos, &P::chat_tokens,
-      &P::session_create, &P::session_destroy, &P::session_info, &P::session_feed, &P::session_set_tokens,
+      &P::hidden, &P::session_create, &P::session_destroy, &P::session_info, &P::session_feed, &P::session_set_tokens,
       &P::session_tokens, &P::session_eval, &P::session_logits, &P::session_set_sampler,
       &P::session_set_logits_callback, &P::session_sample, &P::session_step, &P::session_cancel,
       &P::session_clear_cancel, &P::session_error, &P::session_reset, &P::session_fork, &P::session_truncate,

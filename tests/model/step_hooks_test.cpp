@@ -227,6 +227,10 @@ TEST_CASE("a row's identity changes its own logits alone, as a model without the
     CHECK(test::same_bits(one.span(), together.view().row_span(static_cast<Index>(s))));
   }
   CHECK_FALSE(test::same_bits(together.view().row_span(0), together.view().row_span(1)));
+  // Another policy's rows have the places that it asks for, whoever is beside them.
+  Watched watched;
+  hooks.routes = &watched;
+  CHECK(logits_of(c.op, m.model, hooks, &three) == plain);
   CHECK_FALSE(test::same_bits(together.view().row_span(0), together.view().row_span(2)));
 }
 
@@ -241,6 +245,9 @@ TEST_CASE("identities for another model, or with adapters, are refused before an
   CHECK(test::names(refuse({.masked = {{0, 8}}}), "9 experts"));
   CHECK(test::names(refuse({.experts_per_token = 9}), "9 experts"));
   CHECK(refuse({.adapters = {{1, 1.0f}}}).code() == ErrorCode::kUnsupported);
+  RoutingRules all;
+  for (ExpertId e = 0; e < 8; ++e) all.masked.push_back({1, e});
+  CHECK(test::names(refuse(all), "masks all 8 experts"));
 }
 
 TEST_CASE("a cancelled step ends within a layer, and nothing has changed") {
@@ -249,8 +256,12 @@ TEST_CASE("a cancelled step ends within a layer, and nothing has changed") {
   CancelFlag cancel;
   struct Cancels : ForwardObserver {
     explicit Cancels(CancelFlag& f) : flag(f) {}
-    void on_layer(Index, TensorView<const float, 2>) override { ++layers, flag.set(); }
+    void on_layer(Index layer, TensorView<const float, 2>) override {
+      ++layers;
+      if (layer == at) flag.set();
+    }
     CancelFlag& flag;
+    Index at = 0;
     int layers = 0;
   } observer(cancel);
   StepHooks hooks(&observer);
@@ -260,6 +271,10 @@ TEST_CASE("a cancelled step ends within a layer, and nothing has changed") {
   CHECK(test::error_of([&] { logits_of(c.op, m.model, hooks); }).code() ==
         ErrorCode::kCancelled);  // until it is cleared
   CHECK(observer.layers == 1);
+  cancel.clear();
+  observer.at = 1;  // in the last layer
+  CHECK(test::error_of([&] { logits_of(c.op, m.model, hooks); }).code() == ErrorCode::kCancelled);
+  CHECK(observer.layers == 3);
   cancel.clear();
   hooks.observer = nullptr;
   CHECK(logits_of(c.op, m.model, hooks) == logits_of(c.op, m.model, {}));

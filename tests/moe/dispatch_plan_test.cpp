@@ -27,7 +27,7 @@ void check_plan(const DispatchPlan& plan, const Matrix<ExpertId>& experts, Index
       for (Index i = 0; i < experts.dim(1); ++i) {
         if (experts.row(t)[i] != e) continue;
         CHECK(plan.tokens()[static_cast<std::size_t>(row)] == t);
-        CHECK(plan.row_of(t, i, experts.dim(1)) == row);
+        CHECK(plan.row_of(t, i) == row);
         ++row;
       }
     }
@@ -114,7 +114,7 @@ TEST_CASE("rows of two versions of an expert stand apart, in token order each") 
           for (Index i = 0; i < 3; ++i) {
             if (experts.row(t)[i] != e || versions.row(t)[i] != v) continue;
             CHECK(plan.tokens()[static_cast<std::size_t>(row)] == t);
-            CHECK(plan.row_of(t, i, 3) == row++);
+            CHECK(plan.row_of(t, i) == row++);
           }
         }
         if (row == begin) continue;
@@ -129,4 +129,9 @@ TEST_CASE("rows of two versions of an expert stand apart, in token order each") 
     CHECK(n_groups == plan.groups().size());
     CHECK(plan.n_rows() == row);
   }
+  DispatchPlan plan;
+  const Matrix<ExpertId> experts(Shape<2>{{4, 2}});
+  const Matrix<ExpertVersion> fewer(Shape<2>{{3, 2}});
+  CHECK(test::names(test::error_of([&] { plan.build(experts.view(), 5, fewer.view()); }), "[3, 2]"));
+  CHECK(plan.n_rows() == 0);
 }

@@ -81,3 +81,14 @@ TEST_CASE("the loss refuses what does not fit, and has then counted nothing") {
   test::error_of([] { moe::LoadBalancingLoss(0); });
   test::error_of([] { moe::LoadBalancingLoss(-1); });
 }
+
+TEST_CASE("places without a choice count as none") {
+  test::Random random(31);
+  const Matrix<float> logits = random.matrix<float>(3, 4);
+  const auto experts = matrix<ExpertId>(3, 2, {0, 3, 1, 2, 3, 1}),
+             padded = matrix<ExpertId>(3, 3, {0, kNoExpert, 3, 1, 2, kNoExpert, kNoExpert, 3, 1});
+  moe::LoadBalancingLoss want(4), got(4);
+  want.add(logits.view(), experts.view());
+  got.add(logits.view(), padded.view());
+  CHECK(got.value() == want.value());
+}

@@ -121,20 +121,26 @@ TEST_CASE("a row's versions are those of its rules for this layer, where the exp
   CHECK(r.versions.row(1)[0] == kCurrentVersion);
 }
 
-TEST_CASE("rules that leave a row no expert, and rows without usable logits, are refused with their numbers") {
+TEST_CASE("rules that leave a row no expert, rows without usable logits, and shapes that do not fit are refused") {
   test::SerialContext c;
   RoutingRules all;
   for (ExpertId e = 0; e < 4; ++e) all.masked.push_back({kLayer, e});
-  const RoutingIdentity nobody(all), one(RoutingRules{.masked = {{kLayer, 0}}});
+  const RoutingIdentity nobody(all), one(RoutingRules{.masked = {{kLayer, 0}}}),
+      three(RoutingRules{.experts_per_token = 3}), ninth(RoutingRules{.biases = {{{kLayer, 8}, 1}}});
   Routing r(2, 4, 2);
-  const auto choose = [&](std::initializer_list<const RoutingIdentity*> identities) {
-    moe::TopK(2).choose(c.op, kLayer, rows_of(identities), r.output());
+  const auto choose = [&](Index k, const std::vector<RowInfo>& rows) {
+    moe::TopK(k).choose(c.op, kLayer, rows, r.output());
   };
-  CHECK(test::names(test::error_of([&] { choose({&one, &nobody}); }), "token 1"));
-  choose({&one, &one});
+  CHECK(test::names(test::error_of([&] { choose(2, rows_of({&one, &nobody})); }), "token 1"));
+  CHECK(test::names(test::error_of([&] { choose(2, rows_of({&one, &three})); }), "row 1 wants 3 experts in 2 places"));
+  CHECK(test::names(test::error_of([&] { choose(2, rows_of({&ninth, nullptr})); }), "9 experts of 4"));
+  CHECK(test::names(test::error_of([&] { choose(3, rows_of({nullptr, nullptr})); }), "row 0 wants 3"));
+  CHECK(test::names(test::error_of([&] { choose(2, rows_of({&one})); }), "1 rows"));
+  CHECK(test::names(test::error_of([&] { choose(1, {}); }), "0 rows"));
+  choose(2, rows_of({&one, &one}));
+  choose(2, {});  // nobody's rows: the model's own choice
   r.logits.row(0)[1] = r.logits.row(0)[2] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(test::names(test::error_of([&] { choose({&one, nullptr}); }), "token 0"));
-  moe::TopK(2).choose(c.op, kLayer + 1, rows_of({&nobody}),
-                      {r.logits.view().rows(1, 1), r.experts.view().rows(1, 1), r.weights.view().rows(1, 1),
-                       r.versions.view().rows(1, 1)});
+  CHECK(test::names(test::error_of([&] { choose(2, rows_of({&one, nullptr})); }), "token 0 has fewer than 2 of 4"));
+  CHECK(moe::TopK(2).places(rows_of({&one, &three}), 2) == 3);
+  CHECK(moe::TopK(2).places(rows_of({&one, nullptr}), 2) == 2);
 }

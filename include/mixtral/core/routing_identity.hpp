@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/float_environment.hpp"
 #include "mixtral/core/types.hpp"
 
 namespace mixtral {
@@ -55,9 +56,8 @@ struct RoutingRules {
 class RoutingIdentity {
  public:
   RoutingIdentity() = default;
-  // The same rules in another order, or spelled out where they change nothing, make the same identity. Throws
-  // Error(kInvalidArgument) on a negative place, count or version, a place that comes twice, and numbers that are not
-  // finite.
+  // The same rules in another order, or with zeros spelled out, make the same identity. Throws Error(kInvalidArgument)
+  // on a negative place, count or version, a bias or version that comes twice, and numbers that are not finite.
   explicit RoutingIdentity(RoutingRules rules);
 
   bool is_default() const noexcept { return data_ == nullptr; }
@@ -70,6 +70,8 @@ class RoutingIdentity {
   // Layers and experts that a model must have for it: one more than the largest.
   Index n_layers() const noexcept { return data_ == nullptr ? 0 : data_->n_layers; }
   Index n_experts() const noexcept { return data_ == nullptr ? 0 : data_->n_experts; }
+  // Experts that are masked in one layer, at most.
+  Index most_masked() const noexcept { return data_ == nullptr ? 0 : data_->most_masked; }
 
   friend bool operator==(const RoutingIdentity& a, const RoutingIdentity& b) noexcept {
     return a.data_ == b.data_ || (a.hash() == b.hash() && a.rules() == b.rules());
@@ -79,7 +81,7 @@ class RoutingIdentity {
   struct Data {
     RoutingRules rules;
     std::uint64_t hash = 0;
-    Index n_layers = 0, n_experts = 0;
+    Index n_layers = 0, n_experts = 0, most_masked = 0;
   };
   std::shared_ptr<const Data> data_;  // null: the default
 };
@@ -156,6 +158,7 @@ inline std::uint64_t stable_hash(const RoutingRules& r) noexcept {
 }  // namespace detail
 
 inline RoutingIdentity::RoutingIdentity(RoutingRules rules) {
+  const FloatScope floats;  // a host that takes denormals for zeros gets the same identity
   detail::make_canonical(rules);
   if (rules == RoutingRules()) return;
   Data data{.rules = std::move(rules)};
@@ -164,7 +167,14 @@ inline RoutingIdentity::RoutingIdentity(RoutingRules rules) {
     data.n_layers = std::max<Index>(data.n_layers, place.layer + Index{1});
     data.n_experts = std::max<Index>(data.n_experts, place.expert + Index{1});
   };
-  for (const ExpertPlace& place : data.rules.masked) cover(place);
+  Index in_layer = 0;
+  std::int32_t layer = -1;
+  for (const ExpertPlace& place : data.rules.masked) {
+    cover(place);
+    in_layer = place.layer == layer ? in_layer + 1 : 1;
+    layer = place.layer;
+    data.most_masked = std::max(data.most_masked, in_layer);
+  }
   for (const auto& bias : data.rules.biases) cover(bias.place);
   for (const auto& version : data.rules.versions) cover(version.place);
   data.n_experts = std::max<Index>(data.n_experts, data.rules.experts_per_token);

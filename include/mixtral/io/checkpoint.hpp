@@ -23,7 +23,7 @@ struct CheckpointTensor {
   Index bytes = 0;
 };
 
-// A model and the files that it was in; its weights are views on the mapped files, which they keep open.
+// A model and the files that it was in; its weights are views on the mapped files, and keep them open.
 struct Checkpoint {
   Model model;
   std::vector<CheckpointTensor> tensors;  // sorted by name

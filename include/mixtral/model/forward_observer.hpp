@@ -11,8 +11,9 @@
 
 namespace mixtral {
 
-// Called on the thread that runs the step, in the order of the model; n rows are those of the step. The views
-// are valid during the call only. An exception ends the step as any other error does.
+// Called on the thread that runs the step, in the order of the model, experts of a layer in the order in which they
+// were computed; n rows are those of the step. The views are valid during the call only. An exception ends the step as
+// any other error does.
 class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;
@@ -22,9 +23,10 @@ class ForwardObserver {
   virtual void on_attended(Index /*layer*/, TensorView<const float, 2> /*values*/) {}  // [n, heads * head_dim]: wo gets
   virtual void on_attention(Index /*layer*/, TensorView<const float, 2> /*out*/) {}    // [n, dim], before the residual
   virtual void on_routing(Index /*layer*/, const RoutingView& /*routing*/) {}          // see RouterOutput
-  virtual void on_expert(Index /*layer*/, const moe::ExpertRows& /*rows*/) {}          // each expert that has tokens
-  virtual void on_layer(Index /*layer*/, TensorView<const float, 2> /*x*/) {}          // [n, dim], residual stream
-  virtual void on_final_norm(TensorView<const float, 2> /*x*/) {}                      // [m, dim], rows with logits
+  virtual void on_expert(Index /*layer*/, const moe::ExpertRows& /*rows*/) {
+  }  // each version of an expert that has rows
+  virtual void on_layer(Index /*layer*/, TensorView<const float, 2> /*x*/) {}  // [n, dim], residual stream
+  virtual void on_final_norm(TensorView<const float, 2> /*x*/) {}              // [m, dim], rows with logits
 };
 
 // Several observers as one: each call goes to all of them, in their order. They must outlive it.

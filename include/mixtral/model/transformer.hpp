@@ -35,7 +35,7 @@ struct StepHooks {
   ForwardObserver* observer = nullptr;
   moe::RoutePolicy* routes = nullptr;
   moe::ExpertBackend* experts = nullptr;
-  const CancelFlag* cancel = nullptr;  // asked once a layer, and by who waits in it
+  const CancelFlag* cancel = nullptr;  // asked before and after each layer, and by who waits in it
   TaskClock* clock = nullptr;
 
   StepHooks() = default;
@@ -49,6 +49,8 @@ inline void require_identity(const ModelConfig& c, const RoutingIdentity& identi
   require(identity.n_layers() <= c.n_layers && identity.n_experts() <= c.n_experts, "step: row ", t,
           "'s routing identity is for ", identity.n_layers(), " layers of ", identity.n_experts(),
           " experts, the model has ", c.n_layers, " of ", c.n_experts);
+  require(identity.most_masked() < c.n_experts, "step: row ", t, "'s routing identity masks all ", c.n_experts,
+          " experts of a layer");
   require(identity.rules().adapters.empty(), ErrorCode::kUnsupported, "step: row ", t,
           "'s routing identity asks for adapters");
 }
@@ -98,8 +100,8 @@ struct StepBuffers {
   RouterOutput routing;
   std::span<ops::AttentionRow> rows;
 
-  // choices: places of each row
-  StepBuffers(const ModelConfig& c, Scratch& scratch, TensorView<float, 2> rows_in, Index n, Index choices)
+  // places: for experts of each row
+  StepBuffers(const ModelConfig& c, Scratch& scratch, TensorView<float, 2> rows_in, Index n, Index places)
       : x(rows_in),
         h(scratch.matrix<float>(n, c.dim)),
         q(scratch.matrix<float>(n, c.n_heads * c.head_dim)),
@@ -107,8 +109,8 @@ struct StepBuffers {
         v(scratch.matrix<float>(n, c.n_kv_heads * c.head_dim)),
         attended(scratch.matrix<float>(n, c.n_heads * c.head_dim)),
         angles{scratch.matrix<float>(n, c.head_dim / 2), scratch.matrix<float>(n, c.head_dim / 2)},
-        routing{scratch.matrix<float>(n, c.n_experts), scratch.matrix<ExpertId>(n, choices),
-                scratch.matrix<float>(n, choices), scratch.matrix<ExpertVersion>(n, choices)},
+        routing{scratch.matrix<float>(n, c.n_experts), scratch.matrix<ExpertId>(n, places),
+                scratch.matrix<float>(n, places), scratch.matrix<ExpertVersion>(n, places)},
         rows(scratch.take<ops::AttentionRow>(n), static_cast<std::size_t>(n)) {}
 };
 
@@ -120,15 +122,6 @@ inline std::span<const RowInfo> row_infos(Scratch& scratch, const StepInput& in)
     rows[t] = {in.slots[t], in.positions[t], in.identities.empty() ? nullptr : in.identities[t]};
   }
   return rows;
-}
-
-// Experts that a row may have: the model's number, or more where an identity asks for it.
-inline Index choices_of(const ModelConfig& c, std::span<const RowInfo> rows) noexcept {
-  Index most = c.n_experts_per_tok;
-  for (const RowInfo& row : rows) {
-    if (row.identity != nullptr) most = std::max<Index>(most, row.identity->rules().experts_per_token);
-  }
-  return most;
 }
 
 // Puts the new keys and values into the cache.
@@ -172,11 +165,11 @@ inline void attention_block(const OpContext& ctx, const Model& model, Index laye
   ctx.executor.parallel_for(b.x.dim(0), [&](Index t, int) { ctx.table.axpy(1.0f, b.h.row(t), c.dim, b.x.row(t)); });
 }
 
-// Hooks, none of them null.
+// Hooks; only experts may be null: the model's own are each layer's.
 struct Hooks {
   ForwardObserver& observer;
   moe::RoutePolicy& routes;
-  moe::ExpertBackend* experts;  // but this: the model's own are each layer's
+  moe::ExpertBackend* experts;
   const CancelFlag& cancel;
 };
 
@@ -272,7 +265,7 @@ class Forward {
         [&](const OpContext& step, const detail::Hooks& h) { compute_embedding(step, model, tokens, x, h.observer); });
   }
 
-  // Layers [begin, end) on x [n, dim], in place. Of `in`, positions and slots are looked at.
+  // Layers [begin, end) on x [n, dim], in place. Of `in`, positions, slots and identities are looked at.
   void layers(const OpContext& ctx, const Model& model, const StepInput& in, Index begin, Index end, KvCache& cache,
               TensorView<float, 2> x, const StepHooks& hooks = {}) {
     detail::require_rows(model, in, begin, end, cache, ctx.scratch);
@@ -325,15 +318,17 @@ class Forward {
   void compute_layers(const OpContext& ctx, const Model& model, const StepInput& in, std::span<const RowInfo> rows,
                       Index begin, Index end, KvCache& cache, TensorView<float, 2> x, const detail::Hooks& hooks) {
     const ScratchScope scope(ctx.scratch);
-    const detail::StepBuffers b(model.config, ctx.scratch, x, x.dim(0), detail::choices_of(model.config, rows));
+    const Index places = hooks.routes.places(rows, model.config.n_experts_per_tok);
+    const detail::StepBuffers b(model.config, ctx.scratch, x, x.dim(0), places);
     for (std::size_t t = 0; t < rows.size(); ++t) b.rows[t] = {cache.pages(rows[t].slot), rows[t].position};
     ops::rope_angles(in.positions, model.config.head_dim, static_cast<double>(model.config.rope_theta), b.angles);
     const Index kv_begin = cache.layout().n_layers == model.config.n_layers ? 0 : begin;  // the cache's first layer
+    hooks.cancel.check();
     for (Index layer = begin; layer < end; ++layer) {
-      hooks.cancel.check();
       detail::attention_block(ctx, model, layer, in, cache, layer - kv_begin, b, hooks.observer);
       detail::moe_block(ctx, model, layer, rows, plan_, b, hooks);
       hooks.observer.on_layer(layer, b.x);
+      hooks.cancel.check();
     }
   }
 

@@ -31,7 +31,8 @@ class DispatchPlan {
   // [0, n_experts), and std::bad_alloc; the plan is then empty.
   void build(TensorView<const ExpertId, 2> experts, Index n_experts, TensorView<const ExpertVersion, 2> versions = {}) {
     clear();
-    require(n_experts >= 0, "dispatch plan: ", n_experts, " experts");
+    require(n_experts >= 0 && (versions.data() == nullptr || versions.shape() == experts.shape()),
+            "dispatch plan: ", n_experts, " experts, choices are ", experts.shape(), ", versions ", versions.shape());
     try {
       top_k_ = experts.dim(1);
       sort_by_expert(experts, n_experts);
@@ -58,9 +59,7 @@ class DispatchPlan {
   std::span<const Index> tokens_of(Index e) const noexcept { return tokens_in(offset(e), rows_of(e)); }
   std::span<const Index> tokens_of(const Group& group) const noexcept { return tokens_in(group.begin, group.count); }
   // The row that holds the i-th choice of token t; -1: there is none.
-  Index row_of(Index t, Index i, Index top_k) const noexcept {
-    return row_of_[static_cast<std::size_t>(t * top_k + i)];
-  }
+  Index row_of(Index t, Index i) const noexcept { return row_of_[static_cast<std::size_t>(t * top_k_ + i)]; }
 
  private:
   void clear() noexcept {

@@ -65,11 +65,13 @@ inline const DispatchPlan::Group& group_of(const DispatchPlan& plan, const Exper
 inline Index strike(Index layer, std::span<ExpertKey> wanted, std::span<const LeasedExpert> given) {
   require(!given.empty(), ErrorCode::kInternal, "layer ", layer, ": the expert store gave none of ", wanted.size());
   auto end = wanted.end();
-  for (const LeasedExpert& expert : given) {
-    const auto found = std::lower_bound(wanted.begin(), end, expert.key);
-    require(found != end && *found == expert.key && expert.weights != nullptr, ErrorCode::kInternal, "layer ", layer,
-            ": the expert store gave expert ", expert.key.expert, ", version ", expert.key.version,
-            ", for which nobody waits");
+  for (auto expert = given.rbegin(); expert != given.rend(); ++expert) {  // from behind: usually all, in this order
+    const auto& [key, weights] = *expert;
+    require(weights != nullptr, ErrorCode::kInternal, "layer ", layer, ": the expert store gave expert ", key.expert,
+            ", version ", key.version, ", without weights");
+    const auto found = std::lower_bound(wanted.begin(), end, key);
+    require(found != end && *found == key, ErrorCode::kInternal, "layer ", layer, ": the expert store gave expert ",
+            key.expert, ", version ", key.version, ", for which nobody waits");
     end = std::move(found + 1, end, found);
   }
   return end - wanted.begin();

@@ -135,6 +135,11 @@ inline void require_expert(const ExpertWeights& expert, Index dim) {
   if (more.w3 != nullptr) ops::require_low_rank("expert: w3", *more.w3, expert.w3);
 }
 
+// Which of an expert's low-rank pairs: the order of ExpertBatch::narrow.
+inline const ops::LowRank* low_rank_of(const ExpertLowRank& pairs, int i) noexcept {
+  return i == 0 ? pairs.w1 : i == 1 ? pairs.w3 : pairs.w2;
+}
+
 // The forms of its input that an expert needs.
 inline void add_forms(const ExpertBatch& b, ops::InputForms& forms) noexcept {
   forms.add(b.gate.input());
@@ -153,9 +158,9 @@ inline void take_hidden(const OpContext& ctx, ExpertBatch& b) {
     b.blocks = ctx.scratch.take<Index>(blocks);
     std::fill_n(b.blocks, blocks, Index{0});
   }
-  const ops::LowRank* pairs[] = {w.low_rank.w1, w.low_rank.w3, w.low_rank.w2};
   for (int i = 0; i < 3; ++i) {
-    if (pairs[i] != nullptr) b.narrow[i] = ctx.scratch.matrix<float>(n, pairs[i]->a.rows);
+    const ops::LowRank* pair = low_rank_of(w.low_rank, i);
+    if (pair != nullptr) b.narrow[i] = ctx.scratch.matrix<float>(n, pair->a.rows);
   }
 }
 
@@ -171,12 +176,32 @@ inline Index task_room(std::span<const ExpertBatch> batches) noexcept {
   return room;
 }
 
-// ax = a x of a low-rank pair, if there is one.
-inline void narrow(const OpContext& ctx, const ops::LowRank* pair, TensorView<const float, 2> x,
-                   TensorView<float, 2> ax) {
-  if (pair == nullptr) return;
-  const ops::LinearJob job{.w = pair->a, .y = ax, .exact = true};
-  ops::linear(ctx, {&job, 1}, x);
+// narrow[i] = a x of the batches' pairs [first, last), in one section, if there are any.
+template <class InputOf>
+void narrow(const OpContext& ctx, std::span<const ExpertBatch> batches, int first, int last, InputOf&& input_of) {
+  struct Job {
+    ops::Product product;
+    TensorView<const float, 2> x;
+    TensorView<float, 2> y;
+  };
+  const ScratchScope scope(ctx.scratch);
+  auto* jobs = ctx.scratch.take<Job>(2 * static_cast<Index>(batches.size()));
+  Index n_jobs = 0, n_tasks = 0;
+  for (const ExpertBatch& b : batches) {
+    for (int i = first; i < last; ++i) {
+      const ops::LowRank* pair = low_rank_of(b.weights->low_rank, i);
+      if (pair == nullptr) continue;
+      const ops::Product product(ctx.table, ctx.executor.n_workers(), pair->a, b.y.dim(0), /*exact=*/true);
+      n_tasks += (new (&jobs[n_jobs++]) Job{product, input_of(b), b.narrow[i]})->product.n_tasks();
+    }
+  }
+  if (n_tasks == 0) return;
+  ctx.executor.parallel_for(n_tasks, [&](Index i, int) {
+    const Job* job = jobs;
+    while (i >= job->product.n_tasks()) i -= job++->product.n_tasks();
+    const Index begin = i * job->product.task_rows(), rows = job->product.rows_of(i);
+    job->product.run(begin, rows, {job->x, {}, {}}, job->y.columns(begin, rows), nullptr);
+  });
 }
 
 // Task i of the second half.
@@ -189,7 +214,8 @@ inline void down_task(const KernelTable& table, const ExpertBatch& b, float* roo
   }
 }
 
-// Runs all batches together in two parallel sections: what one expert leaves idle another uses. Shapes fit.
+// Runs all batches together in two parallel sections, and two small ones where there are low-rank pairs: what one
+// expert leaves idle another uses. Shapes fit.
 inline void run_batches(const OpContext& ctx, std::span<const ExpertBatch> batches) {
   const ScratchScope scope(ctx.scratch);
   const auto room = ctx.scratch.matrix<float>(ctx.executor.n_workers(), task_room(batches));
@@ -211,14 +237,11 @@ inline void run_batches(const OpContext& ctx, std::span<const ExpertBatch> batch
       ops::timed(ctx.clock, time, [&] { task(ctx.table, *b, room.row(worker), work.of(worker), i); });
     });
   };
-  for (const ExpertBatch& b : batches) {
-    narrow(ctx, b.weights->low_rank.w1, b.x.floats, b.narrow[0]);
-    narrow(ctx, b.weights->low_rank.w3, b.x.floats, b.narrow[1]);
-  }
+  narrow(ctx, batches, 0, 2, [](const ExpertBatch& b) { return b.x.floats; });
   for_all(
       TensorKind::kW1, &ExpertBatch::gate, [](const ExpertBatch& b, Index i) { return b.gate_columns(i); },
       gate_up_task);
-  for (const ExpertBatch& b : batches) narrow(ctx, b.weights->low_rank.w2, b.hidden, b.narrow[2]);
+  narrow(ctx, batches, 2, 3, [](const ExpertBatch& b) { return b.hidden; });
   for_all(
       TensorKind::kW2, &ExpertBatch::down, [](const ExpertBatch& b, Index i) { return b.down.rows_of(i); }, down_task);
 }

@@ -51,7 +51,7 @@ class ExpertStore {
   // ExpertError for an expert that cannot be had, Error(kCancelled); then nothing is leased. The step that asked fails,
   // unless its backend knows better.
   virtual ExpertLease acquire(const ExpertRequest& request) = 0;
-  // These are likely to be wanted soon. A hint.
+  // These are likely to be wanted soon: a hint of whoever predicts, as an observer that applies the next routers.
   virtual void expect(Index /*layer*/, std::span<const ExpertId> /*experts*/) noexcept {}
 
  protected:
@@ -74,7 +74,7 @@ class ExpertLease {
   }
   ExpertLease(ExpertLease&& other) noexcept
       : experts_(std::exchange(other.experts_, {})), store_(std::exchange(other.store_, nullptr)) {}
-  ExpertLease& operator=(ExpertLease&& other) noexcept {
+  ExpertLease& operator=(ExpertLease other) noexcept {  // what was leased before ends here
     std::swap(experts_, other.experts_);
     std::swap(store_, other.store_);
     return *this;

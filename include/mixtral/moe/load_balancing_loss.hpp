@@ -8,6 +8,7 @@
 
 #include "mixtral/core/float_environment.hpp"
 #include "mixtral/core/tensor.hpp"
+#include "mixtral/moe/dispatch_plan.hpp"
 
 namespace mixtral::moe {
 
@@ -22,8 +23,8 @@ class LoadBalancingLoss {
     require(n_experts > 0, "load-balancing loss: ", n_experts, " experts");
   }
 
-  // logits [n, n_experts], experts [n, top_k]. T float or double. Throws Error(kInvalidArgument) on
-  // shapes or ids that do not fit; then nothing has been counted.
+  // logits [n, n_experts], experts [n, top_k], kNoExpert: no choice. T float or double. Throws Error(kInvalidArgument)
+  // on shapes or ids that do not fit; then nothing has been counted.
   template <class T>
   void add(TensorView<const T, 2> logits, TensorView<const ExpertId, 2> experts) {
     const auto n_experts = static_cast<Index>(row_.size());
@@ -31,12 +32,14 @@ class LoadBalancingLoss {
             logits.shape(), ", experts ", experts.shape(), ", for ", n_experts, " experts");
     for (Index t = 0; t < experts.dim(0); ++t) {
       for (const ExpertId id : experts.row_span(t)) {
-        require(id >= 0 && id < n_experts, "load-balancing loss: expert ", id, " of ", n_experts);
+        require(id == kNoExpert || (id >= 0 && id < n_experts), "load-balancing loss: expert ", id, " of ", n_experts);
       }
     }
     const FloatScope floats;
     for (Index t = 0; t < logits.dim(0); ++t) {
-      for (const ExpertId id : experts.row_span(t)) chosen_[static_cast<std::size_t>(id)] += 1;  // f needs no k
+      for (const ExpertId id : experts.row_span(t)) {
+        if (id != kNoExpert) chosen_[static_cast<std::size_t>(id)] += 1;  // f needs no k
+      }
       const auto row = logits.row_span(t);
       const auto largest = static_cast<double>(*std::max_element(row.begin(), row.end()));
       double total = 0;

@@ -16,7 +16,7 @@ inline void combine(const OpContext& ctx, const DispatchPlan& plan, TensorView<c
   const Index k = weights.dim(1);
   ctx.executor.parallel_for(x.dim(0), [&](Index t, int) {
     for (Index i = 0; i < k; ++i) {
-      const Index row = plan.row_of(t, i, k);
+      const Index row = plan.row_of(t, i);
       if (row >= 0) ctx.table.axpy(weights.row(t)[i], outputs.row(row), x.dim(1), x.row(t));
     }
   });

@@ -67,9 +67,9 @@ inline bool select_row(const KernelTable& table, std::span<const float> logits, 
 }
 
 // select(t, room) for each of n rows on all workers, room [n_experts] a worker's own. Throws Error(kInvalidArgument)
-// for the first row of which it says false.
-template <class F>
-void select_rows(const OpContext& ctx, Index n, Index n_experts, Index k, F&& select) {
+// for the first row of which it says false: it wanted wanted(t) experts.
+template <class Wanted, class F>
+void select_rows(const OpContext& ctx, Index n, Index n_experts, Wanted&& wanted, F&& select) {
   const ScratchScope scope(ctx.scratch);
   const auto room = ctx.scratch.matrix<float>(ctx.executor.n_workers(), n_experts);
   std::atomic<Index> bad = n;
@@ -82,8 +82,10 @@ void select_rows(const OpContext& ctx, Index n, Index n_experts, Index k, F&& se
       return;
     }
   });
-  require(bad == n, "router: token ", bad.load(), " has fewer than ", k, " of ", n_experts,
-          " experts with a usable logit");
+  if (const Index t = bad; t < n) [[unlikely]] {
+    fail(ErrorCode::kInvalidArgument, "router: token ", t, " has fewer than ", wanted(t), " of ", n_experts,
+         " experts with a usable logit");
+  }
 }
 
 }  // namespace detail
@@ -101,17 +103,20 @@ inline void select_experts(const OpContext& ctx, std::span<const std::uint8_t> a
           out.weights.shape());
   require(available.empty() || static_cast<Index>(available.size()) == n_experts, "router: the mask has ",
           available.size(), " entries for ", n_experts, " experts");
-  detail::select_rows(ctx, n, n_experts, k, [&](Index t, float* masked) {
-    const float* logits = out.logits.row(t);
-    if (!available.empty()) {
-      for (Index e = 0; e < n_experts; ++e) {
-        masked[e] = available[static_cast<std::size_t>(e)] != 0 ? logits[e] : -std::numeric_limits<float>::infinity();
-      }
-      logits = masked;
-    }
-    return detail::select_row(ctx.table, {logits, static_cast<std::size_t>(n_experts)}, k, out.experts.row(t),
-                              out.weights.row(t));
-  });
+  detail::select_rows(
+      ctx, n, n_experts, [&](Index) { return k; },
+      [&](Index t, float* masked) {
+        const float* logits = out.logits.row(t);
+        if (!available.empty()) {
+          for (Index e = 0; e < n_experts; ++e) {
+            masked[e] =
+                available[static_cast<std::size_t>(e)] != 0 ? logits[e] : -std::numeric_limits<float>::infinity();
+          }
+          logits = masked;
+        }
+        return detail::select_row(ctx.table, {logits, static_cast<std::size_t>(n_experts)}, k, out.experts.row(t),
+                                  out.weights.row(t));
+      });
 }
 
 // logits = x gate^T in float32, whatever the table rounds elsewhere.  gate [n_experts, dim], x [n, dim]

@@ -9,7 +9,7 @@
 namespace mixtral {
 
 // One task of a product: some rows of a matrix by all tokens that it has. An expert's gate and up products and SwiGLU
-// are one task, under w1.
+// are one task, under w1. A low-rank pair's time is its matrix's, but for what its narrow factor takes before.
 struct TaskTime {
   TensorSlot slot;
   ExpertVersion version = kCurrentVersion;  // of an expert

@@ -35,7 +35,7 @@ class RoutingStats : public ForwardObserver {
   Index count(Index layer, Index expert) const noexcept {
     return counts_[static_cast<std::size_t>(layer * n_experts_ + expert)];
   }
-  // Choices in `layer` altogether: tokens times experts per token.
+  // Choices in `layer` altogether: tokens times experts per token, unless a policy chose otherwise.
   Index total(Index layer) const noexcept {
     Index sum = 0;
     for (Index e = 0; e < n_experts_; ++e) sum += count(layer, e);
