@@ -15,7 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 #include "kernels/plain_tiles.hpp"
 
 namespace mixtral::kernels {

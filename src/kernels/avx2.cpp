@@ -1,7 +1,7 @@
 // AVX2 and FMA (Haswell, Zen and later). Runs only after dispatch.cpp has checked the CPU.
 #include <immintrin.h>
 
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 #include "kernels/packed_panels.hpp"
 #include "mixtral/ops/native_table.hpp"
 

@@ -1,6 +1,6 @@
 // AVX-512 F, CD, DQ, BW, VL (Skylake-X, Zen 4 and later). Runs only after dispatch.cpp has checked the CPU. Products
 // with packed weights stay those of AVX2.
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 #include "mixtral/ops/native_table.hpp"
 
 namespace mixtral::kernels {

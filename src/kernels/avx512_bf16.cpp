@@ -2,7 +2,7 @@
 // has checked the CPU.
 #include <immintrin.h>
 
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 
 namespace mixtral::kernels {
 namespace {

@@ -8,7 +8,7 @@
 #endif
 
 #include "kernels/calibration.hpp"
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/float_environment.hpp"
 #include "mixtral/ops/isa.hpp"

@@ -1,5 +1,5 @@
 // NEON (every 64-bit ARM). Row primitives are vectorised; products with packed weights are the plain ones.
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 #include "mixtral/ops/native_table.hpp"
 
 namespace mixtral::kernels {

@@ -2,7 +2,7 @@
 // ahead of their use. Included by files of one instruction set each, after <immintrin.h>, hence the unnamed namespace.
 #pragma once
 
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 #include "mixtral/simd/packed_rows.hpp"
 
 namespace mixtral::kernels {

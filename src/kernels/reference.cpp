@@ -1,5 +1,5 @@
 // Plain arrays: runs on any CPU, and gives the same bits as the vector tables.
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 #include "mixtral/ops/native_table.hpp"
 
 namespace mixtral::kernels {

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "kernels/calibration.hpp"
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 #include "support/allocations.hpp"
 #include "support/error_of.hpp"
 #include "support/tables.hpp"

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/isa.hpp"
+#include "kernels/fill.hpp"
 #include "kernels/plain_tiles.hpp"
 
 namespace mixtral::test {
