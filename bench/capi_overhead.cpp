@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "mixtral.h"
-#include "mixtral/core/thread_executor.hpp"
 #include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/generate.hpp"
 #include "mixtral/runtime/loaded_model.hpp"

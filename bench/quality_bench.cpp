@@ -9,10 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/text_pieces.hpp"
-#include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/ops/isa.hpp"
-#include "mixtral/runtime/available_threads.hpp"
 #include "mixtral/runtime/comparison.hpp"
 #include "mixtral/runtime/generate.hpp"
 #include "mixtral/runtime/importance.hpp"
@@ -99,11 +97,11 @@ void round_to_q4_0(float* w) {
 Model q4_0_model(const OpContext& op, const Model& dense) {
   Model model = dense;
   Index all = 0;
-  for_each_linear(dense.model.config, [&](const TensorSlot&, const Shape<2>& shape) { all += shape.count(); });
+  for_each_linear(dense.config, [&](const TensorSlot&, const Shape<2>& shape) { all += shape.count(); });
   const auto memory = std::make_shared<std::vector<float>>(static_cast<std::size_t>(all));
   float* out = memory->data();
-  for_each_linear(dense.model.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-    const MatrixView& w = dense.model.weights.at(slot);
+  for_each_linear(dense.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
+    const MatrixView& w = dense.weights.at(slot);
     model.weights.at(slot) = MatrixView(DType::kF32, shape[0], shape[1], reinterpret_cast<const std::byte*>(out));
     for (Index r = 0; r < shape[0]; ++r, out += shape[1]) {
       op.table.widen[static_cast<int>(w.dtype)](w.row(r), shape[1], out);

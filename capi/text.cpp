@@ -51,17 +51,13 @@ ChatStyle style_of(std::int32_t style, const LoadedModel& model) {
 mixtral_status mixtral_tokenize(const mixtral_ctx* ctx, const char* text, size_t text_size, uint32_t flags,
                                 int32_t* tokens, size_t capacity, size_t* n_tokens) {
   return guarded([&] {
-    const Tokenizer& tokenizer = engine_of(ctx).model.require_tokenizer();
+    const LoadedModel& model = engine_of(ctx).model;
+    const Tokenizer& tokenizer = model.require_tokenizer();
     const Output out(tokens, capacity, n_tokens, "tokens");
     require_flags(flags, MIXTRAL_TOKENIZE_BOS | MIXTRAL_TOKENIZE_SPECIAL, "tokenize");
-    const bool special = (flags & MIXTRAL_TOKENIZE_SPECIAL) != 0;
-    std::vector<TokenId> ids =
-        tokenizer.encode(input_text(text, text_size, "text"), special ? SpecialTokens::kAll : SpecialTokens::kAsText);
-    const Vocabulary& vocabulary = tokenizer.vocabulary();
-    if ((flags & MIXTRAL_TOKENIZE_BOS) != 0 && vocabulary.add_bos && vocabulary.bos_id >= 0) {
-      ids.insert(ids.begin(), vocabulary.bos_id);
-    }
-    out.write(ids);
+    const auto special = (flags & MIXTRAL_TOKENIZE_SPECIAL) != 0 ? SpecialTokens::kAll : SpecialTokens::kAsText;
+    const std::string_view words = input_text(text, text_size, "text");
+    out.write((flags & MIXTRAL_TOKENIZE_BOS) != 0 ? model.prompt(words, special) : tokenizer.encode(words, special));
   });
 }
 
