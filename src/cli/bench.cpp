@@ -2,15 +2,17 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/arguments.hpp"
-#include "cli/bench_report.hpp"
+#include "cli/bench_run.hpp"
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/io/synthetic.hpp"
 #include "probes/probes.hpp"
+#include "report/bench_tables.hpp"
 
 namespace mixtral::cli {
 namespace {
@@ -19,7 +21,7 @@ struct Options {
   CommonOptions common;
   std::string synthetic, weights = "p4";
   Index layers = 2;
-  Plan plan;
+  report::BenchPlan plan;
 };
 
 struct BenchModel {
@@ -52,29 +54,29 @@ void run(const Options& o) {
   ThreadExecutor executor(o.common.threads);
   const BenchModel subject = open(o, table, executor);
   const Ceiling ceiling(executor, isa_from_name(table.name));
-  Plan plan = o.plan;
+  report::BenchPlan plan = o.plan;
   plan.kv_dtype = kv_type(o.common.kv);
-  std::optional<MatrixUnit> matrix_unit;
+  std::optional<report::MatrixUnit> matrix_unit;
   if (includes(isa_from_name(table.name), Isa::kAmxInt8)) {
     const auto rate = [&](auto kind) { return probes::byte_product_rate(executor, kind); };
     const double vector_unit = rate(probes::ByteProducts::kVnni);
     matrix_unit = {.from_tokens = table.matrix_unit_tokens,
                    .times_vector_unit = rate(probes::ByteProducts::kAmx) / vector_unit};
   }
-  const Measured measured = measure(subject.loaded, ceiling, plan);
-  const auto result = bench_json({.model = subject.loaded.model(),
-                                  .name = subject.name,
-                                  .memory = subject.memory,
-                                  .anonymous_weights = subject.anonymous_bytes,
-                                  .isa = table.name,
-                                  .matrix_unit = matrix_unit,
-                                  .bf16_products = o.common.bf16_products,
-                                  .threads = o.common.threads},
-                                 plan, measured, ceiling.bytes());
-  write_stdout(o.common.json ? result.dump(2) + "\n" : bench_text(result));
+  const report::BenchFigures measured = measure(subject.loaded, ceiling, plan);
+  const auto result = report::bench_json({.model = subject.loaded.model(),
+                                          .name = subject.name,
+                                          .memory = subject.memory,
+                                          .anonymous_weights = subject.anonymous_bytes,
+                                          .isa = table.name,
+                                          .matrix_unit = matrix_unit,
+                                          .bf16_products = o.common.bf16_products,
+                                          .threads = o.common.threads},
+                                         plan, measured, ceiling.bytes());
+  write_stdout(o.common.json ? result.dump(2) + "\n" : report::bench_text(result));
 }
 
-void add_plan_options(CLI::App& command, Plan& plan) {
+void add_plan_options(CLI::App& command, report::BenchPlan& plan) {
   constexpr Range<Index> kAny{0, Index{1} << 24}, kSome{1, Index{1} << 12};
   const auto add = [&](const char* names, Index& value, Range<Index> range, const char* text) {
     add_number(command, names, value, range, text)->capture_default_str();

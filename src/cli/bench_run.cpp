@@ -10,6 +10,13 @@
 #include "probes/probes.hpp"
 
 namespace mixtral::cli {
+
+using report::BenchFigures;
+using report::BenchPlan;
+using report::Phase;
+using report::Repetition;
+using report::Resource;
+
 namespace {
 
 Index pages_for(Index positions) noexcept { return (positions + KvLayout::kPositions - 1) / KvLayout::kPositions; }
@@ -191,7 +198,7 @@ void repeat_phase(Phase& phase, WorkCounter counter, const Ceiling& ceiling, boo
   if (keep) phase.repetitions.push_back(std::move(r));
 }
 
-void require_plan(const Plan& plan) {
+void require_plan(const BenchPlan& plan) {
   require(plan.prompt >= 0 && plan.decode >= 0 && plan.depth >= 0 && plan.repeat > 0, "bench: ", plan.prompt,
           " tokens of prompt, ", plan.decode, " decoded ones, depth ", plan.depth, ", ", plan.repeat, " repetitions");
   require(plan.ragged == 0 || (plan.ragged > 0 && plan.prompt > 0), "bench: ", plan.ragged,
@@ -201,11 +208,11 @@ void require_plan(const Plan& plan) {
 
 }  // namespace
 
-Measured measure(const LoadedModel& loaded, const Ceiling& ceiling, const Plan& plan) {
+BenchFigures measure(const LoadedModel& loaded, const Ceiling& ceiling, const BenchPlan& plan) {
   require_plan(plan);
   const Model& model = loaded.model();
   const KernelTable& table = loaded.table;
-  Measured out;
+  BenchFigures out;
   const Resource prompt_bound = prompt_resource(model, table);
   const bool has_modes =
       prompt_bound == Resource::kByteProducts && std::min(plan.prompt, plan.chunk) >= table.matrix_unit_tokens;

@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "report/numbers.hpp"
+#include "report/routing_tables.hpp"
+
 namespace mixtral::cli {
 namespace {
 
@@ -39,7 +42,7 @@ class AnswerText {
 };
 
 std::string per_second(Index tokens, double duration) {
-  return duration > 0 ? str(", ", fixed(static_cast<double>(tokens) / duration, 1), " tokens/s") : "";
+  return duration > 0 ? str(", ", report::fixed(static_cast<double>(tokens) / duration, 1), " tokens/s") : "";
 }
 
 }  // namespace
@@ -142,7 +145,7 @@ std::string Conversation::stats() const {
   out += str("last prompt  ", last_.kept + last_.computed, " tokens: ", last_.kept, " kept, ", last_.computed,
              " computed", per_second(last_.computed, last_.prompt_seconds), "\n");
   out += str("last answer  ", last_.drawn, " tokens", per_second(last_.drawn - 1, last_.answer_seconds), "\n");
-  return out + routes_text(routing_);
+  return out + report::routes_text(routing_);
 }
 
 }  // namespace mixtral::cli

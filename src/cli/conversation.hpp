@@ -10,6 +10,7 @@
 
 #include "cli/loaded_model.hpp"
 #include "mixtral/runtime/generate.hpp"
+#include "mixtral/runtime/routing_stats.hpp"
 #include "mixtral/text/chat_template.hpp"
 
 namespace mixtral::cli {

@@ -1,6 +1,5 @@
 // `mixtral eval`: how well a model predicts given ids or a text, and everything on the way to the logits.
 #include <CLI/CLI.hpp>
-#include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -11,11 +10,10 @@
 #include "cli/text_pieces.hpp"
 #include "mixtral/io/safetensors.hpp"
 #include "mixtral/runtime/evaluator.hpp"
+#include "report/evaluation_tables.hpp"
 
 namespace mixtral::cli {
 namespace {
-
-using nlohmann::json;
 
 struct Options {
   CommonOptions common;
@@ -56,32 +54,6 @@ void write_trace(const std::string& path, const ModelConfig& c, const std::vecto
   write_safetensors(path, tensors);
 }
 
-json summary(const Evaluator& evaluator, Index inputs) {
-  const auto cross_entropy = evaluator.cross_entropy();
-  return {{"seq_len", inputs},
-          {"targets", evaluator.n_targets()},
-          {"cross_entropy", cross_entropy ? json(*cross_entropy) : json()},
-          {"perplexity", cross_entropy ? json(std::exp(*cross_entropy)) : json()},
-          {"load_balancing_loss", evaluator.load_balancing_loss()},
-          {"expert_usage", routes_json(evaluator.routing())}};
-}
-
-std::string summary_text(const json& s) {
-  const auto number = [](const json& j) {
-    return j.is_null() ? "none: no token to predict" : fixed(j.get<double>(), 6);
-  };
-  std::string out =
-      str("tokens read          ", s["seq_len"].get<Index>(), "\ntokens predicted     ", s["targets"].get<Index>(),
-          "\ncross-entropy        ", number(s["cross_entropy"]), "\nperplexity           ", number(s["perplexity"]),
-          "\nload-balancing loss  ", number(s["load_balancing_loss"]), "\nchoices of each expert per layer\n");
-  for (std::size_t l = 0; l < s["expert_usage"].size(); ++l) {
-    out += padded(str(l), 5);
-    for (const json& count : s["expert_usage"][l]) out += padded(str(count.get<Index>()), 8);
-    out += "\n";
-  }
-  return out;
-}
-
 void run(const Options& options) {
   const LoadedModel loaded = load_model(options.common);
   const std::vector<Piece> pieces = pieces_of(options, loaded);
@@ -101,8 +73,8 @@ void run(const Options& options) {
   }
   bar.finish();
   if (options.out) write_trace(*options.out, loaded.config(), pieces[0].inputs, trace);
-  const json result = summary(evaluator, inputs);
-  write_stdout(options.common.json ? result.dump() + "\n" : summary_text(result));
+  const auto result = report::evaluation_json(evaluator, inputs);
+  write_stdout(options.common.json ? result.dump() + "\n" : report::evaluation_text(result));
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include "cli/commands.hpp"
 #include "cli/loaded_model.hpp"
 #include "mixtral/runtime/generate.hpp"
+#include "mixtral/runtime/routing_stats.hpp"
+#include "report/routing_tables.hpp"
 
 namespace mixtral::cli {
 namespace {
@@ -79,7 +81,7 @@ void run(const Options& options) {
 
   if (!options.common.json) {
     if (stream) write_stdout("\n");
-    if (options.routes) write_stdout(routes_text(observer));
+    if (options.routes) write_stdout(report::routes_text(observer));
     if (options.print_ids || !loaded.tokenizer) write_stdout(nlohmann::json(result.ids).dump() + "\n");
     return;
   }
@@ -89,7 +91,7 @@ void run(const Options& options) {
                         {"prompt_seconds", first - begin},
                         {"decode_seconds", end - first}};
   if (loaded.tokenizer) out["text"] = result.text;
-  if (options.routes) out["routes"] = routes_json(observer);
+  if (options.routes) out["routes"] = report::routes_json(observer);
   write_stdout(out.dump() + "\n");
 }
 

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 namespace mixtral::cli {
 
@@ -14,38 +13,6 @@ LoadedModel load_model(const CommonOptions& options) {
                                      .resident = options.resident});
   for (const std::string& note : loaded.checkpoint.notes) write_message("mixtral: note: " + note);
   return loaded;
-}
-
-nlohmann::json routes_json(const RoutingStats& stats) {
-  nlohmann::json layers = nlohmann::json::array();
-  for (Index l = 0; l < stats.n_layers(); ++l) {
-    layers.push_back(nlohmann::json::array());
-    for (Index e = 0; e < stats.n_experts(); ++e) layers.back().push_back(stats.count(l, e));
-  }
-  return layers;
-}
-
-std::string routes_text(const RoutingStats& stats) {
-  std::string out = "\nshare of the tokens' choices per expert (%)\nlayer";
-  for (Index e = 0; e < stats.n_experts(); ++e) out += padded(str(e), 6);
-  for (Index l = 0; l < stats.n_layers(); ++l) {
-    out += str("\n", padded(str(l), 5));
-    const auto total = static_cast<double>(std::max<Index>(stats.total(l), 1));
-    for (Index e = 0; e < stats.n_experts(); ++e) {
-      out += padded(fixed(100 * static_cast<double>(stats.count(l, e)) / total, 1), 6);
-    }
-  }
-  return out + "\n";
-}
-
-std::string padded(std::string text, std::size_t width) {
-  return std::string(width - std::min(width, text.size()), ' ') + text;
-}
-
-std::string fixed(double value, int digits) {
-  char text[64];
-  const int n = std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return {text, static_cast<std::size_t>(n)};
 }
 
 ProgressBar::ProgressBar(std::string name, Index total)

@@ -1,29 +1,18 @@
-// A model ready to run, as the common options ask for it, and what the commands print of it.
+// A model ready to run, as the common options ask for it, and how far a command has come with it.
 #pragma once
 
 #include <chrono>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "cli/common.hpp"
 #include "mixtral/runtime/loaded_model.hpp"
-#include "mixtral/runtime/routing_stats.hpp"
 
 namespace mixtral::cli {
 
 // Opens the model, and tells on stderr what its files made the library note.
 LoadedModel load_model(const CommonOptions& options);
-
-// Choices per layer and expert: [n_layers][n_experts].
-nlohmann::json routes_json(const RoutingStats& stats);
-// Percent of a layer's choices, a row per layer.
-std::string routes_text(const RoutingStats& stats);
-
-// Right-aligned in `width` columns.
-std::string padded(std::string text, std::size_t width);
-std::string fixed(double value, int digits);
 
 // A bar on stderr, on a terminal only, at most ten times a second.
 class ProgressBar {

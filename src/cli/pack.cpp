@@ -7,7 +7,6 @@
 #include "cli/deferred_signals.hpp"
 #include "cli/loaded_model.hpp"
 #include "cli/text_pieces.hpp"
-#include "cli/weight_groups.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/packed.hpp"
@@ -15,6 +14,8 @@
 #include "mixtral/runtime/importance.hpp"
 #include "mixtral/runtime/session.hpp"
 #include "mixtral/text/vocabulary_files.hpp"
+#include "report/numbers.hpp"
+#include "report/weight_groups.hpp"
 
 namespace mixtral::cli {
 namespace {
@@ -64,7 +65,7 @@ struct Sizes {
 
 Sizes sizes_of(const Checkpoint& packed) {
   Sizes out;
-  for (const WeightGroup& group : weight_groups(packed.model)) {
+  for (const report::WeightGroup& group : report::weight_groups(packed.model)) {
     if (!may_be_packed(group.group)) continue;
     out.weights += group.parameters;
     out.bytes += group.bytes;
@@ -118,9 +119,9 @@ void pack(const Options& o) {
   const double time = seconds() - begin;
   const Sizes sizes = sizes_of(load_packed(out));
   const double bits = 8 * static_cast<double>(sizes.bytes) / static_cast<double>(std::max<Index>(sizes.weights, 1));
-  write_stdout(str(out.string(), ": ", fixed(giga(static_cast<Index>(std::filesystem::file_size(out))), 2), " GB, ",
-                   fixed(bits, 2), " bits a weight, ", fixed(time, 1), " s, ", fixed(giga(2 * sizes.weights) / time, 2),
-                   " GB/s of 16-bit weights\n"));
+  write_stdout(str(out.string(), ": ", report::fixed(giga(static_cast<Index>(std::filesystem::file_size(out))), 2),
+                   " GB, ", report::fixed(bits, 2), " bits a weight, ", report::fixed(time, 1), " s, ",
+                   report::fixed(giga(2 * sizes.weights) / time, 2), " GB/s of 16-bit weights\n"));
 }
 
 void verify(const std::filesystem::path& path, int threads) {
@@ -138,8 +139,8 @@ void verify(const std::filesystem::path& path, int threads) {
   for (const std::string& name : bad) names += str(names.empty() ? "" : ", ", name);
   require(bad.empty(), ErrorCode::kBadFormat, path.string(), ": the checksum of ", names,
           bad.size() == 1 ? " is" : " are", " not that of the bytes");
-  write_stdout(str(path.string(), ": all checksums are right, ", fixed(giga(bytes), 2), " GB at ",
-                   fixed(giga(bytes) / time, 1), " GB/s\n"));
+  write_stdout(str(path.string(), ": all checksums are right, ", report::fixed(giga(bytes), 2), " GB at ",
+                   report::fixed(giga(bytes) / time, 1), " GB/s\n"));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "support/golden.hpp"
 #include "support/program.hpp"
 #include "support/small_checkpoint.hpp"
+#include "support/xml.hpp"
 
 using namespace mixtral;
 using nlohmann::json;
@@ -47,38 +48,9 @@ const Files& files() {
   return all;
 }
 
-// The page as XML: every tag is closed, every & is an entity. Gives back its text without the tags.
-std::string checked_xml(const std::string& page) {
-  std::vector<std::string> open;
-  std::string text;
-  for (std::size_t at = 0; at < page.size();) {
-    if (page[at] == '&') CHECK(page.substr(at, 7).find(';') != std::string::npos);
-    if (page[at] != '<') {
-      text += page[at++];
-      continue;
-    }
-    const std::size_t end = page.find('>', at);
-    REQUIRE(end != std::string::npos);
-    const std::string tag = page.substr(at + 1, end - at - 1);
-    CHECK(std::count(tag.begin(), tag.end(), '"') % 2 == 0);
-    CHECK(tag.find('<') == std::string::npos);
-    const std::string name = tag.substr(0, tag.find(' '));
-    if (name.starts_with("/")) {
-      REQUIRE_FALSE(open.empty());
-      CHECK(open.back() == name.substr(1));
-      open.pop_back();
-    } else if (!tag.ends_with("/") && name != "!DOCTYPE") {
-      open.push_back(name);
-    }
-    at = end + 1;
-  }
-  CHECK(open.empty());
-  return text;
-}
-
 std::string read_page(const std::string& name) {
   const std::string page = read_file(files().dir / name, Index{1} << 24);
-  const std::string text = checked_xml(page);
+  const std::string text = test::checked_xml(page);
   for (const char* never : {"nan", "NaN", "inf ", "\"inf", "-0<", "http"}) CHECK_FALSE(contains(page, never));
   for (const char* title : {"Gating stability per layer", "KL divergence over the context", "Router margins",
                             "How large the KL divergence is", "Routing per layer", "What was compared"}) {

@@ -1,11 +1,12 @@
-// Small pictures in SVG for a page that brings its own style: colours come from the classes "s0" and "s1".
+// Small charts in SVG. They take their style from the page (report/html.hpp): colours are those of the classes "s0" and
+// "s1".
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
 
-namespace mixtral::cli {
+namespace mixtral::report {
 
 struct Tick {
   double at = 0;
@@ -50,9 +51,10 @@ struct Chart {
   std::vector<Rule> rules;
 };
 
-// An <svg> element. All texts are escaped here.
-std::string svg_of(const Chart& chart);
-// The names of the series with their colours, as a paragraph; nothing for a single series.
-std::string legend_of(const Chart& chart);
+// A <figure> with the chart's <svg>, and with the names of the series and their colours if there are several. The
+// chart's texts are escaped here; `title` and `caption` are well-formed XML already.
+std::string figure(const std::string& title, const std::string& caption, const Chart& chart);
+// In its place where there is nothing to draw.
+std::string figure_without_chart(const std::string& title, const std::string& reason);
 
-}  // namespace mixtral::cli
+}  // namespace mixtral::report

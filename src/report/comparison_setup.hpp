@@ -1,13 +1,12 @@
-// The page that `mixtral compare --report` writes: one file, no script, nothing loaded from elsewhere.
+// What two models were compared on: what page, charts and tables say beside the figures.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "cli/weight_groups.hpp"
-#include "mixtral/runtime/comparison.hpp"
+#include "report/weight_groups.hpp"
 
-namespace mixtral::cli {
+namespace mixtral::report {
 
 struct ComparedFiles {
   std::string path;
@@ -30,7 +29,4 @@ struct ComparisonSetup {
   int threads = 1;
 };
 
-// Well-formed XML, in UTF-8.
-std::string comparison_page(const ComparisonSetup& setup, const Comparison& comparison, const ComparisonResult& result);
-
-}  // namespace mixtral::cli
+}  // namespace mixtral::report

@@ -6,7 +6,7 @@
 
 #include "mixtral/model/weights.hpp"
 
-namespace mixtral::cli {
+namespace mixtral::report {
 
 struct WeightGroup {
   TensorGroup group;
@@ -17,4 +17,4 @@ struct WeightGroup {
 // Those that the model has, in the order of the forward pass.
 std::vector<WeightGroup> weight_groups(const Model& model);
 
-}  // namespace mixtral::cli
+}  // namespace mixtral::report

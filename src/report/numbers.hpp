@@ -1,4 +1,4 @@
-// Text and numbers for a page that people read.
+// Numbers as people read them, for tables and pages.
 #pragma once
 
 #include <string>
@@ -6,14 +6,15 @@
 
 #include "mixtral/core/types.hpp"
 
-namespace mixtral::cli {
+namespace mixtral::report {
+
+// Right-aligned in `width` columns.
+std::string padded(std::string text, std::size_t width);
+// With so many decimals.
+std::string fixed(double value, int digits);
 
 // Behind a number on a page: no line ends between them.
 inline constexpr std::string_view kPercent = "\u00A0%";
-
-// For text and attributes of HTML and SVG, as well-formed XML: bytes that are not UTF-8 and control characters become
-// U+FFFD, as they would stand in no XML document.
-std::string escaped(std::string_view text);
 
 // 1234567 -> "1,234,567".
 std::string thousands(Index value);
@@ -31,4 +32,4 @@ std::string mebibytes(Index bytes);
 // "10" with a raised exponent.
 std::string power_of_ten(int exponent);
 
-}  // namespace mixtral::cli
+}  // namespace mixtral::report

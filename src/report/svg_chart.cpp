@@ -1,13 +1,13 @@
-#include "cli/svg_chart.hpp"
+#include "report/svg_chart.hpp"
 
 #include <algorithm>
 #include <cmath>
 
-#include "cli/html.hpp"
-#include "cli/loaded_model.hpp"
 #include "mixtral/core/error.hpp"
+#include "report/html.hpp"
+#include "report/numbers.hpp"
 
-namespace mixtral::cli {
+namespace mixtral::report {
 namespace {
 
 // In units of the viewBox; at a usual width of the page one is about one pixel.
@@ -108,6 +108,33 @@ std::string rules(const Scale& scale, std::vector<Rule> list) {
   return out;
 }
 
+// An <svg> element.
+std::string svg_of(const Chart& chart) {
+  const Scale scale{chart.x, chart.y};
+  std::string out = str("<svg viewBox=\"0 0 ", kWidth, " ", kHeight, "\" role=\"img\" aria-label=\"",
+                        escaped(chart.description), "\">\n", axes(scale));
+  const auto is_bars = [](const Series& s) { return s.style == MarkStyle::kBars; };
+  const auto n_lanes = static_cast<std::size_t>(std::count_if(chart.series.begin(), chart.series.end(), is_bars));
+  std::size_t lane = 0;
+  for (std::size_t i = 0; i < chart.series.size(); ++i) {
+    const Series& series = chart.series[i];
+    out += str("<g class=\"s", i, "\">\n");
+    out += is_bars(series) ? bars(scale, series, lane++, n_lanes) : points(scale, series, i == 1);
+    out += "</g>\n";
+  }
+  return out + rules(scale, chart.rules) + "</svg>\n";
+}
+
+// The names of the series with their colours, as a paragraph; nothing for a single series.
+std::string legend_of(const Chart& chart) {
+  if (chart.series.size() < 2) return "";
+  std::string out = "<p class=\"legend\">";
+  for (std::size_t i = 0; i < chart.series.size(); ++i) {
+    out += str("<span class=\"key s", i, "\">", escaped(chart.series[i].name), "</span> ");
+  }
+  return out + "</p>\n";
+}
+
 }  // namespace
 
 double round_step(double span, int n) {
@@ -128,29 +155,14 @@ std::vector<Tick> round_ticks(double low, double high, int n, const std::functio
   return out;
 }
 
-std::string svg_of(const Chart& chart) {
-  const Scale scale{chart.x, chart.y};
-  std::string out = str("<svg viewBox=\"0 0 ", kWidth, " ", kHeight, "\" role=\"img\" aria-label=\"",
-                        escaped(chart.description), "\">\n", axes(scale));
-  const auto is_bars = [](const Series& s) { return s.style == MarkStyle::kBars; };
-  const auto n_lanes = static_cast<std::size_t>(std::count_if(chart.series.begin(), chart.series.end(), is_bars));
-  std::size_t lane = 0;
-  for (std::size_t i = 0; i < chart.series.size(); ++i) {
-    const Series& series = chart.series[i];
-    out += str("<g class=\"s", i, "\">\n");
-    out += is_bars(series) ? bars(scale, series, lane++, n_lanes) : points(scale, series, i == 1);
-    out += "</g>\n";
-  }
-  return out + rules(scale, chart.rules) + "</svg>\n";
+std::string figure(const std::string& title, const std::string& caption, const Chart& chart) {
+  return str("<figure>\n<figcaption><strong>", title, "</strong> ", caption, "</figcaption>\n", legend_of(chart),
+             svg_of(chart), "</figure>\n");
 }
 
-std::string legend_of(const Chart& chart) {
-  if (chart.series.size() < 2) return "";
-  std::string out = "<p class=\"legend\">";
-  for (std::size_t i = 0; i < chart.series.size(); ++i) {
-    out += str("<span class=\"key s", i, "\">", escaped(chart.series[i].name), "</span> ");
-  }
-  return out + "</p>\n";
+std::string figure_without_chart(const std::string& title, const std::string& reason) {
+  return str("<figure class=\"empty\">\n<figcaption><strong>", title, "</strong> ", reason,
+             "</figcaption>\n</figure>\n");
 }
 
-}  // namespace mixtral::cli
+}  // namespace mixtral::report

@@ -1,8 +1,10 @@
-#include "cli/weight_groups.hpp"
+#include "report/weight_groups.hpp"
 
 #include <algorithm>
 
-namespace mixtral::cli {
+#include "mixtral/core/error.hpp"
+
+namespace mixtral::report {
 
 std::vector<WeightGroup> weight_groups(const Model& model) {
   std::vector<WeightGroup> groups;
@@ -21,4 +23,4 @@ std::vector<WeightGroup> weight_groups(const Model& model) {
   return groups;
 }
 
-}  // namespace mixtral::cli
+}  // namespace mixtral::report

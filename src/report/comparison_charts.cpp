@@ -1,28 +1,14 @@
-#include "cli/compare_charts.hpp"
+#include "report/comparison_charts.hpp"
 
 #include <algorithm>
 #include <cmath>
 
-#include "cli/html.hpp"
-#include "cli/loaded_model.hpp"
-#include "cli/svg_chart.hpp"
 #include "mixtral/core/error.hpp"
+#include "report/numbers.hpp"
+#include "report/svg_chart.hpp"
 
-namespace mixtral::cli {
+namespace mixtral::report {
 namespace {
-
-std::string figure(const std::string& title, const std::string& caption, const std::string& picture) {
-  return str("<figure>\n<figcaption><strong>", title, "</strong> ", caption, "</figcaption>\n", picture, "</figure>\n");
-}
-
-std::string figure(const std::string& title, const std::string& caption, const Chart& chart) {
-  return figure(title, caption, legend_of(chart) + svg_of(chart));
-}
-
-std::string without_picture(const std::string& title, const std::string& reason) {
-  return str("<figure class=\"empty\">\n<figcaption><strong>", title, "</strong> ", reason,
-             "</figcaption>\n</figure>\n");
-}
 
 // Decimals that tell multiples of `step` apart.
 int decimals(double step) { return std::max(0, static_cast<int>(-std::floor(std::log10(step) + 1e-9))); }
@@ -169,7 +155,7 @@ std::string position_figure(std::span<const ComparedPosition> positions) {
   std::erase_if(buckets, [](const PositionBucket& b) { return b.kl.n == 0; });
   double largest = 0;
   for (const PositionBucket& b : buckets) largest = std::max({largest, b.kl.mean, b.kl.p90});
-  if (largest == 0) return without_picture(title, "It is 0 at every position: nothing to draw.");
+  if (largest == 0) return figure_without_chart(title, "It is 0 at every position: nothing to draw.");
   const RoundAxis y = axis_from_0("KL divergence", "nats", largest);
   Chart chart;
   chart.description = "Mean and 90th percentile of the KL divergence over the positions of the context";
@@ -205,7 +191,7 @@ std::string margin_figure(const Comparison& comparison, const ComparisonResult& 
     }
   }
   if (std::max(differ.max, agree.max) == 0)
-    return without_picture("Router margins", "All margins are 0: nothing to draw.");
+    return figure_without_chart("Router margins", "All margins are 0: nothing to draw.");
   const LogBins bins(all);
   Chart chart;
   chart.description = "Distribution of router margins where the set of experts agrees and where it differs";
@@ -241,7 +227,7 @@ std::string margin_figure(const Comparison& comparison, const ComparisonResult& 
 
 std::string kl_figure(std::span<const ComparedPosition> positions, const ComparisonResult& result) {
   const char* title = "How large the KL divergence is";
-  if (result.kl.max == 0) return without_picture(title, "It is 0 at every position: nothing to draw.");
+  if (result.kl.max == 0) return figure_without_chart(title, "It is 0 at every position: nothing to draw.");
   std::vector<double> values;
   for (const ComparedPosition& p : positions) values.push_back(p.kl);
   const LogBins bins(values);
@@ -267,4 +253,4 @@ std::string kl_figure(std::span<const ComparedPosition> positions, const Compari
                 chart);
 }
 
-}  // namespace mixtral::cli
+}  // namespace mixtral::report

@@ -1,14 +1,15 @@
-#include "cli/bench_report.hpp"
+#include "report/bench_tables.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "cli/loaded_model.hpp"
-#include "cli/weight_groups.hpp"
+#include "mixtral/core/error.hpp"
 #include "probes/probes.hpp"
 #include "probes/statistics.hpp"
+#include "report/numbers.hpp"
+#include "report/weight_groups.hpp"
 
-namespace mixtral::cli {
+namespace mixtral::report {
 namespace {
 
 using json = nlohmann::ordered_json;  // fields in the order written here
@@ -65,12 +66,12 @@ double rate_of(Resource resource, const Repetition& r) {
   return resource == Resource::kDram ? r.bytes_per_second() : r.operations_per_second();
 }
 
-json percent(Resource resource, const Repetition& r) {
+json percent_of_ceiling(Resource resource, const Repetition& r) {
   return r.ceiling() > 0 ? json(100 * rate_of(resource, r) / r.ceiling()) : json();
 }
 
 // Of all phases' samples of the matrix unit.
-double fastest_unit(const Measured& measured) {
+double fastest_unit(const BenchFigures& measured) {
   double fastest = 0;
   for (const std::optional<Phase>* phase : {&measured.prefill, &measured.ragged}) {
     if (!*phase) continue;
@@ -124,7 +125,7 @@ json repetition_json(const Phase& phase, const Repetition& r, double fastest) {
           {"TOPS", 1e-12 * r.operations_per_second()},
           {"probe_before", scale * r.before},
           {"probe_after", scale * r.after},
-          {"percent_of_ceiling", percent(phase.resource, r)},
+          {"percent_of_ceiling", percent_of_ceiling(phase.resource, r)},
           {"steady", r.steady()},
           {"unit_TOPS", std::move(rates)},
           {"mode", phase.has_modes ? json(probes::name_of(probes::mode_of(r.unit_rates, fastest))) : json()}};
@@ -181,13 +182,14 @@ probes::Spread times_as_long(const Phase& first, const Phase& phase, double fast
   return times_of(first, phase, fastest, [](const Repetition& r) { return r.seconds; });
 }
 
-json options_json(const BenchSubject& subject, const Plan& plan) {
+json options_json(const BenchSubject& subject, const BenchPlan& plan) {
   return {{"prompt", plan.prompt},        {"chunk", plan.chunk},
           {"decode", plan.decode},        {"batch", plan.batch},
           {"ragged", plan.ragged},        {"depth", plan.depth},
           {"kv", name_of(plan.kv_dtype)}, {"bf16_products", subject.bf16_products},
           {"repeat", plan.repeat}};
 }
+
 std::string median_text(const json& values, int digits) {
   return values.is_null() ? "-" : fixed(values["median"].get<double>(), digits);
 }
@@ -227,7 +229,7 @@ json matrix_unit_json(const std::optional<MatrixUnit>& unit) {
 
 }  // namespace
 
-json bench_json(const BenchSubject& subject, const Plan& plan, const Measured& measured, Index probe_bytes) {
+json bench_json(const BenchSubject& subject, const BenchPlan& plan, const BenchFigures& measured, Index probe_bytes) {
   const Index own = subject.anonymous_weights + probe_bytes;
   const double fastest = fastest_unit(measured);
   json out = {{"machine", probes::machine_name()},
@@ -296,4 +298,4 @@ std::string bench_text(const json& r) {
   return out;
 }
 
-}  // namespace mixtral::cli
+}  // namespace mixtral::report

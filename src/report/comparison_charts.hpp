@@ -1,13 +1,13 @@
-// The pictures of the page that `mixtral compare --report` writes: <figure> elements.
+// The pictures of the page on a comparison: <figure> elements.
 #pragma once
 
 #include <span>
 #include <string>
 
-#include "cli/compare_report.hpp"
 #include "mixtral/runtime/comparison.hpp"
+#include "report/comparison_setup.hpp"
 
-namespace mixtral::cli {
+namespace mixtral::report {
 
 // Shares of the same set and the same first expert, layer by layer.
 std::string stability_figure(const ComparisonSetup& setup, const ComparisonResult& result);
@@ -18,4 +18,4 @@ std::string margin_figure(const Comparison& comparison, const ComparisonResult& 
 // How many positions have which KL.
 std::string kl_figure(std::span<const ComparedPosition> positions, const ComparisonResult& result);
 
-}  // namespace mixtral::cli
+}  // namespace mixtral::report

@@ -1,39 +1,28 @@
-#include "cli/html.hpp"
+#include "report/numbers.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <cstdio>
+#include <cstdlib>
 
-#include "cli/loaded_model.hpp"
 #include "mixtral/core/error.hpp"
-#include "mixtral/core/utf8.hpp"
 
-namespace mixtral::cli {
+namespace mixtral::report {
+namespace {
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  while (!text.empty()) {
-    const int length = std::max(utf8_char_length(text), 1);
-    const std::string_view c = text.substr(0, static_cast<std::size_t>(length));
-    const bool readable = is_utf8(c) && (static_cast<unsigned char>(c[0]) >= 0x20 || c[0] == '\t' || c[0] == '\n') &&
-                          c != "\x7F" && c != "\xEF\xBF\xBE" && c != "\xEF\xBF\xBF";
-    if (c == "&") {
-      out += "&amp;";
-    } else if (c == "<") {
-      out += "&lt;";
-    } else if (c == ">") {
-      out += "&gt;";
-    } else if (c == "\"") {
-      out += "&quot;";
-    } else if (c == "'") {
-      out += "&#39;";
-    } else {
-      out += readable ? c : kReplacementCharacter;
-    }
-    text.remove_prefix(c.size());
-  }
-  return out;
+// As printf writes it, whatever the locale.
+std::string written(double value, std::chars_format format, int digits) {
+  char text[512];  // the largest double has 309 digits before the point
+  return {text, std::to_chars(text, text + sizeof text, value, format, digits).ptr};
 }
+
+}  // namespace
+
+std::string padded(std::string text, std::size_t width) {
+  return std::string(width - std::min(width, text.size()), ' ') + text;
+}
+
+std::string fixed(double value, int digits) { return written(value, std::chars_format::fixed, digits); }
 
 std::string thousands(Index value) {
   std::string digits = str(value);
@@ -55,9 +44,7 @@ std::string power_of_ten(int exponent) {
 
 std::string significant(double value, int digits) {
   if (value == 0) return "0";
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*e", digits - 1, value);  // rounds before the exponent is known
-  const std::string whole = text;
+  const std::string whole = written(value, std::chars_format::scientific, digits - 1);  // rounds: 9.99 may be 10.0
   const std::size_t e = whole.find('e');
   const int exponent = std::atoi(whole.c_str() + e + 1);
   if (exponent < -4 || exponent > 6) return str(whole.substr(0, e), " \u00D7 ", power_of_ten(exponent));
@@ -89,4 +76,4 @@ std::string mebibytes(Index bytes) {
   return mib < 1024 ? fixed(mib, 1) + " MiB" : fixed(mib / 1024, 2) + " GiB";
 }
 
-}  // namespace mixtral::cli
+}  // namespace mixtral::report
