@@ -140,7 +140,7 @@ void BM_expert(State& state, Isa isa) {
   const OpContext ctx{table, all_threads(), scratch};
   const Index pair_bytes = ops::packed_pair_bytes(kType, kHidden, kDim),
               bytes = ops::packed_bytes(kType, kDim, kHidden);
-  std::vector<ExpertWeights> experts;
+  std::vector<moe::ExpertWeights> experts;
   for (Index at = 0; at + pair_bytes + bytes <= static_cast<Index>(weights().size()); at += pair_bytes + bytes) {
     const std::byte* pair = weights().data() + at;
     experts.push_back({MatrixView::packed(kType, kHidden, kDim, pair, PanelPart::kFirst),
@@ -148,7 +148,7 @@ void BM_expert(State& state, Isa isa) {
                        MatrixView::packed(kType, kHidden, kDim, pair, PanelPart::kSecond)});
   }
   fill_once(str(name_of(kType), " experts"), [&] {
-    for (const ExpertWeights& e : experts) {
+    for (const moe::ExpertWeights& e : experts) {
       const MatrixView both = MatrixView::packed(kType, 2 * kHidden, kDim, e.w1.data);  // the same panels
       for (const MatrixView& w : {both, e.w2}) bench::fill_packed(ctx, {&w, 1});
     }
@@ -218,25 +218,25 @@ struct AttentionBench {
   }
   void run(const KernelTable& table, Index tokens, Index position) {
     for (Index begin = 0; begin < position + tokens; begin += simd::kKvChunk) {
-      table.attention[kv_index(kv.dtype)]({.q = q.data(),
-                                           .q_stride = kHeadDim,
-                                           .q_token_stride = kGroup * kHeadDim,
-                                           .tokens = tokens,
-                                           .group = kGroup,
-                                           .head_dim = kHeadDim,
-                                           .position = position,
-                                           .window = 0,
-                                           .pages = pages.data(),
-                                           .scale_offset = 0,
-                                           .k_offset = kv.block().k_offset(),
-                                           .v_offset = kv.block().v_offset(),
-                                           .v_stride = kHeadDim,
-                                           .begin = begin,
-                                           .end = begin + simd::kKvChunk,
-                                           .scale = 0.088f,
-                                           .work = work.data(),
-                                           .out = out.data(),
-                                           .state = state.data()});
+      table.attention[kv.dtype]({.q = q.data(),
+                                 .q_stride = kHeadDim,
+                                 .q_token_stride = kGroup * kHeadDim,
+                                 .tokens = tokens,
+                                 .group = kGroup,
+                                 .head_dim = kHeadDim,
+                                 .position = position,
+                                 .window = 0,
+                                 .pages = pages.data(),
+                                 .scale_offset = 0,
+                                 .k_offset = kv.block().k_offset(),
+                                 .v_offset = kv.block().v_offset(),
+                                 .v_stride = kHeadDim,
+                                 .begin = begin,
+                                 .end = begin + simd::kKvChunk,
+                                 .scale = 0.088f,
+                                 .work = work.data(),
+                                 .out = out.data(),
+                                 .state = state.data()});
     }
   }
 };
@@ -352,9 +352,13 @@ void add_all(Isa isa, Isa base) {
   const std::vector<std::string> product = {"rows", "cols", "tokens"};
   const Shapes packed = product_shapes({1, 2, 4, 8, 16, 128});
   using Table = KernelTable;
-  const auto bf16 = [](const Table& t) { return t.linear[static_cast<int>(DType::kBF16)]; };
-  const auto p4 = [](const Table& t) { return std::pair(t.packed_linear[0], t.packed_linear_tiles[0]); };
-  const auto p8 = [](const Table& t) { return std::pair(t.packed_linear[1], t.packed_linear_tiles[1]); };
+  const auto bf16 = [](const Table& t) { return t.linear[DType::kBF16]; };
+  const auto p4 = [](const Table& t) {
+    return std::pair(t.packed_linear[DType::kP4], t.packed_linear_tiles[DType::kP4]);
+  };
+  const auto p8 = [](const Table& t) {
+    return std::pair(t.packed_linear[DType::kP8], t.packed_linear_tiles[DType::kP8]);
+  };
   add_new("linear_p4", isa, base, BM_linear_packed<DType::kP4>, product, packed, p4);
   add_new("linear_p8", isa, base, BM_linear_packed<DType::kP8>, product, packed, p8);
   const Shapes expert = {{16}, {32}, {64}, {128}, {192}};
@@ -363,9 +367,9 @@ void add_all(Isa isa, Isa base) {
   add_new("linear_bf16", isa, base, BM_linear_bf16, product, product_shapes({1, 4, 128}), bf16);
   add_new("quantize", isa, base, BM_quantize, {"cols"}, {{4096}, {14336}},
           [](const Table& t) { return t.quantize_slab; });
-  add_new("pack_p4", isa, base, BM_pack<DType::kP4>, {}, {{}}, [](const Table& t) { return t.pack_slab[0]; });
-  add_new("pack_p8", isa, base, BM_pack<DType::kP8>, {}, {{}}, [](const Table& t) { return t.pack_slab[1]; });
-  const auto attention = [](const Table& t) { return t.attention[0]; };
+  add_new("pack_p4", isa, base, BM_pack<DType::kP4>, {}, {{}}, [](const Table& t) { return t.pack_slab[DType::kP4]; });
+  add_new("pack_p8", isa, base, BM_pack<DType::kP8>, {}, {{}}, [](const Table& t) { return t.pack_slab[DType::kP8]; });
+  const auto attention = [](const Table& t) { return t.attention[DType::kF32]; };
   const Shapes depths = {{512}, {4096}};
   add_new("attention_decode_f32", isa, base, BM_attention_decode<DType::kF32>, {"depth"}, depths, attention);
   add_new("attention_decode_bf16", isa, base, BM_attention_decode<DType::kBF16>, {"depth"}, depths, attention);

@@ -8,13 +8,14 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/text_pieces.hpp"
+#include "mixtral/core/file.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/comparison.hpp"
 #include "mixtral/runtime/generate.hpp"
 #include "mixtral/runtime/importance.hpp"
 #include "mixtral/runtime/loaded_model.hpp"
+#include "mixtral/text/text_pieces.hpp"
 
 namespace {
 
@@ -54,9 +55,9 @@ Variant packed_variant(const OpContext& op, const Checkpoint& dense, DType dtype
 }
 
 // Writes `n` texts of 512 tokens, the first with `seed`, each drawn from the model's own distribution.
-std::vector<cli::Piece> own_texts(const LoadedModel& model, int n, std::uint64_t seed,
-                                  ForwardObserver* observer = nullptr) {
-  std::vector<cli::Piece> out;
+std::vector<TextPiece> own_texts(const LoadedModel& model, int n, std::uint64_t seed,
+                                 ForwardObserver* observer = nullptr) {
+  std::vector<TextPiece> out;
   for (int i = 0; i < n; ++i) {
     Session session(model);
     session.feed(model.config().bos_id);
@@ -104,7 +105,7 @@ Model q4_0_model(const OpContext& op, const Model& dense) {
     const MatrixView& w = dense.weights.at(slot);
     model.weights.at(slot) = MatrixView(DType::kF32, shape[0], shape[1], reinterpret_cast<const std::byte*>(out));
     for (Index r = 0; r < shape[0]; ++r, out += shape[1]) {
-      op.table.widen[static_cast<int>(w.dtype)](w.row(r), shape[1], out);
+      op.table.widen[w.dtype](w.row(r), shape[1], out);
       for (Index k = 0; k < shape[1]; k += 32) round_to_q4_0(out + k);
     }
   });
@@ -131,7 +132,7 @@ void linear_of_bytes(const simd::LinearArgs& a) noexcept {
   simd::LinearArgs args = a;
   args.x = x.data();
   args.x_stride = a.cols;
-  g_plain.linear[0](args);
+  g_plain.linear[DType::kF32](args);
 }
 
 // What one format has more than another at the same positions: the mean and its standard error.
@@ -176,22 +177,23 @@ Json run(const std::filesystem::path& dir, const std::vector<std::string>& texts
   variants.push_back(packed_variant(op, dense.checkpoint, DType::kP4, nullptr));
   variants.push_back(packed_variant(op, dense.checkpoint, DType::kP4, &importance));
   variants.push_back({"Q4_0, searched scales, activations as for P4", 4.5, g_plain, q4_0_model(op, dense.model())});
-  variants.back().table.linear[0] = linear_of_bytes;
+  variants.back().table.linear[DType::kF32] = linear_of_bytes;
   std::vector<LoadedModel> models;
   for (const Variant& v : variants) models.emplace_back(v.model, v.table, *dense.executor);
 
-  std::vector<cli::Piece> held_out;
+  std::vector<TextPiece> held_out;
   for (const std::string& path : texts) {
-    for (cli::Piece& piece : cli::text_pieces(path, dense.require_tokenizer(), dense.config().max_positions)) {
+    for (TextPiece& piece :
+         text_pieces(read_file(path, 1 << 30), dense.require_tokenizer(), dense.config().max_positions)) {
       held_out.push_back(std::move(piece));
     }
   }
-  const std::vector<cli::Piece> own = own_texts(dense, 100, 1000);
-  const auto measured = [&](const std::vector<cli::Piece>& pieces) {
+  const std::vector<TextPiece> own = own_texts(dense, 100, 1000);
+  const auto measured = [&](const std::vector<TextPiece>& pieces) {
     std::vector<Comparison> comparisons;
     for (const LoadedModel& model : models) {
       comparisons.emplace_back(dense, model);
-      for (const cli::Piece& piece : pieces) comparisons.back().run(piece.inputs, piece.targets);
+      for (const TextPiece& piece : pieces) comparisons.back().run(piece.inputs, piece.targets);
     }
     Json out = Json::array();
     for (std::size_t i = 0; i < variants.size(); ++i) {

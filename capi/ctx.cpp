@@ -23,8 +23,13 @@ constexpr mixtral_params kDefaults{.struct_size = sizeof(mixtral_params),
                                    .reserved = 0,
                                    .resident = 0,
                                    .reserved2 = 0};
-// Of version 1.0.
-constexpr std::size_t kFirstParamsSize = offsetof(mixtral_params, bf16_products);
+
+// The numbers of both are the same ones.
+constexpr bool is(Isa isa, std::int32_t number) { return static_cast<std::int32_t>(isa) == number; }
+static_assert(is(Isa::kReference, MIXTRAL_ISA_REFERENCE) && is(Isa::kAvx2, MIXTRAL_ISA_AVX2) &&
+              is(Isa::kAvx512, MIXTRAL_ISA_AVX512) && is(Isa::kAvx512Vnni, MIXTRAL_ISA_AVX512_VNNI) &&
+              is(Isa::kAmxInt8, MIXTRAL_ISA_AMX_INT8) && is(Isa::kAvx2Vnni, MIXTRAL_ISA_AVX2_VNNI) &&
+              is(Isa::kNeon, MIXTRAL_ISA_NEON));
 
 Isa cap_of(const mixtral_params& params) {
   constexpr std::int32_t kLast = MIXTRAL_ISA_NEON;
@@ -142,7 +147,7 @@ using namespace mixtral;
 using namespace mixtral::capi;
 
 mixtral_status mixtral_params_init(mixtral_params* params, size_t struct_size) {
-  return guarded([&] { init_struct(params, struct_size, kDefaults, "params", kFirstParamsSize); });
+  return guarded([&] { init_struct(params, struct_size, kDefaults, "params"); });
 }
 
 mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixtral_params* params, mixtral_ctx** ctx) {
@@ -150,7 +155,7 @@ mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixt
     const std::string_view dir = input_text(path, path_size, "path");
     require(!dir.empty() && dir.find('\0') == dir.npos, "path is empty or has a zero byte");
     require(ctx != nullptr, "the place for the ctx is NULL");
-    const mixtral_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params", kFirstParamsSize);
+    const mixtral_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params");
     LoadedModel model(std::filesystem::path(dir), {.isa = cap_of(p),
                                                    .bf16_products = bf16_products(p),
                                                    .executor = make_executor(p),

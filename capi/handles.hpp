@@ -3,15 +3,16 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "host_executor.hpp"
 #include "mixtral.h"
 #include "mixtral/core/cancel_flag.hpp"
+#include "mixtral/runtime/conversation.hpp"
 #include "mixtral/runtime/loaded_model.hpp"
 #include "mixtral/runtime/sampler.hpp"
 #include "mixtral/runtime/session.hpp"
-#include "mixtral/text/chat_template.hpp"
 #include "route_recorder.hpp"
 #include "status.hpp"
 
@@ -53,7 +54,11 @@ struct mixtral_session {
       : engine(std::move(e)), session(engine->model, options), routes(session, record, engine->totals) {}
   // A fork: without the callback, without a pending cancel.
   mixtral_session(const mixtral_session& other)
-      : engine(other.engine), session(other.session), sampler(other.sampler), routes(session, other.routes) {}
+      : engine(other.engine),
+        session(other.session),
+        sampler(other.sampler),
+        routes(session, other.routes),
+        chat(other.chat) {}
 
   mixtral::capi::Tag tag{mixtral::capi::Tag::Kind::kSession};
   enum class Use { kIdle, kBusy, kDoomed };  // doomed: in use, and to be freed after that
@@ -65,6 +70,7 @@ struct mixtral_session {
   mixtral_logits_fn edit = nullptr;
   void* edit_user = nullptr;
   mixtral::capi::RouteRecorder routes;
+  std::optional<mixtral::Conversation> chat;
   char error[mixtral::capi::kErrorBytes] = "";  // of the last call that failed
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <span>
 #include <string_view>
@@ -16,20 +17,31 @@ namespace mixtral::capi {
 // A struct_size above this is a mistake, not a later version: nothing behind the struct is read.
 inline constexpr std::size_t kMaxStructBytes = 1024;
 
-// `first_size`: the struct's bytes in the version that brought it.
+// The bytes of a struct in the version that brought it. What stands behind them in mixtral.h says since when.
 template <class T>
-void require_struct(const T* user, std::size_t first_size, const char* name) {
+inline constexpr std::size_t kFirstSize = sizeof(T);
+template <>
+inline constexpr std::size_t kFirstSize<mixtral_params> = offsetof(mixtral_params, bf16_products);
+template <>
+inline constexpr std::size_t kFirstSize<mixtral_session_params> = offsetof(mixtral_session_params, kv_type);
+template <>
+inline constexpr std::size_t kFirstSize<mixtral_session_state> = offsetof(mixtral_session_state, kv_shared_bytes);
+template <>
+inline constexpr std::size_t kFirstSize<mixtral_generate_result> = offsetof(mixtral_generate_result, n_prompt);
+
+template <class T>
+void require_struct(const T* user, const char* name) {
   static_assert(std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T>);
   require(user != nullptr, name, " is NULL");
-  require(user->struct_size >= first_size && user->struct_size <= kMaxStructBytes, name, ": struct_size is ",
-          user->struct_size, ", expected ", first_size, " to ", kMaxStructBytes);
+  require(user->struct_size >= kFirstSize<T> && user->struct_size <= kMaxStructBytes, name, ": struct_size is ",
+          user->struct_size, ", expected ", kFirstSize<T>, " to ", kMaxStructBytes);
 }
 
 // Fields that the caller's struct does not have keep their value in `defaults`; fields that are not known here must be
 // zero.
 template <class T>
-T read_struct(const T* user, const T& defaults, const char* name, std::size_t first_size = sizeof(T)) {
-  require_struct(user, first_size, name);
+T read_struct(const T* user, const T& defaults, const char* name) {
+  require_struct(user, name);
   T options = defaults;
   const std::size_t size = user->struct_size;
   std::memcpy(&options, user, std::min(size, sizeof(T)));
@@ -43,8 +55,8 @@ T read_struct(const T* user, const T& defaults, const char* name, std::size_t fi
 
 // As much of `value` as the caller's struct holds; what is not known here becomes zero.
 template <class T>
-void write_struct(T* user, T value, const char* name, std::size_t first_size = sizeof(T)) {
-  require_struct(user, first_size, name);
+void write_struct(T* user, T value, const char* name) {
+  require_struct(user, name);
   value.struct_size = user->struct_size;
   const std::size_t known = std::min<std::size_t>(user->struct_size, sizeof(T));
   std::memset(user, 0, value.struct_size);
@@ -53,13 +65,12 @@ void write_struct(T* user, T value, const char* name, std::size_t first_size = s
 
 // For mixtral_*_init().
 template <class T>
-void init_struct(T* user, std::size_t struct_size, const T& defaults, const char* name,
-                 std::size_t first_size = sizeof(T)) {
+void init_struct(T* user, std::size_t struct_size, const T& defaults, const char* name) {
   require(user != nullptr, name, " is NULL");
-  require(struct_size >= first_size && struct_size <= kMaxStructBytes, name, ": struct_size is ", struct_size,
-          ", expected ", first_size, " to ", kMaxStructBytes);
+  require(struct_size >= kFirstSize<T> && struct_size <= kMaxStructBytes, name, ": struct_size is ", struct_size,
+          ", expected ", kFirstSize<T>, " to ", kMaxStructBytes);
   user->struct_size = static_cast<std::uint32_t>(struct_size);
-  write_struct(user, defaults, name, first_size);
+  write_struct(user, defaults, name);
 }
 
 // `known`: all flags of this version.

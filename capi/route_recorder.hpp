@@ -63,14 +63,14 @@ class RouteRecorder final : public ForwardObserver {
   }
 
   void on_embedding(TensorView<const float, 2> x) override {
-    if (session_.length() > settled_) settle();  // an eval ended, this is the next one of the same call
+    if (session_.length() != settled_) settle();  // in this call an eval ended, or the tokens were set
     base_ = static_cast<Index>(experts_.size());
     if (!record_) return;
     const auto more = static_cast<std::size_t>(x.dim(0) * route_size());
     experts_.resize(experts_.size() + more);
     weights_.resize(weights_.size() + more);
   }
-  void on_routing(Index layer, const RoutingView& routing) override {
+  void on_routing(Index layer, const moe::RoutingView& routing) override {
     stats_.on_routing(layer, routing);
     if (!record_) return;
     for (Index t = 0; t < routing.experts.dim(0); ++t) {

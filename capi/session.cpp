@@ -1,7 +1,7 @@
 // Sessions: tokens in, logits and tokens out.
 #include <optional>
-#include <string>
 
+#include "generating.hpp"
 #include "handles.hpp"
 #include "mixtral/runtime/generate.hpp"
 #include "options.hpp"
@@ -15,9 +15,6 @@ constexpr mixtral_session_params kDefaults{.struct_size = sizeof(mixtral_session
                                            .chunk = SessionOptions{}.chunk,
                                            .kv_type = MIXTRAL_KV_BF16,
                                            .reserved = 0};
-// Of version 1.0.
-constexpr std::size_t kFirstParamsSize = offsetof(mixtral_session_params, kv_type);
-constexpr std::size_t kFirstStateSize = offsetof(mixtral_session_state, kv_shared_bytes);
 
 DType kv_dtype(std::int32_t type) {
   switch (type) {
@@ -36,71 +33,6 @@ constexpr mixtral_sampler_params kSamplerDefaults{.struct_size = sizeof(mixtral_
                                                   .repetition_penalty = 1,
                                                   .seed = 0};
 
-constexpr mixtral_generate_params kGenerateDefaults{.struct_size = sizeof(mixtral_generate_params),
-                                                    .flags = 0,
-                                                    .max_tokens = 128,
-                                                    .stop_strings = nullptr,
-                                                    .n_stop_strings = 0,
-                                                    .stop_tokens = nullptr,
-                                                    .n_stop_tokens = 0,
-                                                    .on_token = nullptr,
-                                                    .user = nullptr};
-
-// Runs action(hooks), which evaluates queued tokens. A cancel ends one call: the one that says that it was cancelled.
-template <class F>
-void evaluating(mixtral_session& s, F&& action) {
-  StepHooks hooks(&s.routes);
-  hooks.cancel = &s.cancelled;
-  s.routes.settle();
-  try {
-    s.cancelled.check();
-    action(hooks);
-  } catch (const Error& error) {
-    s.routes.settle();
-    if (error.code() == ErrorCode::kCancelled) s.cancelled.clear();
-    throw;
-  } catch (...) {
-    s.routes.settle();
-    throw;
-  }
-  s.routes.settle();
-}
-
-LogitsEditor editor_of(const mixtral_session& s) {
-  if (s.edit == nullptr) return {};
-  return [edit = s.edit, user = s.edit_user](std::span<float> logits) {
-    require(edit(user, logits.data(), logits.size()) == 0, ErrorCode::kCancelled, "the logits callback said stop");
-  };
-}
-
-std::vector<std::string> read_strings(const mixtral_string* strings, std::size_t n) {
-  std::vector<std::string> out;
-  for (const mixtral_string& s : input(strings, n, "stop_strings")) {
-    out.emplace_back(input_text(s.data, s.size, "stop string"));
-  }
-  return out;
-}
-
-GenerateOptions read_generate(const mixtral_session& s, const mixtral_generate_params& p) {
-  require_flags(p.flags, MIXTRAL_GENERATE_IGNORE_EOS, "generate");
-  GenerateOptions options;
-  options.max_tokens = p.max_tokens;
-  const auto stops = input(p.stop_tokens, p.n_stop_tokens, "stop_tokens");
-  options.stop_ids.assign(stops.begin(), stops.end());
-  if ((p.flags & MIXTRAL_GENERATE_IGNORE_EOS) == 0) {
-    const std::vector<TokenId>& eos = s.engine->model.config().eos_ids;
-    options.stop_ids.insert(options.stop_ids.end(), eos.begin(), eos.end());
-  }
-  options.stop_strings = read_strings(p.stop_strings, p.n_stop_strings);
-  options.edit_logits = editor_of(s);
-  if (p.on_token != nullptr) {
-    options.on_token = [call = p.on_token, user = p.user](TokenId id, std::string_view text) {
-      return call(user, id, text.data(), text.size()) == 0;
-    };
-  }
-  return options;
-}
-
 }  // namespace
 }  // namespace mixtral::capi
 
@@ -108,7 +40,7 @@ using namespace mixtral;
 using namespace mixtral::capi;
 
 mixtral_status mixtral_session_params_init(mixtral_session_params* params, size_t struct_size) {
-  return guarded([&] { init_struct(params, struct_size, kDefaults, "params", kFirstParamsSize); });
+  return guarded([&] { init_struct(params, struct_size, kDefaults, "params"); });
 }
 
 mixtral_status mixtral_sampler_params_init(mixtral_sampler_params* params, size_t struct_size) {
@@ -124,8 +56,7 @@ mixtral_status mixtral_session_create(mixtral_ctx* ctx, const mixtral_session_pa
   return guarded([&] {
     (void)engine_of(ctx);
     require(session != nullptr, "the place for the session is NULL");
-    const mixtral_session_params p =
-        params == nullptr ? kDefaults : read_struct(params, kDefaults, "params", kFirstParamsSize);
+    const mixtral_session_params p = params == nullptr ? kDefaults : read_struct(params, kDefaults, "params");
     require_flags(p.flags, MIXTRAL_SESSION_RECORD_ROUTES, "params");
     require(p.reserved == 0, "params: reserved is ", p.reserved, ", expected 0");
     const SessionOptions options{.max_positions = p.max_positions, .chunk = p.chunk, .kv_dtype = kv_dtype(p.kv_type)};
@@ -154,7 +85,8 @@ mixtral_status mixtral_session_info(mixtral_session* session, mixtral_session_st
     out.max_positions = s.session.max_positions();
     out.kv_bytes = s.session.kv_bytes();
     out.kv_shared_bytes = s.session.kv_shared_bytes();
-    write_struct(state, out, "state", kFirstStateSize);
+    out.n_messages = s.chat ? static_cast<Index>(s.chat->messages().size()) : -1;
+    write_struct(state, out, "state");
   });
 }
 
@@ -259,6 +191,7 @@ mixtral_status mixtral_session_reset(mixtral_session* session) {
     s.sampler.restart();
     s.routes.truncate(0);
     s.cancelled.clear();
+    s.chat.reset();
   });
 }
 
@@ -281,21 +214,14 @@ mixtral_status mixtral_session_truncate(mixtral_session* session, size_t n_token
 mixtral_status mixtral_session_generate(mixtral_session* session, const mixtral_generate_params* params,
                                         mixtral_generate_result* result) {
   return with_session(session, [&](mixtral_session& s) {
-    const mixtral_generate_params p =
-        params == nullptr ? kGenerateDefaults : read_struct(params, kGenerateDefaults, "params");
-    if (result != nullptr) require_struct(result, sizeof *result, "result");
-    const GenerateOptions options = read_generate(s, p);
+    const ResultPlace place(result);
+    const GenerateOptions options = read_generate(s, params);
     const std::optional<Tokenizer>& tokenizer = s.engine->model.tokenizer;
-    GenerateResult out;
+    const auto n_prompt = static_cast<Index>(s.session.tokens().size()), n_kept = s.session.length();
     evaluating(s, [&](const StepHooks& hooks) {
-      out = generate(s.session, s.sampler, tokenizer ? &*tokenizer : nullptr, options, hooks);
+      const GenerateResult out = generate(s.session, s.sampler, tokenizer ? &*tokenizer : nullptr, options, hooks);
+      place.write(out.reason, static_cast<Index>(out.ids.size()), n_prompt, n_kept);
     });
-    if (result == nullptr) return;
-    write_struct(result,
-                 {.struct_size = 0,
-                  .stop_reason = static_cast<std::int32_t>(out.reason),
-                  .n_tokens = static_cast<Index>(out.ids.size())},
-                 "result");
   });
 }
 

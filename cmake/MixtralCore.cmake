@@ -23,7 +23,7 @@ file(GLOB MIXTRAL_CORE_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/core/
      ${PROJECT_SOURCE_DIR}/src/io/*.cpp ${PROJECT_SOURCE_DIR}/src/text/*.cpp
      ${PROJECT_SOURCE_DIR}/src/runtime/*.cpp)
 add_library(mixtral_core STATIC ${MIXTRAL_CORE_SOURCES} ${PROJECT_SOURCE_DIR}/src/kernels/calibration.cpp
-                                ${PROJECT_SOURCE_DIR}/src/kernels/dispatch.cpp)
+                                ${PROJECT_SOURCE_DIR}/src/kernels/isa.cpp)
 add_library(mixtral::core ALIAS mixtral_core)
 set_target_properties(mixtral_core PROPERTIES EXPORT_NAME core CXX_VISIBILITY_PRESET hidden
                                               VISIBILITY_INLINES_HIDDEN ON)

@@ -10,9 +10,9 @@ packages=(
 )
 
 # What some tests use and leave out, aloud, where it is missing: libabigail, a second compiler, what makes Debian
-# packages, a library of a host's own. .ci/run installs them too.
+# packages, a library of a host's own, what the benches need. .ci/run installs them too.
 ci_packages=(
-  abigail-tools clang dpkg-dev file libprotobuf-dev protobuf-compiler
+  abigail-tools clang dpkg-dev file libbenchmark-dev libprotobuf-dev protobuf-compiler
 )
 
 # What the preset aarch64 needs: a cross-compiler, and an emulator for what it makes.

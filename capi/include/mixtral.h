@@ -196,12 +196,12 @@ typedef struct mixtral_params {
   void* run_user;
   mixtral_log_fn log; /**< default NULL: nothing is said */
   void* log_user;
-  int32_t bf16_products; /**< MIXTRAL_BF16_*, default MIXTRAL_BF16_FLOAT32 */
-  int32_t reserved;      /**< 0 */
+  int32_t bf16_products; /**< MIXTRAL_BF16_*, default MIXTRAL_BF16_FLOAT32. Since 1.1. */
+  int32_t reserved;      /**< 0. Since 1.1. */
   /** 1: weights are copied into memory of the process, huge pages where the system has them, and the files are closed:
    * running is faster, opening slower. Default 0: they are used where the files are mapped. Since 1.1. */
   int32_t resident;
-  int32_t reserved2; /**< 0 */
+  int32_t reserved2; /**< 0. Since 1.1. */
 } mixtral_params;
 
 /**
@@ -348,7 +348,7 @@ MIXTRAL_API int32_t mixtral_token_is_eos(const mixtral_ctx* ctx, int32_t token);
 /** Values of mixtral_chat_message::role. */
 enum { MIXTRAL_ROLE_SYSTEM = 0, MIXTRAL_ROLE_USER = 1, MIXTRAL_ROLE_ASSISTANT = 2 };
 
-/** Templates of mixtral_chat_tokens(). */
+/** Styles of mixtral_chat_tokens() and mixtral_chat_begin(). */
 enum {
   MIXTRAL_CHAT_AUTO = 0, /**< as the model's chat_template is, which has to be of one of these styles; without one V3 if
                               the tokenizer has [INST] and [/INST] as control tokens, otherwise V1 */
@@ -357,7 +357,7 @@ enum {
   MIXTRAL_CHAT_CHATML = 100 /**< many fine-tunes: the tokens <|im_start|> and <|im_end|>. Since 1.1 */
 };
 
-/** Flags of mixtral_chat_tokens(). */
+/** Flags of mixtral_chat_tokens() and mixtral_chat_begin(). */
 enum {
   MIXTRAL_CHAT_ESCAPE = 1 /**< a message that contains a marker of the style ([INST] or [/INST] in V1, in CHATML the
                                markers if they are no special tokens) is changed so that it cannot be taken for the end
@@ -450,8 +450,8 @@ typedef struct mixtral_session_params {
                               is needed, mixtral_info::kv_bytes_per_page at a time. */
   int64_t chunk;         /**< tokens per pass of a long prompt: bounds working memory, changes no result; default 512.
                               A cancel is seen within a layer of one pass. */
-  int32_t kv_type;       /**< MIXTRAL_KV_*, default MIXTRAL_KV_BF16 */
-  int32_t reserved;      /**< 0 */
+  int32_t kv_type;       /**< MIXTRAL_KV_*, default MIXTRAL_KV_BF16. Since 1.1. */
+  int32_t reserved;      /**< 0. Since 1.1. */
 } mixtral_session_params;
 
 /**
@@ -495,6 +495,7 @@ typedef struct mixtral_session_state {
   int64_t max_positions; /**< room for this many */
   int64_t kv_bytes;      /**< memory of keys and values that is held now */
   int64_t kv_shared_bytes; /**< of these, what forks (or the original) hold, too: counted for each. Since 1.1. */
+  int64_t n_messages;      /**< of its conversation, -1 if it has none. Since 1.1. */
 } mixtral_session_state;
 
 /**
@@ -656,8 +657,8 @@ MIXTRAL_API mixtral_status mixtral_session_sample(mixtral_session* session, int3
 MIXTRAL_API mixtral_status mixtral_session_step(mixtral_session* session, int32_t* token);
 
 /**
- * Ends the eval, step or generate that is running on the session, or else the next one: it returns MIXTRAL_CANCELLED
- * within about one layer's time.
+ * Ends the eval, step, generate, say or answer that is running on the session, or else the next one: it returns
+ * MIXTRAL_CANCELLED within about one layer's time.
  *
  * @param session  may be NULL: then nothing happens.
  * @return MIXTRAL_OK; INVALID_ARGUMENT if it is not a session.
@@ -689,8 +690,8 @@ MIXTRAL_API mixtral_status mixtral_session_error(mixtral_session* session, char*
                                                  size_t* text_size);
 
 /**
- * Forgets all tokens, logits, recorded routes and a pending cancel, and starts the random numbers anew. Options and
- * callback stay; memory is kept for reuse.
+ * Forgets all tokens, logits, recorded routes, the conversation and a pending cancel, and starts the random numbers anew.
+ * Options and callback stay; memory is kept for reuse.
  *
  * @param session  the session.
  * @return MIXTRAL_OK; INVALID_ARGUMENT; BUSY.
@@ -699,8 +700,8 @@ MIXTRAL_API mixtral_status mixtral_session_error(mixtral_session* session, char*
 MIXTRAL_API mixtral_status mixtral_session_reset(mixtral_session* session);
 
 /**
- * Makes a session with the same tokens, keys and values, logits, recorded routes, options and random numbers: both go
- * on independently, on any threads. The logits callback is not copied. Pages of keys and values (32 positions each) are
+ * Makes a session with the same tokens, keys and values, logits, recorded routes, conversation, options and random
+ * numbers: both go on independently, on any threads. The logits callback is not copied. Pages of keys and values (32 positions each) are
  * shared as long as neither forgets them: a fork costs little memory of its own.
  *
  * @param session  the original; it does not change.
@@ -744,7 +745,7 @@ enum { MIXTRAL_GENERATE_IGNORE_EOS = 1 /**< go on after the model's own end toke
  * Threads: the thread that generates. Since 1.0. */
 typedef int32_t (*mixtral_token_fn)(void* user, int32_t token, const char* text, size_t text_size);
 
-/** Options of mixtral_session_generate(). */
+/** Options of mixtral_session_generate(), mixtral_chat_say() and mixtral_chat_answer(). */
 typedef struct mixtral_generate_params {
   uint32_t struct_size;               /**< sizeof(mixtral_generate_params) */
   uint32_t flags;                     /**< default 0 */
@@ -771,6 +772,8 @@ typedef struct mixtral_generate_result {
   uint32_t struct_size; /**< sizeof(mixtral_generate_result) */
   int32_t stop_reason;  /**< MIXTRAL_STOP_* */
   int64_t n_tokens;     /**< that were drawn, an end token included */
+  int64_t n_prompt;     /**< tokens before these. Since 1.1. */
+  int64_t n_kept;       /**< of these, not computed again. Since 1.1. */
 } mixtral_generate_result;
 
 /**
@@ -796,6 +799,112 @@ MIXTRAL_API mixtral_status mixtral_generate_params_init(mixtral_generate_params*
  * Threads: one call at a time per session; steps of other sessions come between those of this one. Since 1.0. */
 MIXTRAL_API mixtral_status mixtral_session_generate(mixtral_session* session, const mixtral_generate_params* params,
                                                     mixtral_generate_result* result);
+
+/* ---- a conversation ------------------------------------------------------------------------------------- */
+
+/**
+ * Begins a conversation on a session; one that was there is forgotten, the session's tokens are not: what the first
+ * answer can use of them it does. Other calls may use the session between two answers.
+ *
+ * @param session  the session.
+ * @param style    MIXTRAL_CHAT_*.
+ * @param flags    0 or MIXTRAL_CHAT_ESCAPE.
+ * @return MIXTRAL_OK; INVALID_ARGUMENT, also if the vocabulary lacks what the style needs; UNSUPPORTED if AUTO meets a
+ *   template of no known style; NOT_FOUND if the model has no tokenizer; OUT_OF_MEMORY; BUSY. After an error the
+ *   conversation is as before.
+ *
+ * Threads: one call at a time per session. Since 1.1. */
+MIXTRAL_API mixtral_status mixtral_chat_begin(mixtral_session* session, int32_t style, uint32_t flags);
+
+/**
+ * Adds messages that are known: the system's text, turns from earlier, a question for mixtral_chat_answer(). Nothing is
+ * computed yet.
+ *
+ * @param session     the session, with a conversation.
+ * @param messages    an optional system message as the conversation's first, then user and assistant in turns.
+ * @param n_messages  how many.
+ * @return MIXTRAL_OK; INVALID_ARGUMENT, with the index of the message in the conversation: roles out of order (a
+ *   question that waits for its answer needs mixtral_chat_answer(), or mixtral_chat_keep() without it), a forged marker,
+ *   ids outside the vocabulary, ids of a message that is no answer; OUT_OF_MEMORY; BUSY. After an error none of the
+ *   messages is added.
+ *
+ * Threads: one call at a time per session. Since 1.1. */
+MIXTRAL_API mixtral_status mixtral_chat_add(mixtral_session* session, const mixtral_chat_message* messages,
+                                            size_t n_messages);
+
+/**
+ * Draws the answer to the user's message at the end of the conversation, and adds it. The session's tokens become those
+ * of the conversation: what is computed of them is kept, so that a conversation costs what is new in it. (In V3 a system
+ * text stands before the last of the user's: what follows its old place is computed again.) The answer ends with the
+ * style's own end token, and with what params add.
+ *
+ * @param session  the session, with a conversation.
+ * @param params   NULL: the defaults. MIXTRAL_GENERATE_IGNORE_EOS is refused. The callback gets the answer's text
+ *   without the space that tokenizing puts in front.
+ * @param result   struct_size set by the caller; receives the rest. May be NULL.
+ * @return MIXTRAL_OK; otherwise as mixtral_session_generate(), and INVALID_ARGUMENT if the last message is not the
+ *   user's, CONTEXT_FULL if the conversation does not fit; then nothing has changed. Whatever the status is, earlier
+ *   messages stay, and of the answer what was drawn: n_messages tells whether it is one. It is none if nothing was drawn;
+ *   one that is nothing but the end token is an empty message.
+ *
+ * Threads: one call at a time per session; steps of other sessions come between those of this one. Since 1.1. */
+MIXTRAL_API mixtral_status mixtral_chat_answer(mixtral_session* session, const mixtral_generate_params* params,
+                                               mixtral_generate_result* result);
+
+/**
+ * Adds a message of the user's and draws the answer: mixtral_chat_add() and mixtral_chat_answer() in one. If nothing of
+ * the answer was drawn the user's message is forgotten, too, so that the conversation can go on.
+ *
+ * @param session    the session, with a conversation.
+ * @param text       what the user says.
+ * @param text_size  its bytes.
+ * @param params     as mixtral_chat_answer().
+ * @param result     as mixtral_chat_answer().
+ * @return as mixtral_chat_add() and mixtral_chat_answer().
+ *
+ * Threads: one call at a time per session; steps of other sessions come between those of this one. Since 1.1. */
+MIXTRAL_API mixtral_status mixtral_chat_say(mixtral_session* session, const char* text, size_t text_size,
+                                            const mixtral_generate_params* params, mixtral_generate_result* result);
+
+/**
+ * A message of the conversation; mixtral_session_state::n_messages says how many there are.
+ *
+ * @param session    the session, with a conversation.
+ * @param index      of the message, from 0.
+ * @param role       receives MIXTRAL_ROLE_*. May be NULL.
+ * @param text       receives the text, without a terminating 0.
+ * @param capacity   its bytes.
+ * @param text_size  receives the text's bytes.
+ * @return MIXTRAL_OK; BUFFER_TOO_SMALL; INVALID_ARGUMENT, also if there is no such message; BUSY.
+ *
+ * Threads: one call at a time per session. Since 1.1. */
+MIXTRAL_API mixtral_status mixtral_chat_message_text(mixtral_session* session, size_t index, int32_t* role, char* text,
+                                                     size_t capacity, size_t* text_size);
+
+/**
+ * The ids of an answer as it was drawn, without what ended it (of a stop string that begins within a token, that part
+ * stays): whoever saves a conversation can bring them back with mixtral_chat_add().
+ *
+ * @param session   the session, with a conversation.
+ * @param index     of the message, from 0.
+ * @param tokens    receives the ids; none for a message that was given as text.
+ * @param capacity  its elements.
+ * @param n_tokens  receives how many ids there are.
+ * @return as mixtral_chat_message_text().
+ *
+ * Threads: one call at a time per session. Since 1.1. */
+MIXTRAL_API mixtral_status mixtral_chat_message_tokens(mixtral_session* session, size_t index, int32_t* tokens,
+                                                       size_t capacity, size_t* n_tokens);
+
+/**
+ * Forgets all messages but the first ones: to begin anew, or to ask again.
+ *
+ * @param session     the session, with a conversation.
+ * @param n_messages  how many stay.
+ * @return MIXTRAL_OK; INVALID_ARGUMENT, also if there are fewer; BUSY.
+ *
+ * Threads: one call at a time per session. Since 1.1. */
+MIXTRAL_API mixtral_status mixtral_chat_keep(mixtral_session* session, size_t n_messages);
 
 /* ---- which experts worked ------------------------------------------------------------------------------- */
 

@@ -30,6 +30,14 @@ class Error : public std::runtime_error {
   mixtral_status status_;
 };
 
+using Tokens = std::vector<std::int32_t>;
+
+struct Message {
+  std::int32_t role;
+  std::string text;
+  Tokens tokens = {};  // an assistant's answer as it was drawn, used instead of `text`
+};
+
 namespace detail {
 
 // Callbacks run on the thread that made the call, so one place for each thread holds their exception.
@@ -84,9 +92,16 @@ T described(mixtral_status (*describe)(Handle*, T*), Handle* handle) {
   return out;
 }
 
-}  // namespace detail
+inline std::vector<mixtral_chat_message> views(const std::vector<Message>& messages) {
+  std::vector<mixtral_chat_message> out;
+  for (const Message& m : messages) {
+    out.push_back({sizeof(mixtral_chat_message), m.role, m.text.data(), m.text.size(),
+                   m.tokens.empty() ? nullptr : m.tokens.data(), m.tokens.size()});
+  }
+  return out;
+}
 
-using Tokens = std::vector<std::int32_t>;
+}  // namespace detail
 
 struct ContextOptions {
   std::int32_t isa = MIXTRAL_ISA_BEST, executor = MIXTRAL_EXECUTOR_THREADS, n_threads = 0;
@@ -95,12 +110,6 @@ struct ContextOptions {
   std::function<void(std::int32_t level, std::string_view text)> log;
   // MIXTRAL_EXECUTOR_HOST: calls `job` n_jobs times, on several threads, and returns when all calls have.
   std::function<void(std::int32_t n_jobs, const std::function<void()>& job)> run;
-};
-
-struct Message {
-  std::int32_t role;
-  std::string text;
-  Tokens tokens = {};  // an assistant's answer as it was drawn, used instead of `text`
 };
 
 // A model, its tokenizer and threads; usable from several threads. Sessions keep alive what they need of it.
@@ -136,11 +145,7 @@ class Context {
   bool is_eos(std::int32_t token) const noexcept { return mixtral_token_is_eos(get(), token) != 0; }
   Tokens chat_tokens(const std::vector<Message>& messages, std::int32_t style = MIXTRAL_CHAT_AUTO,
                      std::uint32_t flags = 0) const {
-    std::vector<mixtral_chat_message> views;
-    for (const Message& m : messages) {
-      views.push_back({sizeof(mixtral_chat_message), m.role, m.text.data(), m.text.size(),
-                       m.tokens.empty() ? nullptr : m.tokens.data(), m.tokens.size()});
-    }
+    const auto views = detail::views(messages);
     return detail::filled<Tokens>(256, mixtral_chat_tokens, get(), style, flags, views.data(), views.size());
   }
   // A text as a vector of length 1, or with MIXTRAL_POOL_NONE [tokens, dim], row-major.
@@ -228,22 +233,40 @@ class Session {
   std::int32_t step() { return drawn(mixtral_session_step); }
 
   mixtral_generate_result generate(const GenerateOptions& options) {
-    std::vector<mixtral_string> stops;
-    for (const std::string& text : options.stop_strings) stops.push_back({text.data(), text.size()});
-    auto params = detail::defaults(mixtral_generate_params_init);
-    params.flags = options.flags;
-    params.max_tokens = options.max_tokens;
-    params.stop_strings = stops.data();
-    params.n_stop_strings = stops.size();
-    params.stop_tokens = options.stop_tokens.data();
-    params.n_stop_tokens = options.stop_tokens.size();
-    params.on_token = options.on_token ? on_token : nullptr;
-    params.user = const_cast<GenerateOptions*>(&options);
-    mixtral_generate_result result{};
-    result.struct_size = sizeof result;
-    detail::check(mixtral_session_generate(get(), &params, &result));
-    return result;
+    return drawing(options,
+                   [&](const auto* params, auto* result) { return mixtral_session_generate(get(), params, result); });
   }
+
+  // A conversation: mixtral_chat_begin(), _add(), _say(), _answer(), _message_text() and _keep().
+  void begin_chat(std::int32_t style = MIXTRAL_CHAT_AUTO, std::uint32_t flags = 0) {
+    detail::check(mixtral_chat_begin(get(), style, flags));
+  }
+  void add(const std::vector<Message>& messages) {
+    const auto views = detail::views(messages);
+    detail::check(mixtral_chat_add(get(), views.data(), views.size()));
+  }
+  mixtral_generate_result say(std::string_view text, const GenerateOptions& options = {}) {
+    return drawing(options, [&](const auto* params, auto* result) {
+      return mixtral_chat_say(get(), text.data(), text.size(), params, result);
+    });
+  }
+  mixtral_generate_result answer(const GenerateOptions& options = {}) {
+    return drawing(options,
+                   [&](const auto* params, auto* result) { return mixtral_chat_answer(get(), params, result); });
+  }
+  std::vector<Message> messages() const {  // empty, too, if there is no conversation
+    std::vector<Message> out;
+    const std::int64_t n = info().n_messages;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      Message message{};
+      message.text = detail::filled<std::string>(256, mixtral_chat_message_text, get(), at, &message.role);
+      message.tokens = detail::filled<Tokens>(64, mixtral_chat_message_tokens, get(), at);
+      out.push_back(std::move(message));
+    }
+    return out;
+  }
+  void keep_messages(std::size_t n) { detail::check(mixtral_chat_keep(get(), n)); }
 
   // [n_layers, n_experts_per_tok] of a computed token; needs MIXTRAL_SESSION_RECORD_ROUTES.
   Tokens routes(std::size_t position) const {
@@ -271,6 +294,25 @@ class Session {
   template <class Function, class Last>
   void call(Function function, const Tokens& tokens, Last last) {
     detail::check(function(get(), tokens.data(), tokens.size(), last));
+  }
+  // draw(params, result) with these options.
+  template <class Draw>
+  static mixtral_generate_result drawing(const GenerateOptions& options, const Draw& draw) {
+    std::vector<mixtral_string> stops;
+    for (const std::string& text : options.stop_strings) stops.push_back({text.data(), text.size()});
+    auto params = detail::defaults(mixtral_generate_params_init);
+    params.flags = options.flags;
+    params.max_tokens = options.max_tokens;
+    params.stop_strings = stops.data();
+    params.n_stop_strings = stops.size();
+    params.stop_tokens = options.stop_tokens.data();
+    params.n_stop_tokens = options.stop_tokens.size();
+    params.on_token = options.on_token ? on_token : nullptr;
+    params.user = const_cast<GenerateOptions*>(&options);
+    mixtral_generate_result result{};
+    result.struct_size = sizeof result;
+    detail::check(draw(&params, &result));
+    return result;
   }
   std::int32_t drawn(mixtral_status (*draw)(mixtral_session*, std::int32_t*)) {
     std::int32_t token = -1;

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# check.sh LANGUAGE LIBRARIES WORK [PROGRAM]: builds that language's example in the folder WORK (or takes PROGRAM, if
-# CMake has built it), runs it with libmixtral.so from the folder LIBRARIES, and compares its output with expected.txt;
-# then with a model that does not exist. Exit code 77: skipped, because a tool is missing.
+# check.sh LANGUAGE LIBRARIES WORK [PROGRAM [CHAT]]: builds that language's example in the folder WORK (or takes PROGRAM,
+# if CMake has built it), runs it with libmixtral.so from the folder LIBRARIES, and compares its output with
+# expected.txt; then with a model that does not exist. Where there is a conversation, too, that is run on chat_input.txt
+# and compared with expected_chat.txt. Exit code 77: skipped, because a tool is missing.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-language=$1 libraries=$2 work=$3 program=${4:-}
+language=$1 libraries=$2 work=$3 program=${4:-} chat=()
+[ -z "${5:-}" ] || chat=("$5")
 headers=$here/../../capi/include
 export LD_LIBRARY_PATH=$libraries
 
@@ -21,6 +23,7 @@ case $language in
   python)
     need python3
     run=(python3 -B "$here/python/complete.py")
+    chat=(python3 -B "$here/python/chat.py")
     ;;
   node)
     need node npm
@@ -62,6 +65,11 @@ esac
 
 "${run[@]}" "$here/../models/tiny" >out.txt || fail "exit code $?"
 diff -u "$here/expected.txt" out.txt || fail "another output than expected.txt"
+
+if ((${#chat[@]} > 0)); then
+  "${chat[@]}" "$here/../models/tiny" <"$here/chat_input.txt" >chat.txt || fail "exit code $? of the conversation"
+  diff -u "$here/expected_chat.txt" chat.txt || fail "another conversation than expected_chat.txt"
+fi
 
 code=0
 "${run[@]}" "$work/no-such-model" >out.txt 2>err.txt || code=$?

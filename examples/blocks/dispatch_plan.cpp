@@ -9,7 +9,7 @@ int main() {
   ExpertId choices[] = {2, 0,   // token 0
                         1, 2,   // token 1
                         2, 3};  // token 2
-  DispatchPlan plan;
+  moe::DispatchPlan plan;
   plan.build(TensorView<const ExpertId, 2>(choices, Shape<2>{{3, 2}}), /*n_experts=*/4);
   for (Index e = 0; e < plan.n_experts(); ++e) {
     std::printf("expert %d takes tokens:", static_cast<int>(e));
@@ -17,7 +17,6 @@ int main() {
     std::printf("\n");
   }
   // Expert 2 is the first choice of tokens 0 and 2 and the second of token 1: rows 2, 3, 4, in token order.
-  const bool ok =
-      plan.rows_of(2) == 3 && plan.row_of(0, 0) == 2 && plan.row_of(1, 1) == 3 && plan.row_of(2, 0) == 4;
+  const bool ok = plan.rows_of(2) == 3 && plan.row_of(0, 0) == 2 && plan.row_of(1, 1) == 3 && plan.row_of(2, 0) == 4;
   return ok ? 0 : 1;
 }

@@ -18,7 +18,7 @@ int main() {
   for (float& w : w2.span()) w /= 64;
   const Matrix<float> x = example::made_up(n_rows, dim, 4);
   Matrix<float> y(x.shape()), want(x.shape());
-  moe::expert_ffn(ctx, ExpertWeights{w1.view(), w2.view(), w3.view()}, x.view(), y.view());
+  moe::expert_ffn(ctx, moe::ExpertWeights{w1.view(), w2.view(), w3.view()}, x.view(), y.view());
   reference::expert_ffn(w1.view(), w2.cview(), w3.view(), x.view(), want.view());
   return example::agrees("expert_ffn", y.view(), want.view());
 }

@@ -25,7 +25,7 @@ struct Expert {
 };
 
 // Every chosen expert on every token by itself: what the grouped layer has to equal.
-void plain_layer(const std::vector<Expert>& experts, const RouterOutput& routing, TensorView<const float, 2> h,
+void plain_layer(const std::vector<Expert>& experts, const moe::RouterOutput& routing, TensorView<const float, 2> h,
                  TensorView<float, 2> x) {
   Matrix<float> outputs(Shape<2>{{kTokens * kTopK, kDim}});
   for (Index pair = 0; pair < kTokens * kTopK; ++pair) {
@@ -44,17 +44,17 @@ int main() {
   const OpContext ctx{native_table(), executor, scratch};
 
   std::vector<Expert> owned;
-  std::vector<ExpertWeights> experts;
+  std::vector<moe::ExpertWeights> experts;
   for (std::uint32_t e = 0; e < kExperts; ++e) owned.emplace_back(3 * e);
   for (const Expert& e : owned) experts.push_back({e.w1.view(), e.w2.view(), e.w3.view()});
 
   const Matrix<float> h = example::made_up(kTokens, kDim, 100), gate = example::made_up(kExperts, kDim, 101);
   Matrix<float> logits(Shape<2>{{kTokens, kExperts}}), weights(Shape<2>{{kTokens, kTopK}});
   Tensor<ExpertId, 2> chosen(weights.shape());
-  const RouterOutput routing{logits.view(), chosen.view(), weights.view()};
+  const moe::RouterOutput routing{logits.view(), chosen.view(), weights.view()};
   moe::route(ctx, MatrixView(gate.view()), h.view(), {}, routing);
 
-  DispatchPlan plan;  // kept by the caller: its memory is used again in the next step
+  moe::DispatchPlan plan;  // kept by the caller: its memory is used again in the next step
   Matrix<float> x(h.shape()), want(h.shape());
   moe::moe_layer(ctx, experts, routing, plan, h.view(), x.view());
   moe::LoadBalancingLoss loss(kExperts);

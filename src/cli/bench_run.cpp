@@ -30,10 +30,10 @@ Index anonymous_bytes() {
   return 0;
 }
 
-Index expert_bytes(const ExpertWeights& e) noexcept { return e.w1.bytes() + e.w2.bytes() + e.w3.bytes(); }
+Index expert_bytes(const moe::ExpertWeights& e) noexcept { return e.w1.bytes() + e.w2.bytes() + e.w3.bytes(); }
 
 // Weights of a layer that work on every token.
-std::vector<const MatrixView*> dense_of(const LayerWeights& w) { return {&w.wq, &w.wk, &w.wv, &w.wo, &w.gate}; }
+std::vector<const MatrixView*> dense_of(const LayerWeights& w) { return {&w.wq, &w.wk, &w.wv, &w.wo, &w.router}; }
 
 Index weights_of(const MatrixView& w) noexcept { return w.rows * w.cols; }
 
@@ -44,14 +44,14 @@ WorkCounter::WorkCounter(const Model& model, const KvLayout& kv)
   work_.experts.resize(static_cast<std::size_t>(model.config.n_layers));
 }
 
-void WorkCounter::on_routing(Index layer, const RoutingView& routing) {
+void WorkCounter::on_routing(Index layer, const moe::RoutingView& routing) {
   std::fill(chosen_.begin(), chosen_.end(), 0);
   const auto& experts = model_.weights.layers[static_cast<std::size_t>(layer)].experts;
   for (Index t = 0; t < routing.experts.dim(0); ++t) {
     for (const ExpertId id : routing.experts.row_span(t)) {
-      if (id == kNoExpert) continue;
+      if (id == moe::kNoExpert) continue;
       const auto e = static_cast<std::size_t>(id);
-      const ExpertWeights& expert = experts[e];
+      const moe::ExpertWeights& expert = experts[e];
       work_.operations += 2 * (weights_of(expert.w1) + weights_of(expert.w2) + weights_of(expert.w3));
       if (chosen_[e] != 0) continue;
       chosen_[e] = 1;

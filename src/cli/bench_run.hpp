@@ -19,7 +19,7 @@ namespace mixtral::cli {
 class WorkCounter final : public ForwardObserver {
  public:
   WorkCounter(const Model& model, const KvLayout& kv);
-  void on_routing(Index layer, const RoutingView& routing) override;
+  void on_routing(Index layer, const moe::RoutingView& routing) override;
   // After each layer the matrix unit's speed is sampled from now on.
   void sample_unit() noexcept { samples_unit_ = true; }
   void on_layer(Index layer, TensorView<const float, 2> x) override;

@@ -6,8 +6,12 @@
 
 #include "cli/arguments.hpp"
 #include "cli/commands.hpp"
-#include "cli/conversation.hpp"
+#include "cli/loaded_model.hpp"
 #include "cli/terminal.hpp"
+#include "mixtral/runtime/conversation.hpp"
+#include "mixtral/runtime/routing_stats.hpp"
+#include "report/numbers.hpp"
+#include "report/routing_tables.hpp"
 
 namespace mixtral::cli {
 namespace {
@@ -31,15 +35,32 @@ struct Options {
 // A short context has room for some turns, too.
 Index default_n(const ModelConfig& config) { return std::clamp<Index>(config.max_positions / 4, 1, 1024); }
 
+// Of an answer.
+struct Figures {
+  Index context = 0, kept = 0, computed = 0, drawn = 0;  // tokens
+  double prompt_seconds = 0, answer_seconds = 0;         // until the first token; from the first to the last
+};
+
+std::string per_second(Index tokens, double duration) {
+  return duration > 0 ? str(", ", report::fixed(static_cast<double>(tokens) / duration, 1), " tokens/s") : "";
+}
+
 class Chat {
  public:
   explicit Chat(const Options& options)
-      : loaded_(load_model(options.common)), conversation_(loaded_, options.sampler, conversation_options(options)) {}
+      : loaded_(load_model(options.common)),
+        conversation_(loaded_, {.style = style_of(options)}),
+        session_(loaded_, {.kv_dtype = kv_type(options.common.kv)}),
+        sampler_(options.sampler),
+        routing_(loaded_.config()),
+        max_tokens_(options.n > 0 ? options.n : default_n(loaded_.config())) {
+    conversation_.add({ChatRole::kSystem, options.system});
+  }
 
   void run() {
     if (terminal_.interactive()) {
       write_stdout(str(loaded_.path.string(), ", template ", name_of(conversation_.style()), ", ",
-                       conversation_.max_positions(), " tokens of context. /help lists the commands.\n"));
+                       session_.max_positions(), " tokens of context. /help lists the commands.\n"));
     }
     while (const std::optional<std::string> line = terminal_.read_line()) {
       ++n_lines_;
@@ -49,18 +70,12 @@ class Chat {
   }
 
  private:
-  ConversationOptions conversation_options(const Options& options) const {
-    std::optional<ChatStyle> style;
+  std::optional<ChatStyle> style_of(const Options& options) const {
     for (const ChatStyle known : kChatStyles) {
-      if (options.style == name_of(known)) style = known;
+      if (options.style == name_of(known)) return known;
     }
-    if (!style) tell_style();
-    return {.system = options.system,
-            .style = style,
-            .max_tokens = options.n > 0 ? options.n : default_n(loaded_.config()),
-            .kv_dtype = kv_type(options.common.kv),
-            .show_progress = terminal_.interactive(),
-            .stop = &Terminal::interrupted()};
+    tell_style();
+    return {};
   }
 
   // What the model's own template says needs no words, unless it is not one of Mistral's.
@@ -87,9 +102,9 @@ class Chat {
   bool obey(const std::string& command) {
     if (command == "/exit") return false;
     if (command == "/reset") {
-      conversation_.reset();
+      reset();
     } else if (command == "/stats") {
-      write_stdout(conversation_.stats());
+      write_stdout(stats());
     } else if (command == "/help") {
       write_stdout(kHelp);
     } else {
@@ -98,35 +113,83 @@ class Chat {
     return true;
   }
 
+  // No turns, the random numbers from the seed. What is computed of a system text at the front is kept.
+  void reset() {
+    conversation_.keep(1);
+    sampler_.restart();
+    routing_.reset();
+    last_ = {};
+  }
+
   // A failed turn is told and leaves the conversation as it was; only a lost output ends the program.
   void say(std::string text) {
     try {
-      bool at_line_start = true;
-      const Answer answer = conversation_.say(std::move(text), [&](std::string_view part) {
-        write_stdout(part);
-        at_line_start = part.ends_with('\n');
-      });
-      if (!terminal_.interactive() || !at_line_start) write_stdout("\n");
-      explain(answer);
+      answer(std::move(text));
     } catch (const Error& error) {
       if (error.code() == ErrorCode::kIo) throw;
-      complain(error.what());
+      const bool full = error.code() == ErrorCode::kContextFull && conversation_.messages().size() > 1;
+      complain(str(error.what(), full ? "; /reset begins anew" : ""));
     } catch (const std::bad_alloc&) {
       complain("out of memory");
     }
   }
 
-  // Why an answer ended early.
-  void explain(const Answer& answer) {
-    if (answer.reason == StopReason::kContextFull) {
-      note(str("the context is full: ", conversation_.n_tokens(), " of ", conversation_.max_positions(),
-               " tokens; /reset begins anew"));
-    } else if (answer.reason == StopReason::kMaxTokens && terminal_.interactive()) {
-      note(str("ended after ", answer.n_tokens, " tokens, see --n"));
-    } else if (answer.reason == StopReason::kCallback) {
-      note(answer.n_tokens > 0 ? str("stopped after ", answer.n_tokens, " tokens")
-                               : "stopped before the answer began; your message is forgotten");
+  void answer(std::string text) {
+    Figures figures;
+    PromptProgress progress(session_, terminal_.interactive());
+    Observers observers{&routing_, &progress};
+    StepHooks hooks(&observers);
+    hooks.cancel = &Terminal::interrupted();
+    const double begin = seconds();
+    bool at_line_start = true, at_answer_start = true;
+    GenerateOptions settings;
+    settings.max_tokens = max_tokens_;
+    settings.on_token = [&](TokenId id, std::string_view part) {
+      const double since_begin = seconds() - begin;
+      if (std::exchange(at_answer_start, false)) {
+        progress.end();
+        figures = {.kept = progress.kept(), .computed = progress.computed(), .prompt_seconds = since_begin};
+      }
+      if (id >= 0) ++figures.drawn;
+      figures.answer_seconds = since_begin - figures.prompt_seconds;
+      figures.context = static_cast<Index>(session_.tokens().size());
+      last_ = figures;
+      write_stdout(part);
+      if (!part.empty()) at_line_start = part.ends_with('\n');
+      return !Terminal::interrupted().is_set();
+    };
+    StopReason reason = StopReason::kCallback;
+    try {
+      reason = conversation_.say(session_, sampler_, std::move(text), settings, hooks).reason;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kCancelled) throw;
     }
+    progress.end();
+    if (!terminal_.interactive() || !at_line_start) write_stdout("\n");
+    explain(reason, figures.drawn);
+  }
+
+  // Why an answer ended early.
+  void explain(StopReason reason, Index n_tokens) {
+    if (reason == StopReason::kContextFull) {
+      note(
+          str("the context is full: ", last_.context, " of ", session_.max_positions(), " tokens; /reset begins anew"));
+    } else if (reason == StopReason::kMaxTokens && terminal_.interactive()) {
+      note(str("ended after ", n_tokens, " tokens, see --n"));
+    } else if (reason == StopReason::kCallback) {
+      note(n_tokens > 0 ? str("stopped after ", n_tokens, " tokens")
+                        : "stopped before the answer began; your message is forgotten");
+    }
+  }
+
+  // Tokens of the context; speed and kept tokens of the last turn; each expert's share of the conversation.
+  std::string stats() const {
+    std::string out = str("context      ", last_.context, " of ", session_.max_positions(), " tokens\n");
+    if (last_.drawn == 0) return out + "no answer yet\n";
+    out += str("last prompt  ", last_.kept + last_.computed, " tokens: ", last_.kept, " kept, ", last_.computed,
+               " computed", per_second(last_.computed, last_.prompt_seconds), "\n");
+    out += str("last answer  ", last_.drawn, " tokens", per_second(last_.drawn - 1, last_.answer_seconds), "\n");
+    return out + report::routes_text(routing_);
   }
 
   void complain(const std::string& text) {
@@ -142,6 +205,11 @@ class Chat {
   LoadedModel loaded_;
   Terminal terminal_;
   Conversation conversation_;
+  Session session_;
+  Sampler sampler_;
+  RoutingStats routing_;
+  Index max_tokens_;
+  Figures last_;
   Index n_lines_ = 0, n_failed_ = 0;
 };
 

@@ -165,6 +165,13 @@ std::string read_input(const std::filesystem::path& path) {
 
 std::string input_name(const std::filesystem::path& path) { return path == "-" ? "stdin" : path.string(); }
 
+std::vector<TextPiece> read_pieces(const std::filesystem::path& path, const Tokenizer& tokenizer, Index context,
+                                   Index max_tokens) {
+  std::vector<TextPiece> pieces = text_pieces(read_input(path), tokenizer, context, max_tokens);
+  require(!pieces.empty(), input_name(path), ": is empty");
+  return pieces;
+}
+
 void write_stdout(std::string_view bytes) {
   const std::string shown = ::isatty(STDOUT_FILENO) == 1 ? printable(bytes, kShownAsTheyAre) : std::string(bytes);
   const bool written = std::fwrite(shown.data(), 1, shown.size(), stdout) == shown.size() && std::fflush(stdout) == 0;

@@ -10,6 +10,7 @@
 #include "mixtral/core/types.hpp"
 #include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/sampler.hpp"
+#include "mixtral/text/text_pieces.hpp"
 
 namespace CLI {
 class App;
@@ -68,6 +69,9 @@ std::string read_stdin();
 std::string read_input(const std::filesystem::path& path);
 // What `path` is called in messages.
 std::string input_name(const std::filesystem::path& path);
+// text_pieces() of such a file. Throws Error(kInvalidArgument) if it is empty.
+std::vector<TextPiece> read_pieces(const std::filesystem::path& path, const Tokenizer& tokenizer, Index context,
+                                   Index max_tokens = 0);
 
 // Throws Error(kInvalidArgument) if `out`, to be written, is the model `in`, or one of the files of that directory, by
 // whatever name.

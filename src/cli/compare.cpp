@@ -9,7 +9,6 @@
 #include "cli/commands.hpp"
 #include "cli/deferred_signals.hpp"
 #include "cli/loaded_model.hpp"
-#include "cli/text_pieces.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/runtime/comparison.hpp"
 #include "report/comparison_page.hpp"
@@ -50,11 +49,11 @@ const Tokenizer& tokenizer_of(const LoadedModel& model, const LoadedModel& refer
 std::vector<report::ComparedText> compare_texts(const Options& options, const Tokenizer& tokenizer,
                                                 Comparison& comparison) {
   std::vector<report::ComparedText> texts;
-  std::vector<Piece> all;
+  std::vector<TextPiece> all;
   Index inputs = 0, targets = 0, done = 0;
   for (const std::filesystem::path& file : options.texts) {
     texts.push_back({input_name(file), 0});
-    for (Piece& piece : text_pieces(file, tokenizer, comparison.max_positions(), options.max_tokens)) {
+    for (TextPiece& piece : read_pieces(file, tokenizer, comparison.max_positions(), options.max_tokens)) {
       inputs += static_cast<Index>(piece.inputs.size());
       texts.back().n_targets += static_cast<Index>(piece.targets.size());
       all.push_back(std::move(piece));
@@ -63,7 +62,7 @@ std::vector<report::ComparedText> compare_texts(const Options& options, const To
   }
   require(targets > 0, "compare: the texts have no token to predict");
   ProgressBar bar("compare", inputs);
-  for (const Piece& piece : all) {
+  for (const TextPiece& piece : all) {
     comparison.run(piece.inputs, piece.targets, [&](Index n) { bar.show(done + n); });
     done += static_cast<Index>(piece.inputs.size());
   }

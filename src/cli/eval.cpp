@@ -7,7 +7,6 @@
 #include "cli/commands.hpp"
 #include "cli/deferred_signals.hpp"
 #include "cli/loaded_model.hpp"
-#include "cli/text_pieces.hpp"
 #include "mixtral/io/safetensors.hpp"
 #include "mixtral/runtime/evaluator.hpp"
 #include "report/evaluation_tables.hpp"
@@ -22,9 +21,9 @@ struct Options {
 };
 
 // --ids: one piece; each id is the target of those before it.
-std::vector<Piece> pieces_of(const Options& options, const LoadedModel& loaded) {
+std::vector<TextPiece> pieces_of(const Options& options, const LoadedModel& loaded) {
   if (!options.text_file) return {{options.ids, {options.ids.begin() + 1, options.ids.end()}}};
-  return text_pieces(*options.text_file, loaded.require_tokenizer(), loaded.config().max_positions);
+  return read_pieces(*options.text_file, loaded.require_tokenizer(), loaded.config().max_positions);
 }
 
 template <class T>
@@ -56,18 +55,18 @@ void write_trace(const std::string& path, const ModelConfig& c, const std::vecto
 
 void run(const Options& options) {
   const LoadedModel loaded = load_model(options.common);
-  const std::vector<Piece> pieces = pieces_of(options, loaded);
+  const std::vector<TextPiece> pieces = pieces_of(options, loaded);
   if (options.out) require_no_input(*options.out, options.common.model);
   require(!options.out || pieces.size() == 1, "eval: --out takes one sequence of at most ",
           loaded.config().max_positions, " tokens, the text makes ", pieces.size(), " of them");
   Index inputs = 0;
-  for (const Piece& piece : pieces) inputs += static_cast<Index>(piece.inputs.size());
+  for (const TextPiece& piece : pieces) inputs += static_cast<Index>(piece.inputs.size());
 
   Evaluator evaluator(loaded, kv_type(options.common.kv));
   SequenceTrace trace;
   ProgressBar bar("eval", inputs);
   Index done = 0;
-  for (const Piece& piece : pieces) {
+  for (const TextPiece& piece : pieces) {
     evaluator.run(piece.inputs, piece.targets, options.out ? &trace : nullptr, [&](Index n) { bar.show(done + n); });
     done += static_cast<Index>(piece.inputs.size());
   }

@@ -26,19 +26,6 @@ struct Options {
   std::vector<std::string> stops;
 };
 
-// Counts routes, and shows how far a long prompt has come.
-class Observer final : public RoutingStats {
- public:
-  Observer(const ModelConfig& config, Index prompt_tokens)
-      : RoutingStats(config), bar_("prompt", config.n_layers * prompt_tokens) {}
-  void on_layer(Index, TensorView<const float, 2> x) override { bar_.show(done_ += x.dim(0)); }
-  void end_of_prompt() { bar_.finish(); }
-
- private:
-  ProgressBar bar_;
-  Index done_ = 0;
-};
-
 // The library's options, but for the callbacks.
 GenerateOptions library_options(const Options& options, const ModelConfig& config) {
   GenerateOptions out;
@@ -61,7 +48,9 @@ void run(const Options& options) {
   Session session(loaded, {.kv_dtype = kv_type(options.common.kv)});
   session.feed(prompt_of(options, loaded));
   const auto prompt_tokens = static_cast<Index>(session.tokens().size());
-  Observer observer(loaded.config(), prompt_tokens);
+  RoutingStats routing(loaded.config());
+  PromptProgress progress(session);
+  Observers observers{&routing, &progress};
 
   GenerateOptions settings = library_options(options, loaded.config());
   const bool stream = loaded.tokenizer.has_value() && !options.common.json;
@@ -70,18 +59,19 @@ void run(const Options& options) {
   settings.on_token = [&](TokenId, std::string_view text) {
     if (first == 0) {
       first = seconds();
-      observer.end_of_prompt();
+      progress.end();
     }
     if (stream) write_stdout(text);
     return true;
   };
-  const GenerateResult result = generate(session, loaded.tokenizer ? &*loaded.tokenizer : nullptr, settings, &observer);
+  const GenerateResult result =
+      generate(session, loaded.tokenizer ? &*loaded.tokenizer : nullptr, settings, &observers);
   const double end = seconds();
   if (first == 0) first = end;
 
   if (!options.common.json) {
     if (stream) write_stdout("\n");
-    if (options.routes) write_stdout(report::routes_text(observer));
+    if (options.routes) write_stdout(report::routes_text(routing));
     if (options.print_ids || !loaded.tokenizer) write_stdout(nlohmann::json(result.ids).dump() + "\n");
     return;
   }
@@ -91,7 +81,7 @@ void run(const Options& options) {
                         {"prompt_seconds", first - begin},
                         {"decode_seconds", end - first}};
   if (loaded.tokenizer) out["text"] = result.text;
-  if (options.routes) out["routes"] = report::routes_json(observer);
+  if (options.routes) out["routes"] = report::routes_json(routing);
   write_stdout(out.dump() + "\n");
 }
 

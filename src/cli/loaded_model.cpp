@@ -35,4 +35,15 @@ void ProgressBar::finish() {
   active_ = drawn_ = false;
 }
 
+void PromptProgress::on_step(std::span<const RowInfo> /*rows*/) {
+  if (std::exchange(begun_, true)) return;
+  kept_ = session_.length();
+  computed_ = static_cast<Index>(session_.tokens().size()) - kept_;
+  if (shown_) bar_.emplace("prompt", computed_ * session_.model().config.n_layers);
+}
+
+void PromptProgress::on_layer(Index /*layer*/, TensorView<const float, 2> x) {
+  if (bar_) bar_->show(done_ += x.dim(0));
+}
+
 }  // namespace mixtral::cli

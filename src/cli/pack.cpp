@@ -6,7 +6,6 @@
 #include "cli/commands.hpp"
 #include "cli/deferred_signals.hpp"
 #include "cli/loaded_model.hpp"
-#include "cli/text_pieces.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/packed.hpp"
@@ -32,17 +31,17 @@ struct Options {
 // What the texts say about which input channels matter.
 Importance importance_of(const Options& o, const LoadedModel& in) {
   Importance out(in.config());
-  std::vector<Piece> pieces;
+  std::vector<TextPiece> pieces;
   Index all = 0, done = 0;
   for (const std::filesystem::path& file : o.calibrate) {
     const Index context = std::min<Index>(in.config().max_positions, 2048);
-    for (Piece& piece : text_pieces(file, in.require_tokenizer(), context, o.max_tokens)) {
+    for (TextPiece& piece : read_pieces(file, in.require_tokenizer(), context, o.max_tokens)) {
       all += static_cast<Index>(piece.inputs.size());
       pieces.push_back(std::move(piece));
     }
   }
   ProgressBar bar("calibrate", all);
-  for (const Piece& piece : pieces) {
+  for (const TextPiece& piece : pieces) {
     Session session(in);
     session.feed(piece.inputs);
     session.eval(&out, [&](Index first, TensorView<const float, 2> logits) { bar.show(done + first + logits.dim(0)); });

@@ -97,7 +97,7 @@ void make_resident(Checkpoint& checkpoint, Executor& executor) {
   });
   moved.storage = mover.give_memory(others);
   for (LayerWeights& layer : moved.layers) {
-    for (ExpertWeights& expert : layer.experts) {
+    for (moe::ExpertWeights& expert : layer.experts) {
       MatrixView* const views[] = {&expert.w1, &expert.w3, &expert.w2};
       expert.owner = mover.give_memory(views);
     }

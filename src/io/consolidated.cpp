@@ -29,7 +29,7 @@ std::string name_in_file(const TensorSlot& slot) {
     case kWv: return layer + "attention.wv.weight";
     case kWo: return layer + "attention.wo.weight";
     case kFfnNorm: return layer + "ffn_norm.weight";
-    case kGate: return layer + "feed_forward.gate.weight";
+    case kRouter: return layer + "feed_forward.gate.weight";
     case kW1: return expert("w1");
     case kW2: return expert("w2");
     case kW3: return expert("w3");

@@ -91,7 +91,7 @@ NonFinite find_non_finite(const MatrixView& w, Index begin, Index end) noexcept 
 }
 
 void require_finite_routing(const TensorSlot& slot, const MatrixView& w, const std::string& where) {
-  const bool router = slot.kind == TensorKind::kGate;
+  const bool router = slot.kind == TensorKind::kRouter;
   if (!router && !is_vector(slot.kind)) return;
   const NonFinite found = find_non_finite(w, 0, w.rows);
   require(found.count == 0, ErrorCode::kBadFormat, where, ": ", slot_name(slot), ": ",

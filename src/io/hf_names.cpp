@@ -17,7 +17,7 @@ std::string hf_name(const TensorSlot& slot) {
     case kWv: return layer + "self_attn.v_proj.weight";
     case kWo: return layer + "self_attn.o_proj.weight";
     case kFfnNorm: return layer + "post_attention_layernorm.weight";
-    case kGate: return layer + "block_sparse_moe.gate.weight";
+    case kRouter: return layer + "block_sparse_moe.gate.weight";
     case kW1: return expert("w1");
     case kW2: return expert("w2");
     case kW3: return expert("w3");
@@ -30,7 +30,7 @@ std::string hf_name(const TensorSlot& slot) {
 FusedName hf_fused_name(const TensorSlot& slot) {
   const std::string mlp = str("model.layers.", slot.layer, ".mlp.");
   switch (slot.kind) {
-    case TensorKind::kGate: return {mlp + "gate.weight"};
+    case TensorKind::kRouter: return {mlp + "gate.weight"};
     case TensorKind::kW1: return {mlp + "experts.gate_up_proj", 2, 0, true};
     case TensorKind::kW3: return {mlp + "experts.gate_up_proj", 2, 1, true};
     case TensorKind::kW2: return {mlp + "experts.down_proj", 1, 0, true};

@@ -157,7 +157,7 @@ class Packer {
     float wide[kPart];
     for (Index k = 0; k < w.cols; k += kPart) {
       const Index n = std::min(kPart, w.cols - k);
-      ctx_.table.widen[static_cast<int>(w.dtype)](w.row(r) + k * size_of(w.dtype), n, wide);
+      ctx_.table.widen[w.dtype](w.row(r) + k * size_of(w.dtype), n, wide);
       std::transform(wide, wide + n, reinterpret_cast<bf16*>(out) + k, [](float x) { return to_bf16(x); });
     }
   }

@@ -1,4 +1,4 @@
-// AMX-BF16 (Sapphire Rapids and later): products of bf16 pairs. Runs only after dispatch.cpp has checked the CPU and
+// AMX-BF16 (Sapphire Rapids and later): products of bf16 pairs. Runs only after isa.cpp has checked the CPU and
 // the system has given its permission.
 #include <immintrin.h>
 

@@ -1,4 +1,4 @@
-// AMX-INT8 (Sapphire Rapids and later): products with packed weights for many tokens. Runs only after dispatch.cpp has
+// AMX-INT8 (Sapphire Rapids and later): products with packed weights for many tokens. Runs only after isa.cpp has
 // checked the CPU and the system has given its permission.
 #include <immintrin.h>
 
@@ -20,8 +20,8 @@ bool amx_int8_works() noexcept {
 
 void fill_amx_int8(KernelTable& table) noexcept {
   table.name = "amx_int8";
-  table.packed_linear_tiles[0] = packed_linear_tiles<4, AmxTiles>;
-  table.packed_linear_tiles[1] = packed_linear_tiles<8, AmxTiles>;
+  table.packed_linear_tiles[DType::kP4] = packed_linear_tiles<4, AmxTiles>;
+  table.packed_linear_tiles[DType::kP8] = packed_linear_tiles<8, AmxTiles>;
 }
 
 }  // namespace mixtral::kernels

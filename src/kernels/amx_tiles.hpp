@@ -1,5 +1,5 @@
 // The matrix unit of Sapphire Rapids and later (AMX): eight tiles of 16 rows of 64 bytes. Included by files of its
-// instruction sets, hence the unnamed namespace; runs only after dispatch.cpp has checked the CPU and the system has
+// instruction sets, hence the unnamed namespace; runs only after isa.cpp has checked the CPU and the system has
 // given its permission.
 //
 // Kernels are templates over the unit, so that plain code can take its place (plain_tiles.hpp):

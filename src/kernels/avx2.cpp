@@ -1,4 +1,4 @@
-// AVX2 and FMA (Haswell, Zen and later). Runs only after dispatch.cpp has checked the CPU.
+// AVX2 and FMA (Haswell, Zen and later). Runs only after isa.cpp has checked the CPU.
 #include <immintrin.h>
 
 #include "kernels/fill.hpp"
@@ -283,8 +283,8 @@ void packed_linear(const PackedLinearArgs& a) noexcept {
 void fill_avx2(KernelTable& table) noexcept {
   table.name = "avx2";
   fill_rows<xsimd::fma3<xsimd::avx2>>(table);
-  table.packed_linear[0] = packed_linear<4>;
-  table.packed_linear[1] = packed_linear<8>;
+  table.packed_linear[DType::kP4] = packed_linear<4>;
+  table.packed_linear[DType::kP8] = packed_linear<8>;
 }
 
 }  // namespace mixtral::kernels

@@ -1,5 +1,5 @@
 // AVX2 and AVX-VNNI (Alder Lake, Zen 5 and later, where there is no AVX-512): products with packed weights. Runs only
-// after dispatch.cpp has checked the CPU.
+// after isa.cpp has checked the CPU.
 #include <immintrin.h>
 
 #include "kernels/vnni_ymm.hpp"
@@ -25,8 +25,8 @@ struct Products {
 
 void fill_avx2_vnni(KernelTable& table) noexcept {
   table.name = "avx2_vnni";
-  table.packed_linear[0] = packed_linear_vnni<Ymm<Products>, 4>;
-  table.packed_linear[1] = packed_linear_vnni<Ymm<Products>, 8>;
+  table.packed_linear[DType::kP4] = packed_linear_vnni<Ymm<Products>, 4>;
+  table.packed_linear[DType::kP8] = packed_linear_vnni<Ymm<Products>, 8>;
 }
 
 }  // namespace mixtral::kernels

@@ -1,4 +1,4 @@
-// AVX-512 F, CD, DQ, BW, VL (Skylake-X, Zen 4 and later). Runs only after dispatch.cpp has checked the CPU. Products
+// AVX-512 F, CD, DQ, BW, VL (Skylake-X, Zen 4 and later). Runs only after isa.cpp has checked the CPU. Products
 // with packed weights stay those of AVX2.
 #include "kernels/fill.hpp"
 #include "mixtral/ops/native_table.hpp"

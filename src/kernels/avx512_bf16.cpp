@@ -1,4 +1,4 @@
-// AVX-512 BF16 (Cooper Lake, Sapphire Rapids, Zen 4 and later): products of bf16 pairs. Runs only after dispatch.cpp
+// AVX-512 BF16 (Cooper Lake, Sapphire Rapids, Zen 4 and later): products of bf16 pairs. Runs only after isa.cpp
 // has checked the CPU.
 #include <immintrin.h>
 

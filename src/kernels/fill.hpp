@@ -11,7 +11,7 @@ void fill_avx2_vnni(KernelTable& table) noexcept;
 void fill_avx512(KernelTable& table) noexcept;
 void fill_avx512_vnni(KernelTable& table) noexcept;
 void fill_avx512_bf16(KernelTable& table) noexcept;  // products of bf16 pairs alone
-void fill_amx_int8(KernelTable& table) noexcept;     // from how many tokens on: dispatch.cpp says
+void fill_amx_int8(KernelTable& table) noexcept;     // from how many tokens on: isa.cpp says
 void fill_neon(KernelTable& table) noexcept;
 
 void fill_amx_bf16(KernelTable& table) noexcept;  // products of bf16 pairs alone

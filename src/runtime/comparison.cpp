@@ -138,7 +138,7 @@ class Comparison::Chunk {
   class Reference final : public ForwardObserver {
    public:
     explicit Reference(Chunk& chunk) : chunk_(chunk) {}
-    void on_routing(Index layer, const RoutingView& r) override {
+    void on_routing(Index layer, const moe::RoutingView& r) override {
       Layer& kept = chunk_.layers_[static_cast<std::size_t>(layer)];
       kept.logits.clear();
       kept.experts.clear();
@@ -155,7 +155,7 @@ class Comparison::Chunk {
   class Compared final : public ForwardObserver {
    public:
     explicit Compared(Chunk& chunk) : chunk_(chunk) {}
-    void on_routing(Index layer, const RoutingView& r) override {
+    void on_routing(Index layer, const moe::RoutingView& r) override {
       const Layer& kept = chunk_.layers_[static_cast<std::size_t>(layer)];
       std::vector<ComparedChoice>& choices = chunk_.totals_.choices_[static_cast<std::size_t>(layer)];
       const auto n_experts = static_cast<std::size_t>(r.logits.dim(1)), k = static_cast<std::size_t>(r.experts.dim(1));

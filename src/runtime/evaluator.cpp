@@ -36,7 +36,7 @@ class Evaluator::Recorder final : public ForwardObserver {
   void on_embedding(TensorView<const float, 2> x) override {
     if (trace_ != nullptr) append(trace_->embed, x);
   }
-  void on_routing(Index layer, const RoutingView& r) override {
+  void on_routing(Index layer, const moe::RoutingView& r) override {
     totals_.routing_.on_routing(layer, r);
     totals_.balance_.add<float>(r.logits, r.experts);
     if (trace_ == nullptr) return;

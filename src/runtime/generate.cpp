@@ -21,7 +21,12 @@ class TextStream {
   }
 
   // The text that is certain now.
-  std::string push(TokenId id) { return decoder_ ? stops_.push(decode(id)) : std::string(); }
+  std::string push(TokenId id) {
+    if (!decoder_) return {};
+    const std::string text = decode(id);
+    ends_.push_back((ends_.empty() ? 0 : ends_.back()) + text.size());
+    return stops_.push(text);
+  }
   // What is left at the end.
   std::string finish() {
     std::string text;
@@ -29,6 +34,11 @@ class TextStream {
     return text += stops_.flush();
   }
   bool stopped() const noexcept { return stops_.stopped(); }
+  // How many tokens the first so many bytes are of.
+  Index tokens_of(std::size_t bytes) const noexcept {
+    const auto last = std::lower_bound(ends_.begin(), ends_.end(), bytes);
+    return bytes == 0 ? 0 : last - ends_.begin() + 1;
+  }
 
  private:
   // Ids beyond the pieces, with which some models pad their vocabulary, are no text.
@@ -37,9 +47,17 @@ class TextStream {
   Index n_pieces_;
   StopMatcher stops_;
   std::unique_ptr<StreamDecoder> decoder_;  // null: no tokenizer
+  std::vector<std::size_t> ends_;           // bytes of text up to each token
 };
 
 bool contains(std::span<const TokenId> ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+
+// Afterwards n more elements cannot fail.
+template <class Container>
+void reserve_more(Container& all, std::size_t n) {
+  const std::size_t wanted = all.size() + n;
+  if (wanted > all.capacity()) all.reserve(std::max(wanted, 2 * all.capacity()));
+}
 
 bool is_full(const Session& session) { return static_cast<Index>(session.tokens().size()) == session.max_positions(); }
 
@@ -67,38 +85,67 @@ TokenId step(Session& session, Sampler& sampler, const LogitsEditor& edit, const
   return id;
 }
 
-GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer* tokenizer, const GenerateOptions& options,
-                        const StepHooks& hooks) {
+void GenerateOptions::validate() const {
+  require(max_tokens >= 0, "generate: max_tokens is ", max_tokens);
+  (void)StopMatcher(stop_strings);
+}
+
+void generate(Session& session, Sampler& sampler, const Tokenizer* tokenizer, const GenerateOptions& options,
+              const StepHooks& hooks, GenerateResult& result) {
   require(!session.tokens().empty(), "generate: the session is empty, feed at least one token");
-  require(options.max_tokens >= 0, "generate: max_tokens is ", options.max_tokens);
+  options.validate();
   TextStream stream(tokenizer, options, session.tokens());
-  GenerateResult result;
+  result = {};
   bool reading = true;
-  const auto deliver = [&](TokenId id, const std::string& text) {
+  const auto deliver = [&](TokenId id, std::string_view text) {
     if (reading && options.on_token) reading = options.on_token(id, text);
   };
-  while (static_cast<Index>(result.ids.size()) < options.max_tokens) {
+  // One token; false: it is the last one. It is drawn, taken down and then shown: what fails in between leaves no
+  // trace.
+  const auto draw_one = [&] {
     session.eval(hooks);
     session.reserve(1);
+    reserve_more(result.ids, 1);
     const TokenId id = draw(session, sampler, options.edit_logits);
     const bool stop_id = contains(options.stop_ids, id);
     const std::string text = stop_id ? std::string() : stream.push(id);  // what ends a text is no part of it
+    reserve_more(result.text, text.size());
     result.ids.push_back(id);
     result.text += text;
+    if (!stop_id) result.n_text = static_cast<Index>(result.ids.size());
     const bool full = is_full(session);
     if (!full) session.feed(id);
     deliver(id, text);
-    if (stop_id || stream.stopped() || full || !reading) {
-      result.reason = stop_id            ? StopReason::kStopId
-                      : stream.stopped() ? StopReason::kStopString
-                      : full             ? StopReason::kContextFull
-                                         : StopReason::kCallback;
-      break;
+    result.reason = stop_id            ? StopReason::kStopId
+                    : stream.stopped() ? StopReason::kStopString
+                    : full             ? StopReason::kContextFull
+                    : !reading         ? StopReason::kCallback
+                                       : StopReason::kMaxTokens;
+    return result.reason == StopReason::kMaxTokens;
+  };
+  const auto finish = [&] {
+    const std::string rest = stream.finish();
+    result.text += rest;
+    if (stream.stopped()) result.n_text = stream.tokens_of(result.text.size());
+    return rest;
+  };
+  try {
+    while (static_cast<Index>(result.ids.size()) < options.max_tokens && draw_one()) {
     }
+  } catch (...) {
+    try {
+      finish();
+    } catch (const std::bad_alloc&) {  // the first error is the one to tell
+    }
+    throw;
   }
-  const std::string rest = stream.finish();
-  result.text += rest;
-  if (!rest.empty()) deliver(-1, rest);
+  if (const std::string rest = finish(); !rest.empty()) deliver(-1, rest);
+}
+
+GenerateResult generate(Session& session, Sampler& sampler, const Tokenizer* tokenizer, const GenerateOptions& options,
+                        const StepHooks& hooks) {
+  GenerateResult result;
+  generate(session, sampler, tokenizer, options, hooks, result);
   return result;
 }
 

@@ -7,7 +7,7 @@
 #include <unordered_set>
 
 #include "core/json.hpp"
-#include "mixtral/core/vocabulary.hpp"
+#include "mixtral/text/vocabulary.hpp"
 
 namespace mixtral {
 

@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "mixtral/core/vocabulary.hpp"
+#include "mixtral/text/vocabulary.hpp"
 #include "text/piece_matcher.hpp"
 
 namespace mixtral {

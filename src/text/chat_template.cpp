@@ -70,16 +70,17 @@ bool begins_with_system(std::span<const ChatMessage> messages) {
   return !messages.empty() && messages[0].role == ChatRole::kSystem;
 }
 
-void check_messages(std::span<const ChatMessage> messages) {
-  const std::size_t first = begins_with_system(messages) ? 1 : 0;
-  for (std::size_t i = first; i < messages.size(); ++i) {
-    const ChatRole wanted = (i - first) % 2 == 0 ? ChatRole::kUser : ChatRole::kAssistant;
-    require(messages[i].role == wanted, "chat: message ", i, " has role ", static_cast<std::int32_t>(messages[i].role),
-            " (", name_of(messages[i].role), "), expected ", static_cast<std::int32_t>(wanted), " (", name_of(wanted),
-            ")");
-    for (const TokenId id : messages[i].ids) require(id >= 0, "chat: message ", i, " has id ", id);
+// Whether a message may be number i of a conversation.
+void check_message(const ChatMessage& message, std::size_t i, bool has_system, Index n_ids) {
+  const std::size_t first = has_system ? 1 : 0;
+  if (i < first) return;
+  const ChatRole role = message.role, wanted = (i - first) % 2 == 0 ? ChatRole::kUser : ChatRole::kAssistant;
+  require(role == wanted, "chat: message ", i, " has role ", static_cast<std::int32_t>(role), " (", name_of(role),
+          "), expected ", static_cast<std::int32_t>(wanted), " (", name_of(wanted), ")");
+  for (const TokenId id : message.ids) {
+    require(id >= 0 && (n_ids == 0 || id < n_ids), "chat: message ", i, " has id ", id, ", outside the vocabulary of ",
+            n_ids);
   }
-  require(messages.size() > first, "chat: ", messages.size(), " messages, message ", first, " has to be the user's");
 }
 
 std::string names_of_styles() {
@@ -158,8 +159,17 @@ bool ChatTemplate::answers_begin_with_space() const noexcept {
 }
 
 std::vector<TokenId> ChatTemplate::encode(std::span<const ChatMessage> messages) const {
-  check_messages(messages);
+  const std::size_t first = begins_with_system(messages) ? 1 : 0;
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    check_message(messages[i], i, first == 1, tokenizer_.vocabulary().n_ids);
+  }
+  require(messages.size() > first, "chat: ", messages.size(), " messages, message ", first, " has to be the user's");
   return style_ == ChatStyle::kChatMl ? encode_chatml(messages) : encode_mistral(messages);
+}
+
+void ChatTemplate::check(const ChatMessage& message, std::size_t index, bool has_system) const {
+  check_message(message, index, has_system, tokenizer_.vocabulary().n_ids);
+  if (message.role != ChatRole::kAssistant || message.ids.empty()) (void)text_of(message, index);
 }
 
 std::vector<TokenId> ChatTemplate::encode_mistral(std::span<const ChatMessage> messages) const {
@@ -171,11 +181,11 @@ std::vector<TokenId> ChatTemplate::encode_mistral(std::span<const ChatMessage> m
   std::vector<TokenId> ids = {bos_};
   for (std::size_t i = first_user; i < messages.size(); ++i) {
     if (messages[i].role == ChatRole::kUser) {
-      const std::string text = text_of(messages, i);
-      append_user(has_system && i == with_system ? text_of(messages, 0) + "\n\n" + text : text, ids);
+      const std::string text = text_of(messages[i], i);
+      append_user(has_system && i == with_system ? text_of(messages[0], 0) + "\n\n" + text : text, ids);
       continue;
     }
-    if (messages[i].ids.empty()) append(text_of(messages, i), ids);
+    if (messages[i].ids.empty()) append(text_of(messages[i], i), ids);
     append_answer(messages[i].ids, ids);
   }
   return ids;
@@ -198,8 +208,10 @@ std::vector<TokenId> ChatTemplate::encode_chatml(std::span<const ChatMessage> me
     const ChatMessage& message = messages[i];
     if (message.role == ChatRole::kSystem && message.text.empty()) continue;
     ids.push_back(begin_);
-    append_more(str(name_of(message.role), '\n', message.ids.empty() ? text_of(messages, i) : ""), ids);
-    append_answer(message.ids, ids);
+    const std::span<const TokenId> drawn =
+        message.role == ChatRole::kAssistant ? message.ids : std::span<const TokenId>();
+    append_more(str(name_of(message.role), '\n', drawn.empty() ? text_of(messages[i], i) : ""), ids);
+    append_answer(drawn, ids);
     append_more("\n", ids);
   }
   if (messages.back().role != ChatRole::kUser) return ids;
@@ -216,13 +228,13 @@ void ChatTemplate::append_answer(std::span<const TokenId> drawn, std::vector<Tok
 }
 
 // The text of message i, in which no marker is left.
-std::string ChatTemplate::text_of(std::span<const ChatMessage> messages, std::size_t i) const {
-  const std::string_view text = messages[i].text;
+std::string ChatTemplate::text_of(const ChatMessage& message, std::size_t i) const {
+  const std::string_view text = message.text;
   const auto [at, marker] = find_marker(text, forgeable_);
   if (at == text.npos) return std::string(text);
   if (forged_ == ForgedMarkers::kEscape) return escaped(text, forgeable_);
   const bool begins = marker == kInst[0] || marker == kIm[0];
-  fail(ErrorCode::kInvalidArgument, "chat: message ", i, " (", name_of(messages[i].role), ") contains ", marker,
+  fail(ErrorCode::kInvalidArgument, "chat: message ", i, " (", name_of(message.role), ") contains ", marker,
        " at byte ", at, ", which would ", begins ? "begin" : "end", " a turn");
 }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/json.hpp"
-#include "mixtral/core/vocabulary.hpp"
+#include "mixtral/text/vocabulary.hpp"
 
 namespace mixtral {
 

@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "mixtral/core/vocabulary.hpp"
+#include "mixtral/text/vocabulary.hpp"
 
 namespace mixtral {
 

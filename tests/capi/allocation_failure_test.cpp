@@ -243,6 +243,46 @@ TEST_CASE("a step that runs out of memory can be repeated and gives what it woul
   });
 }
 
+TEST_CASE("messages are all added or none, and an answer is kept as far as it was drawn, whichever allocation fails") {
+  const Fixture f;
+  const auto begun = [&] {
+    CSession s = make_session(f.ctx());
+    set_temperature(s.get(), 1, 7);
+    ok(mixtral_chat_begin(s.get(), MIXTRAL_CHAT_AUTO, 0));
+    return s;
+  };
+  const auto messages = [](const CSession& s) { return state_of(s.get()).n_messages; };
+  fail_each_allocation("chat begin", [&](const auto& attempt) {
+    const CSession s = make_session(f.ctx());
+    attempt({.call = [&] { return mixtral_chat_begin(s.get(), MIXTRAL_CHAT_AUTO, 0); },
+             .unchanged = [&] { return messages(s) == -1; },
+             .right = [&] { return messages(s) == 0; }});
+  });
+  const std::string text = "a text that is too long for a string without memory";
+  const mixtral_chat_message turn[] = {{sizeof turn[0], MIXTRAL_ROLE_USER, text.data(), text.size(), nullptr, 0},
+                                       {sizeof turn[0], MIXTRAL_ROLE_ASSISTANT, text.data(), text.size(), nullptr, 0}};
+  fail_each_allocation("chat add", [&](const auto& attempt) {
+    const CSession s = begun();
+    attempt({.call = [&] { return mixtral_chat_add(s.get(), turn, 2); },
+             .unchanged = [&] { return messages(s) == 0; },
+             .right = [&] { return messages(s) == 2; }});
+  });
+  mixtral_generate_params params;
+  ok(mixtral_generate_params_init(&params, sizeof params));
+  params.max_tokens = 4;
+  fail_each_allocation("chat say", [&](const auto& attempt) {
+    const CSession s = begun();
+    std::int64_t after_failure = 0;
+    attempt({.call = [&] { return mixtral_chat_say(s.get(), "a", 1, &params, nullptr); },
+             .unchanged =
+                 [&] {
+                   after_failure = messages(s);
+                   return after_failure == 0 || after_failure == 2;
+                 },
+             .right = [&] { return messages(s) == after_failure + 2; }});
+  });
+}
+
 TEST_CASE("where no memory is left for the text of an error, nothing is told and no cancel is lost") {
   const Fixture f;
   const CSession s = f.session();

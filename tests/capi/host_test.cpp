@@ -138,6 +138,8 @@ TEST_CASE("64 KiB of stack are enough for a thread that opens a model, reads a l
       mixtral_generate_params_init(&g, sizeof g);
       g.max_tokens = 20;
       if (status == MIXTRAL_OK) status = mixtral_session_generate(session, &g, nullptr);
+      if (status == MIXTRAL_OK) status = mixtral_chat_begin(session, MIXTRAL_CHAT_AUTO, 0);
+      if (status == MIXTRAL_OK) status = mixtral_chat_say(session, "NAME", 4, &g, nullptr);
       mixtral_session_destroy(session);
       mixtral_ctx_destroy(ctx);
     });

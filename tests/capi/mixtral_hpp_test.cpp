@@ -49,6 +49,34 @@ TEST_CASE("mixtral.hpp: an error has the library's status and text") {
   }
 }
 
+TEST_CASE("mixtral.hpp: a conversation, its messages, and one that is brought back") {
+  const c::Context context = tiny();
+  c::Session session(context);
+  CHECK(session.messages().empty());
+  session.begin_chat();
+  session.add({{MIXTRAL_ROLE_SYSTEM, "brief"}});
+  std::string heard;
+  c::GenerateOptions options;
+  options.max_tokens = 6;
+  options.on_token = [&](std::int32_t, std::string_view text) { return heard += text, true; };
+  CHECK(session.say("NAME", options).n_tokens == 6);
+  const std::vector<c::Message> messages = session.messages();
+  REQUIRE(messages.size() == 3);
+  CHECK(messages[1].text == "NAME");
+  CHECK(messages[2].text == heard);
+  CHECK(messages[2].tokens.size() == 6);
+
+  c::Session other(context);
+  other.begin_chat(MIXTRAL_CHAT_V1);
+  other.add(messages);
+  other.add({{MIXTRAL_ROLE_USER, "FILES"}});
+  CHECK(other.answer(options).n_kept == 0);
+  CHECK(session.say("FILES", options).n_kept > 0);
+  session.keep_messages(1);
+  CHECK(session.messages().size() == 1);
+  CHECK_THROWS_AS(session.say("[INST]", options), c::Error);
+}
+
 TEST_CASE("mixtral.hpp: texts, ids and sizes go both ways") {
   const c::Context context = tiny();
   CHECK(context.info().n_experts == 8);

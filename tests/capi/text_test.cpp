@@ -104,7 +104,7 @@ TEST_CASE("a conversation's mistakes name the message") {
   std::vector<mixtral_chat_message> drawn = {message(1, "a"), message(2, "")};
   drawn[1].tokens = beyond;
   drawn[1].n_tokens = 2;
-  CHECK(why(drawn) == "message 1: token 4096 is outside the vocabulary of 4096");
+  CHECK(why(drawn) == "chat: message 1 has id 4096, outside the vocabulary of 4096");
   std::size_t n = 0;
   const mixtral_chat_message m = message(1, "a");
   CHECK(refused(mixtral_chat_tokens(tiny_ctx(), 2, 0, &m, 1, nullptr, 0, &n), MIXTRAL_INVALID_ARGUMENT) ==

@@ -14,7 +14,8 @@ using test::run_program;
 
 namespace {
 
-const std::string kSubcommands[] = {"generate", "chat", "tokenize", "eval", "compare", "inspect", "bench", "pack"};
+const std::string kSubcommands[] = {"generate", "chat",    "tokenize", "embed", "eval",
+                                    "compare",  "inspect", "bench",    "pack"};
 const std::string kModelA = " --model " + quoted(test::golden_dir() / "models/A");
 
 }  // namespace

@@ -190,4 +190,48 @@ struct Ids {
   bool null = false;  // NULL with a length: invalid
 };
 
+// Messages of a conversation, as an array whose elements may be of a later version.
+class Messages {
+ public:
+  // `first`: the role that would be in order at the beginning.
+  Messages(Bytes& bytes, std::size_t vocab_size, std::int32_t first = MIXTRAL_ROLE_USER) {
+    const std::size_t stride =
+        sizeof(mixtral_chat_message) + bytes.pick(std::array<std::size_t, 8>{0, 0, 0, 0, 0, 8, 16, 4});
+    n = bytes.below(kMost);
+    answers_.reserve(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      mixtral_chat_message m{};
+      m.struct_size = static_cast<std::uint32_t>(bytes.chance(32) ? bytes.byte() : stride);
+      const bool users = (i % 2 == 0) == (first == MIXTRAL_ROLE_USER);
+      m.role = bytes.chance(16) ? bytes.byte() - 1 : users ? MIXTRAL_ROLE_USER : MIXTRAL_ROLE_ASSISTANT;
+      const Text text(bytes);
+      m.text = text.data;
+      m.text_size = text.size;
+      if (bytes.chance(4)) {
+        const Ids& ids = answers_.emplace_back(bytes, vocab_size);
+        m.tokens = ids.data;
+        m.n_tokens = ids.n;
+      }
+      std::memcpy(memory_.data() + i * stride, &m, sizeof m);
+      roles.push_back(m.role);
+      texts.emplace_back(text.data, text.invalid ? 0 : text.size);
+    }
+    data = reinterpret_cast<const mixtral_chat_message*>(memory_.data());
+    if (n > 0 && bytes.chance(16)) data = nullptr, n = bytes.chance(2) ? kHuge : n;
+  }
+  Messages(const Messages&) = delete;  // `data` looks at a member
+  Messages& operator=(const Messages&) = delete;
+
+  const mixtral_chat_message* data;
+  std::size_t n;
+  std::vector<std::int32_t> roles;
+  std::vector<std::string_view> texts;
+
+ private:
+  static constexpr std::size_t kMost = 6;
+
+  alignas(16) std::array<unsigned char, kMost*(sizeof(mixtral_chat_message) + 16)> memory_{};
+  std::vector<Ids> answers_;
+};
+
 }  // namespace mixtral::fuzz

@@ -159,43 +159,6 @@ void Player::token_is_eos() {
   count(Function::token_is_eos);
 }
 
-void Player::chat_tokens() {
-  const CtxArgument c = any_ctx();
-  const std::int32_t style = bytes_.pick(std::array<std::int32_t, 5>{0, 1, 3, 2, 100});
-  const std::uint32_t flags = bytes_.pick(kFlags);
-  const std::size_t stride =
-      sizeof(mixtral_chat_message) + bytes_.pick(std::array<std::size_t, 8>{0, 0, 0, 0, 0, 8, 16, 4});
-  std::size_t n = bytes_.below(6);
-  alignas(16) std::array<unsigned char, 6 * (sizeof(mixtral_chat_message) + 16)> memory{};
-  std::vector<Ids> answers;
-  answers.reserve(n);
-  bool invalid = c.ctx == nullptr;
-  for (std::size_t i = 0; i < n; ++i) {
-    mixtral_chat_message m{};
-    m.struct_size = static_cast<std::uint32_t>(bytes_.chance(32) ? bytes_.byte() : stride);
-    m.role = bytes_.chance(16) ? bytes_.byte() - 1 : static_cast<std::int32_t>(i % 2 == 0 ? 1 : 2);
-    const Text text(bytes_);
-    m.text = text.data;
-    m.text_size = text.size;
-    if (bytes_.chance(4)) {
-      const Ids& ids = answers.emplace_back(bytes_, world_.vocab_size());
-      m.tokens = ids.data;
-      m.n_tokens = ids.n;
-    }
-    std::memcpy(memory.data() + i * stride, &m, sizeof m);
-  }
-  const auto* messages = reinterpret_cast<const mixtral_chat_message*>(memory.data());
-  if (n > 0 && bytes_.chance(16)) messages = nullptr, n = bytes_.chance(2) ? kHuge : n;
-  Out<std::int32_t> out(bytes_);
-  invalid = invalid || (c.ctx->tokenizer && (!out.valid() || flags > 1 || n == 0 || messages == nullptr));
-  Terms terms{.invalid = invalid};
-  if (c.ctx != nullptr && !c.ctx->tokenizer) terms.want = MIXTRAL_NOT_FOUND;
-  const mixtral_status status = call(Function::chat_tokens, terms, [&] {
-    return mixtral_chat_tokens(c.handle, style, flags, messages, n, out.data(), out.capacity(), out.size());
-  });
-  out.check(status);
-}
-
 void Player::hidden() {
   const CtxArgument c = any_ctx();
   const Ids ids(bytes_, world_.vocab_size());

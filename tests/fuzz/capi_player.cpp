@@ -72,11 +72,14 @@ void Player::open_session() {
   params.flags = static_cast<std::uint32_t>(bytes_.below(2));
   mixtral_session* made = nullptr;
   expect(mixtral_session_create(ctx.handle, &params, &made) == MIXTRAL_OK, "a session can be made");
-  add_session({.player = this,
-               .handle = made,
-               .tokenizer = ctx.tokenizer,
-               .records = params.flags == MIXTRAL_SESSION_RECORD_ROUTES,
-               .max_positions = 40});
+  Live& live = add_session({.player = this,
+                            .handle = made,
+                            .tokenizer = ctx.tokenizer,
+                            .records = params.flags == MIXTRAL_SESSION_RECORD_ROUTES,
+                            .max_positions = 40});
+  if (!ctx.tokenizer || bytes_.chance(2)) return;
+  expect(mixtral_chat_begin(made, MIXTRAL_CHAT_AUTO, 0) == MIXTRAL_OK, "a conversation can be begun");
+  live.chat.emplace();
 }
 
 // Whatever was done to a session, its tokens' logits are those of a session to which nothing was done.
@@ -189,6 +192,8 @@ void Player::check_state(const Live& live) const {
   expect(state.max_positions == live.max_positions, "the room of a session stays");
   expect((state.flags == MIXTRAL_SESSION_RECORD_ROUTES) == live.records, "the flags of a session stay");
   expect(state.kv_bytes >= 0 && (state.n_computed == 0 || state.kv_bytes > 0), "keys and values take memory");
+  const auto n_messages = live.chat ? static_cast<std::int64_t>(live.chat->size()) : -1;
+  expect(state.n_messages == n_messages, "a conversation has the messages that it should");
   expect(tokens_of(live) == live.tokens,
          "a session holds the tokens that it was given, and after an error those before");
   expect(state.n_computed == static_cast<std::int64_t>(live.n_computed), "as many tokens are computed as should be");

@@ -17,6 +17,11 @@ namespace mixtral::fuzz {
 
 class Player;
 
+struct Said {  // a message of a conversation
+  std::int32_t role;
+  std::optional<std::string> text;  // an answer's is not known
+};
+
 // What is known about a session.
 struct Live {
   Player* player;
@@ -30,6 +35,7 @@ struct Live {
   bool alive = true;
   int busy = 0;                          // calls that are running on it
   std::vector<std::int32_t> heard = {};  // by the token callback of the running generate
+  std::optional<std::vector<Said>> chat = {};
 };
 
 struct LiveCtx {
@@ -50,6 +56,23 @@ struct CtxArgument {
 struct SessionArgument {
   mixtral_session* handle = nullptr;
   Live* live = nullptr;  // nullptr: the handle is wrong
+};
+
+// The arguments of a call that draws tokens.
+struct Drawing {
+  Drawing(Bytes& bytes, std::size_t vocab_size, Live* live);
+  Drawing(const Drawing&) = delete;  // params look at the other members
+  Drawing& operator=(const Drawing&) = delete;
+  const mixtral_generate_params* given() { return defaults ? nullptr : params.get(); }
+
+  Struct<mixtral_generate_params> params;
+  std::vector<mixtral_string> stops;
+  Ids stop_tokens;
+  OutStruct<mixtral_generate_result, offsetof(mixtral_generate_result, n_prompt)> result;
+  bool defaults = false;  // NULL for params
+  bool hears = false;     // with a token callback
+  bool invalid = false;   // what is told before the work begins
+  bool negative = false;  // max_tokens, which is told by it
 };
 
 class Player {
@@ -100,6 +123,7 @@ class Player {
   std::int32_t misbehave(Live* own);
   void cancel(Live& live);
   void destroy(Live& live);
+  void check_drawn(Live& live, mixtral_status status, Drawing& d, std::size_t asked);
   void one_call();
   void open_session();
 
@@ -116,6 +140,13 @@ class Player {
   void token_bytes();
   void token_is_eos();
   void chat_tokens();
+  void chat_begin();
+  void chat_add();
+  void chat_answer();
+  void chat_say();
+  void chat_message_text();
+  void chat_message_tokens();
+  void chat_keep();
   void hidden();
   void session_create();
   void session_destroy();

@@ -39,6 +39,13 @@ namespace mixtral::fuzz {
   X(token_bytes, MIXTRAL_FUZZ_TEXT)                                              \
   X(token_is_eos, MIXTRAL_FUZZ_STATUS(OK))                                       \
   X(chat_tokens, MIXTRAL_FUZZ_TEXT)                                              \
+  X(chat_begin, MIXTRAL_FUZZ_SESSION | MIXTRAL_FUZZ_STATUS(NOT_FOUND))           \
+  X(chat_add, MIXTRAL_FUZZ_SESSION)                                              \
+  X(chat_answer, MIXTRAL_FUZZ_COMPUTES | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))      \
+  X(chat_say, MIXTRAL_FUZZ_COMPUTES | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))         \
+  X(chat_message_text, MIXTRAL_FUZZ_SESSION_FILLS)                               \
+  X(chat_message_tokens, MIXTRAL_FUZZ_SESSION_FILLS)                             \
+  X(chat_keep, MIXTRAL_FUZZ_SESSION)                                             \
   X(hidden, MIXTRAL_FUZZ_HIDDEN)                                                 \
   X(session_params_init, MIXTRAL_FUZZ_PLAIN)                                     \
   X(session_create, MIXTRAL_FUZZ_PLAIN)                                          \

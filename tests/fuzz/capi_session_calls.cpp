@@ -10,11 +10,6 @@ std::int32_t edit_logits(void* user, float* logits, std::size_t n) {
   Live& live = *static_cast<Live*>(user);
   return live.player->on_logits(live, logits, n);
 }
-std::int32_t hear_token(void* user, std::int32_t token, const char* text, std::size_t size) {
-  Live& live = *static_cast<Live*>(user);
-  return live.player->on_token(live, token, text, size);
-}
-
 bool begins_with(const std::vector<std::int32_t>& all, const std::vector<std::int32_t>& first) {
   return all.size() >= first.size() && std::equal(first.begin(), first.end(), all.begin());
 }
@@ -26,8 +21,9 @@ const std::vector<Player::Call>& Player::calls() {
   static const std::vector<Call> all = {
       &P::constants, &P::init_structs, &P::ctx_create, &P::ctx_destroy, &P::ctx_info, &P::ctx_routing_counts,
       &P::ctx_reset_routing_counts, &P::tokenize, &P::detokenize, &P::token_bytes, &P::token_is_eos, &P::chat_tokens,
-      &P::hidden, &P::session_create, &P::session_destroy, &P::session_info, &P::session_feed, &P::session_set_tokens,
-      &P::session_tokens, &P::session_eval, &P::session_logits, &P::session_set_sampler,
+      &P::chat_begin, &P::chat_add, &P::chat_answer, &P::chat_say, &P::chat_message_text, &P::chat_message_tokens,
+      &P::chat_keep, &P::hidden, &P::session_create, &P::session_destroy, &P::session_info, &P::session_feed,
+      &P::session_set_tokens, &P::session_tokens, &P::session_eval, &P::session_logits, &P::session_set_sampler,
       &P::session_set_logits_callback, &P::session_sample, &P::session_step, &P::session_cancel,
       &P::session_clear_cancel, &P::session_error, &P::session_reset, &P::session_fork, &P::session_truncate,
       &P::session_generate, &P::session_routes, &P::session_reset_routes, &P::choose_run_mode,
@@ -35,7 +31,8 @@ const std::vector<Player::Call>& Player::calls() {
       // once more, for they lead on
       &P::session_feed, &P::session_feed, &P::session_feed, &P::session_feed, &P::session_set_tokens, &P::session_eval,
       &P::session_eval, &P::session_step, &P::session_step, &P::session_step, &P::session_generate,
-      &P::session_generate, &P::session_set_logits_callback, &P::session_create, &P::choose_failing_allocation,
+      &P::session_generate, &P::session_set_logits_callback, &P::session_create, &P::chat_begin, &P::chat_say,
+      &P::chat_say, &P::chat_add, &P::chat_answer, &P::chat_message_text, &P::choose_failing_allocation,
       &P::choose_failing_allocation};
   return all;
 }
@@ -316,6 +313,7 @@ void Player::session_reset() {
     s.live->tokens.clear();
     s.live->n_computed = 0;
     s.live->cancel = Live::Cancel::kNo;
+    s.live->chat.reset();
   }
   after(s);
 }
@@ -355,42 +353,18 @@ void Player::session_truncate() {
 
 void Player::session_generate() {
   const SessionArgument s = any_session();
-  Struct<mixtral_generate_params> params(bytes_, mixtral_generate_params_init);
-  params->flags = bytes_.pick(kFlags);
-  params->max_tokens = bytes_.pick(std::array<std::int64_t, 12>{1, 2, 3, 4, 5, 6, 8, 10, 0, 100, -1, kLargest});
-  std::vector<mixtral_string> stops;
-  bool bad = !params.valid() || params->flags > 1;
-  for (std::size_t i = bytes_.below(8) < 6 ? 0 : bytes_.below(4); i > 0; --i) {
-    const Text text(bytes_);
-    stops.push_back({text.data, text.size});
-    bad = bad || text.invalid;
-  }
-  params->stop_strings = stops.data();
-  params->n_stop_strings = stops.size();
-  const Ids stop_tokens(bytes_, world_.vocab_size());
-  params->stop_tokens = stop_tokens.data;
-  params->n_stop_tokens = stop_tokens.n;
-  const bool hears = s.live != nullptr && bytes_.chance(2);
-  params->on_token = hears ? hear_token : nullptr;
-  params->user = s.live;
-  const bool defaults = bytes_.chance(8);
-  OutStruct<mixtral_generate_result> result(bytes_);
-  Terms terms{.live = s.live,
-              .invalid = s.live == nullptr || (!result.is_null() && !result.valid()) ||
-                         (!defaults && (bad || stop_tokens.null))};
+  Drawing d(bytes_, world_.vocab_size(), s.live);
+  Terms terms{.live = s.live, .invalid = s.live == nullptr || d.invalid};
   std::vector<std::int32_t> before;
   if (s.live != nullptr && s.live->busy == 0) {
     before = s.live->tokens;
-    s.live->heard.clear();
-    s.live->heard.reserve(64);  // nothing allocates where an allocation is to fail
     if (s.live->cancel == Live::Cancel::kYes) terms.want = MIXTRAL_CANCELLED;
-    const bool wrong = before.empty() || (!defaults && params->max_tokens < 0);
+    const bool wrong = before.empty() || d.negative;
     if (s.live->cancel == Live::Cancel::kNo && wrong) terms.want = MIXTRAL_INVALID_ARGUMENT;
   }
-  const mixtral_status status = call(Function::session_generate, terms, [&] {
-    return mixtral_session_generate(s.handle, defaults ? nullptr : params.get(), result.get());
-  });
-  result.check(status);
+  const mixtral_status status = call(Function::session_generate, terms,
+                                     [&] { return mixtral_session_generate(s.handle, d.given(), d.result.get()); });
+  d.result.check(status);
   if (s.live == nullptr || !s.live->alive || s.live->busy > 0) return;
   Live& live = *s.live;
   if (!terms.invalid) check_cancel(live, status);
@@ -398,12 +372,12 @@ void Player::session_generate() {
   expect(begins_with(now, before), "generate only adds tokens");
   const std::vector<std::int32_t> drawn(now.begin() + static_cast<std::ptrdiff_t>(before.size()), now.end());
   const bool full = static_cast<std::int64_t>(now.size()) == live.max_positions;
-  if (hears && !defaults) {
+  if (d.hears) {
     expect(begins_with(live.heard, drawn) && live.heard.size() <= drawn.size() + (full ? 1 : 0),
            "a session holds the tokens that the callback has seen");
   }
-  if (status == MIXTRAL_OK && !result.is_null()) {
-    const auto n = static_cast<std::size_t>(result->n_tokens);
+  if (status == MIXTRAL_OK && !d.result.is_null()) {
+    const auto n = static_cast<std::size_t>(d.result->n_tokens);
     expect(n == drawn.size() || (full && n == drawn.size() + 1), "generate says how many tokens it drew");
   }
   live.tokens = now;

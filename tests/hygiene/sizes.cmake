@@ -24,7 +24,7 @@ foreach(folder include src capi examples bench tests)
 endforeach()
 list(REMOVE_ITEM all ${ROOT}/capi/*.h)
 at_most(600 ${all})
-at_most(900 ${ROOT}/capi/include/mixtral.h) # mostly documentation: one comment a function
+at_most(1500 ${ROOT}/capi/include/mixtral.h) # mostly documentation: one comment a function, all in one file
 at_most(120 ${ROOT}/CMakeLists.txt)
 if(errors)
   message(FATAL_ERROR "${errors}")

@@ -111,7 +111,7 @@ TEST_CASE("routers and norms must be finite, other weights are not looked at") {
   Bytes w(DType::kBF16, 8, 4);
   w.set(5, 2, 0x7fc0);
   CHECK_NOTHROW(require_finite_routing({TensorKind::kW1, 3, 1}, w.view(), "file"));
-  const Error error = test::error_of([&] { require_finite_routing({TensorKind::kGate, 3}, w.view(), "file"); });
+  const Error error = test::error_of([&] { require_finite_routing({TensorKind::kRouter, 3}, w.view(), "file"); });
   CHECK(error.code() == ErrorCode::kBadFormat);
   CHECK(test::names(error, "file: layers.3.gate: expert 5, element 2 is nan, expected finite numbers"));
 }

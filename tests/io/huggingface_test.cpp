@@ -99,7 +99,7 @@ TEST_CASE("weights are the bytes of the file's tensors") {
       {{TensorKind::kWv, 1}, "model.layers.1.self_attn.v_proj.weight"},
       {{TensorKind::kWo, 1}, "model.layers.1.self_attn.o_proj.weight"},
       {{TensorKind::kFfnNorm, 0}, "model.layers.0.post_attention_layernorm.weight"},
-      {{TensorKind::kGate, 1}, "model.layers.1.block_sparse_moe.gate.weight"},
+      {{TensorKind::kRouter, 1}, "model.layers.1.block_sparse_moe.gate.weight"},
       {{TensorKind::kW1, 0, 7}, "model.layers.0.block_sparse_moe.experts.7.w1.weight"},
       {{TensorKind::kW2, 1, 3}, "model.layers.1.block_sparse_moe.experts.3.w2.weight"},
       {{TensorKind::kW3, 1, 0}, "model.layers.1.block_sparse_moe.experts.0.w3.weight"},
@@ -205,7 +205,7 @@ TEST_CASE("legal but unusual checkpoints load with the base's values") {
 TEST_CASE("in a fused file the gate projection comes first") {
   // The base's w1 and w3 differ, so "legal_fused_experts has the base's values" above would notice a swap.
   const Checkpoint base = load_huggingface(kGolden / "malformed_hf/_base");
-  for (const ExpertWeights& expert : base.model.weights.layers[0].experts)
+  for (const moe::ExpertWeights& expert : base.model.weights.layers[0].experts)
     CHECK(value(expert.w1, 0, 0) != value(expert.w3, 0, 0));
 
   const SafetensorsFile file(kGolden / "malformed_hf/legal_fused_experts/model.safetensors");

@@ -102,7 +102,7 @@ TEST_CASE("a packed file holds what was packed, in every format, and its tokeniz
       if (dtype == DType::kBF16) CHECK(logits == logits_of(tiny().model()));
       if (dtype != DType::kBF16) CHECK(logits != logits_of(tiny().model()));
       CHECK(opened.model().weights.layers[0].experts[3].w1.dtype == dtype);
-      CHECK(opened.model().weights.layers[0].gate.dtype == DType::kBF16);
+      CHECK(opened.model().weights.layers[0].router.dtype == DType::kBF16);
       CHECK(opened.model().weights.embedding.dtype == DType::kBF16);
     }
   }
@@ -287,7 +287,7 @@ TEST_CASE("a router with a NaN is neither packed nor loaded") {
   std::string bytes = contents(small.path);
   const SafetensorsFile file(std::as_bytes(std::span(bytes)), "file");
   const std::byte* gate = file.at("layers.1.gate").data.data();
-  const Index row_bytes = small.model.model.weights.layers[1].gate.row_bytes;
+  const Index row_bytes = small.model.model.weights.layers[1].router.row_bytes;
   std::fill_n(bytes.begin() + (reinterpret_cast<const char*>(gate) - bytes.data()) + 3 * row_bytes, 4, '\xff');
   test::write_text(small.dir / "nan", bytes);
   Error error = error_of([&] { load_packed(small.dir / "nan"); });

@@ -97,7 +97,7 @@ class FarExperts final : public moe::ExpertBackend {
 // The model's own choice, seen.
 class Watched final : public moe::RoutePolicy {
  public:
-  void choose(const OpContext& ctx, Index layer, std::span<const RowInfo> rows, const RouterOutput& out) override {
+  void choose(const OpContext& ctx, Index layer, std::span<const RowInfo> rows, const moe::RouterOutput& out) override {
     for (const RowInfo& row : rows) seen += str(layer, ":", row.position, " ");
     moe::select_experts(ctx, {}, out);
   }
@@ -107,13 +107,13 @@ class Watched final : public moe::RoutePolicy {
 // Only the likelier expert, or none at an odd position.
 class Fewer final : public moe::RoutePolicy {
  public:
-  void choose(const OpContext& ctx, Index, std::span<const RowInfo> rows, const RouterOutput& out) override {
+  void choose(const OpContext& ctx, Index, std::span<const RowInfo> rows, const moe::RouterOutput& out) override {
     moe::select_experts(ctx, {}, out);
     for (std::size_t t = 0; t < rows.size(); ++t) {
       const auto row = static_cast<Index>(t);
-      out.experts.row(row)[1] = kNoExpert;
+      out.experts.row(row)[1] = moe::kNoExpert;
       out.weights.row(row)[0] = 1;
-      if (rows[t].position % 2 == 1) out.experts.row(row)[0] = kNoExpert;
+      if (rows[t].position % 2 == 1) out.experts.row(row)[0] = moe::kNoExpert;
     }
   }
 };
@@ -151,10 +151,10 @@ TEST_CASE("a policy that chooses fewer experts is the model with so many, and th
   for (LayerWeights& layer : one.weights.layers) CHECK(layer.experts.size() == 8);
   test::SerialContext c(make_table(best_isa()));
   struct First final : moe::RoutePolicy {  // of two places, the likelier one alone
-    void choose(const OpContext& ctx, Index, std::span<const RowInfo> rows, const RouterOutput& out) override {
+    void choose(const OpContext& ctx, Index, std::span<const RowInfo> rows, const moe::RouterOutput& out) override {
       moe::select_experts(ctx, {}, out);
       for (Index t = 0; t < static_cast<Index>(rows.size()); ++t) {
-        out.experts.row(t)[1] = kNoExpert;
+        out.experts.row(t)[1] = moe::kNoExpert;
         out.weights.row(t)[0] = 1;
       }
     }
@@ -164,9 +164,9 @@ TEST_CASE("a policy that chooses fewer experts is the model with so many, and th
   CHECK(logits_of(c.op, two.model, hooks) == logits_of(c.op, one, {}));
 
   struct Count : ForwardObserver {
-    void on_routing(Index, const RoutingView& r) override {
+    void on_routing(Index, const moe::RoutingView& r) override {
       for (Index t = 0; t < r.experts.dim(0); ++t) {
-        for (const ExpertId e : r.experts.row_span(t)) e == kNoExpert ? ++without : ++with;
+        for (const ExpertId e : r.experts.row_span(t)) e == moe::kNoExpert ? ++without : ++with;
       }
     }
     void on_expert(Index, const moe::ExpertRows& rows) override { computed += static_cast<Index>(rows.tokens.size()); }
@@ -191,7 +191,7 @@ TEST_CASE("a row's identity changes its own logits alone, as a model without the
   }
   const RoutingIdentity odd_ones(rules), idle;
   struct Masked final : moe::RoutePolicy {
-    void choose(const OpContext& ctx, Index, std::span<const RowInfo>, const RouterOutput& out) override {
+    void choose(const OpContext& ctx, Index, std::span<const RowInfo>, const moe::RouterOutput& out) override {
       const std::uint8_t available[] = {0, 1, 0, 1, 0, 1, 0, 1};
       moe::select_experts(ctx, available, out);
     }

@@ -90,7 +90,7 @@ class ThrowingObserver final : public ForwardObserver {
   explicit ThrowingObserver(int at) : at_(at) {}
   void on_embedding(TensorView<const float, 2>) override { count(); }
   void on_attention(Index, TensorView<const float, 2>) override { count(); }
-  void on_routing(Index, const RoutingView&) override { count(); }
+  void on_routing(Index, const moe::RoutingView&) override { count(); }
   void on_layer(Index, TensorView<const float, 2>) override { count(); }
   void on_final_norm(TensorView<const float, 2>) override { count(); }
 
@@ -300,7 +300,7 @@ TEST_CASE("the observer sees the steps of the model in order, with their shapes"
       CHECK(rows.hidden.shape() == Shape<2>{{static_cast<Index>(rows.tokens.size()), 48}});
       expert_rows += rows.tokens.size();
     }
-    void on_routing(Index l, const RoutingView& r) override {
+    void on_routing(Index l, const moe::RoutingView& r) override {
       last_expert = -1;
       log += str("routing", l, shape_text(r.logits.shape()), shape_text(r.experts.shape()),
                  shape_text(r.weights.shape()), " ");
@@ -384,7 +384,7 @@ TEST_CASE("several observers see the same, in their order, and whose rows a step
     void on_attention_norm(Index, TensorView<const float, 2>) override { note("norm"); }
     void on_attended(Index, TensorView<const float, 2>) override { note("attended"); }
     void on_attention(Index, TensorView<const float, 2>) override { note("attention"); }
-    void on_routing(Index, const RoutingView&) override { note("routing"); }
+    void on_routing(Index, const moe::RoutingView&) override { note("routing"); }
     void on_expert(Index, const moe::ExpertRows&) override { note("expert"); }
     void on_layer(Index, TensorView<const float, 2>) override { note("layer"); }
     void on_final_norm(TensorView<const float, 2>) override { note("final"); }

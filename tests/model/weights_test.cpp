@@ -37,7 +37,7 @@ TEST_CASE("every kind of tensor is in one group, of which those of large matrice
                                                           {kWk, "attention"},
                                                           {kWv, "attention"},
                                                           {kWo, "attention"},
-                                                          {kGate, "gate"},
+                                                          {kRouter, "gate"},
                                                           {kW1, "experts"},
                                                           {kW2, "experts"},
                                                           {kW3, "experts"},

@@ -17,7 +17,7 @@ Matrix<ExpertId> choices(test::Random& random, Index n, Index k, Index n_experts
 }
 
 // Against the definition: for each expert in turn, the tokens that chose it, in order.
-void check_plan(const DispatchPlan& plan, const Matrix<ExpertId>& experts, Index n_experts) {
+void check_plan(const moe::DispatchPlan& plan, const Matrix<ExpertId>& experts, Index n_experts) {
   REQUIRE(plan.n_experts() == n_experts);
   REQUIRE(plan.n_rows() == experts.size());
   Index row = 0;
@@ -40,7 +40,7 @@ void check_plan(const DispatchPlan& plan, const Matrix<ExpertId>& experts, Index
 
 TEST_CASE("a plan groups tokens by expert, in token order, whatever was planned before") {
   test::Random random(65);
-  DispatchPlan plan;
+  moe::DispatchPlan plan;
   CHECK(plan.n_experts() == 0);
   CHECK(plan.n_rows() == 0);
   for (int round = 0; round < 60; ++round) {
@@ -54,7 +54,7 @@ TEST_CASE("a plan groups tokens by expert, in token order, whatever was planned 
 TEST_CASE("all tokens may go to one expert and none to another") {
   Matrix<ExpertId> experts(Shape<2>{{6, 1}});
   std::fill_n(experts.data(), 6, 2);
-  DispatchPlan plan;
+  moe::DispatchPlan plan;
   plan.build(experts.view(), 4);
   check_plan(plan, experts, 4);
   CHECK(plan.rows_of(2) == 6);
@@ -63,7 +63,7 @@ TEST_CASE("all tokens may go to one expert and none to another") {
 }
 
 TEST_CASE("an invalid id is named, and the plan is then empty") {
-  DispatchPlan plan;
+  moe::DispatchPlan plan;
   Matrix<ExpertId> experts(Shape<2>{{3, 2}});
   plan.build(experts.view(), 4);
   for (const ExpertId bad : {-1, 4, 2147483647}) {
@@ -82,9 +82,9 @@ TEST_CASE("an invalid id is named, and the plan is then empty") {
 TEST_CASE("a refused allocation leaves an empty plan, a steady state allocates nothing") {
   test::Random random(66);
   const auto experts = choices(random, 50, 2, 8);
-  DispatchPlan plan;
+  moe::DispatchPlan plan;
   for (std::size_t nth = 0; nth < 3; ++nth) {
-    DispatchPlan fresh;
+    moe::DispatchPlan fresh;
     const test::FailingAllocation failure(nth);
     CHECK_THROWS_AS(fresh.build(experts.view(), 8), std::bad_alloc);
     CHECK(fresh.n_rows() == 0);
@@ -102,7 +102,7 @@ TEST_CASE("rows of two versions of an expert stand apart, in token order each") 
     const Matrix<ExpertId> experts = choices(random, n, 3, 5);
     Matrix<ExpertVersion> versions(experts.shape());
     for (ExpertVersion& v : versions.span()) v = static_cast<ExpertVersion>(random.index(0, 2));
-    DispatchPlan plan;
+    moe::DispatchPlan plan;
     plan.build(experts.view(), 5, versions.view());
     Index row = 0;
     std::size_t n_groups = 0;
@@ -119,8 +119,8 @@ TEST_CASE("rows of two versions of an expert stand apart, in token order each") 
         }
         if (row == begin) continue;
         REQUIRE(n_groups < plan.groups().size());
-        const DispatchPlan::Group& group = plan.groups()[n_groups++];
-        CHECK(group.key == ExpertKey{e, v});
+        const moe::DispatchPlan::Group& group = plan.groups()[n_groups++];
+        CHECK(group.key == moe::ExpertKey{e, v});
         CHECK(group.begin == begin);
         CHECK(group.count == row - begin);
         CHECK(plan.tokens_of(group).data() == plan.tokens().data() + begin);
@@ -129,7 +129,7 @@ TEST_CASE("rows of two versions of an expert stand apart, in token order each") 
     CHECK(n_groups == plan.groups().size());
     CHECK(plan.n_rows() == row);
   }
-  DispatchPlan plan;
+  moe::DispatchPlan plan;
   const Matrix<ExpertId> experts(Shape<2>{{4, 2}});
   const Matrix<ExpertVersion> fewer(Shape<2>{{3, 2}});
   CHECK(test::names(test::error_of([&] { plan.build(experts.view(), 5, fewer.view()); }), "[3, 2]"));

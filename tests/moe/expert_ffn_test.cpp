@@ -16,7 +16,7 @@ TEST_CASE("an expert gives the golden block") {
   const auto want = block.matrix("y");
   test::for_each_context([&](const OpContext& ctx) {
     Matrix<float> y(x.shape());
-    moe::expert_ffn(ctx, ExpertWeights{w1.view(), w2.view(), w3.view()}, x.view(), y.view());
+    moe::expert_ffn(ctx, moe::ExpertWeights{w1.view(), w2.view(), w3.view()}, x.view(), y.view());
     test::check_close(y, want, test::block_output(want));
   });
 }
@@ -54,8 +54,9 @@ TEST_CASE("an expert of several tasks gives the same bits for any number of work
   test::Random random(69);
   test::Store store;
   // 8 rows of w1 make a task; w3, of half the width in bytes, has larger ones.
-  const ExpertWeights w{store.add(random, DType::kF32, 60, 9000, 0.05), store.add(random, DType::kBF16, 9000, 60, 0.05),
-                        store.add(random, DType::kBF16, 60, 9000, 0.05)};
+  const moe::ExpertWeights w{store.add(random, DType::kF32, 60, 9000, 0.05),
+                             store.add(random, DType::kBF16, 9000, 60, 0.05),
+                             store.add(random, DType::kBF16, 60, 9000, 0.05)};
   const auto x = random.matrix<float>(3, 9000);
   test::for_each_table([&](const KernelTable& table) {
     REQUIRE(ops::Product(table, 1, w.w1, 3).n_tasks() > 3);
@@ -76,7 +77,7 @@ TEST_CASE("an expert refuses matrices that do not fit each other and types witho
   const Matrix<float> w1(Shape<2>{{6, 4}}), w2(Shape<2>{{4, 6}}), other(Shape<2>{{5, 4}}), x(Shape<2>{{2, 4}});
   const Matrix<double> wide(Shape<2>{{6, 4}});
   Matrix<float> y(Shape<2>{{2, 4}}), narrow(Shape<2>{{2, 3}});
-  const auto refuse = [&](const ExpertWeights& w, Matrix<float>& out, const char* part) {
+  const auto refuse = [&](const moe::ExpertWeights& w, Matrix<float>& out, const char* part) {
     CHECK(test::names(test::error_of([&] { moe::expert_ffn(c.op, w, x.view(), out.view()); }), part));
   };
   refuse({w1.view(), w2.view(), other.view()}, y, "[5, 4]");

@@ -30,8 +30,8 @@ class OneAtATime final : public moe::ExpertStore {
 
   moe::ExpertLease acquire(const moe::ExpertRequest& request) override {
     CHECK(leases == 0);
-    const ExpertKey key = request.wanted.back();
-    const ExpertWeights& at_home =
+    const moe::ExpertKey key = request.wanted.back();
+    const moe::ExpertWeights& at_home =
         model_.weights.layers[static_cast<std::size_t>(request.layer)].experts[static_cast<std::size_t>(key.expert)];
     here_ = at_home;
     room_.clear();
@@ -54,7 +54,7 @@ class OneAtATime final : public moe::ExpertStore {
   }
 
   const Model& model_;
-  ExpertWeights here_;
+  moe::ExpertWeights here_;
   std::vector<std::vector<std::byte>> room_;
 };
 
@@ -62,17 +62,17 @@ class OneAtATime final : public moe::ExpertStore {
 // while it is leased.
 class Published final : public moe::ExpertStore {
  public:
-  ExpertVersion publish(ExpertId expert, const ExpertWeights& weights) {
+  ExpertVersion publish(ExpertId expert, const moe::ExpertWeights& weights) {
     const std::lock_guard guard(mutex_);
     const ExpertVersion version = ++newest_[expert];
-    entries_.emplace(ExpertKey{expert, version}, Entry{weights});
+    entries_.emplace(moe::ExpertKey{expert, version}, Entry{weights});
     drop_unused();
     return version;
   }
   moe::ExpertLease acquire(const moe::ExpertRequest& request) override {
     const std::lock_guard guard(mutex_);
     std::size_t n = 0;
-    for (const ExpertKey& key : request.wanted) {
+    for (const moe::ExpertKey& key : request.wanted) {
       const auto entry =
           entries_.find({key.expert, key.version == kCurrentVersion ? newest_[key.expert] : key.version});
       if (entry == entries_.end()) {
@@ -87,7 +87,7 @@ class Published final : public moe::ExpertStore {
 
  private:
   struct Entry {
-    ExpertWeights weights;
+    moe::ExpertWeights weights;
     Index leases = 0;
   };
   void release(std::span<const moe::LeasedExpert> experts) noexcept override {
@@ -105,20 +105,20 @@ class Published final : public moe::ExpertStore {
 
   std::mutex mutex_;
   std::map<ExpertId, ExpertVersion> newest_;
-  std::map<ExpertKey, Entry> entries_;
+  std::map<moe::ExpertKey, Entry> entries_;
 };
 
 // An expert with memory of its own.
-ExpertWeights owned_expert(test::Random& random, Index dim, Index hidden_dim) {
+moe::ExpertWeights owned_expert(test::Random& random, Index dim, Index hidden_dim) {
   const auto store = std::make_shared<test::Store>();
-  ExpertWeights w{store->add(random, DType::kBF16, hidden_dim, dim, 0.3),
-                  store->add(random, DType::kF32, dim, hidden_dim, 0.3),
-                  store->add(random, DType::kBF16, hidden_dim, dim, 0.3)};
+  moe::ExpertWeights w{store->add(random, DType::kBF16, hidden_dim, dim, 0.3),
+                       store->add(random, DType::kF32, dim, hidden_dim, 0.3),
+                       store->add(random, DType::kBF16, hidden_dim, dim, 0.3)};
   w.owner = store;
   return w;
 }
 
-moe::ExpertLease lease(moe::ExpertStore& store, const std::vector<ExpertKey>& wanted,
+moe::ExpertLease lease(moe::ExpertStore& store, const std::vector<moe::ExpertKey>& wanted,
                        std::vector<moe::LeasedExpert>& room) {
   room.resize(wanted.size());
   static const CancelFlag never;
@@ -147,11 +147,11 @@ TEST_CASE("a lease outlives the publishing of a new version, and the old one's m
   test::Random random(401);
   test::SerialContext c;
   Published store;
-  ExpertWeights first = owned_expert(random, 16, 24);
+  moe::ExpertWeights first = owned_expert(random, 16, 24);
   const std::weak_ptr<const void> memory = first.owner;
   CHECK(store.publish(3, std::exchange(first, {})) == 1);
   const auto x = random.matrix<float>(2, 16);
-  const auto output_of = [&](const ExpertWeights& w) {
+  const auto output_of = [&](const moe::ExpertWeights& w) {
     Matrix<float> y(x.shape());
     moe::expert_ffn(c.op, w, x.view(), y.view());
     return y;
@@ -193,10 +193,10 @@ TEST_CASE("two versions of one expert serve one step, each for the rows that are
       Matrix<ExpertVersion> versions(weights.shape());
       std::copy_n(logits.row(begin), own.size(), own.data());
       std::copy_n(x0.row(begin), x.size(), x.data());
-      const RouterOutput routing{own.view(), experts.view(), weights.view(), versions.view()};
+      const moe::RouterOutput routing{own.view(), experts.view(), weights.view(), versions.view()};
       moe::TopK(2).choose(op, 0, rows, routing);
       for (Index t = 0; t < count; ++t) CHECK(experts.row(t)[0] == 2);
-      DispatchPlan plan;
+      moe::DispatchPlan plan;
       const moe::LayerCall call{.layer = 0, .rows = rows, .n_experts = 4, .experts = backend, .cancel = never};
       moe::moe_layer(op, call, routing, plan, h.view().rows(begin, count), x.view());
       if (count == kRows) CHECK(plan.rows_of(2) == kRows);
@@ -222,7 +222,7 @@ TEST_CASE("a store's failure names layer and expert and ends the step, and so do
       return moe::ExpertLease(request.room);
     }
     int answer = 0;
-    ExpertWeights weights;
+    moe::ExpertWeights weights;
   } store;
   store.weights = m.model.weights.layers[0].experts[0];
   moe::LocalExperts backend(store);

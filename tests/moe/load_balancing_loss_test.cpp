@@ -86,7 +86,7 @@ TEST_CASE("places without a choice count as none") {
   test::Random random(31);
   const Matrix<float> logits = random.matrix<float>(3, 4);
   const auto experts = matrix<ExpertId>(3, 2, {0, 3, 1, 2, 3, 1}),
-             padded = matrix<ExpertId>(3, 3, {0, kNoExpert, 3, 1, 2, kNoExpert, kNoExpert, 3, 1});
+             padded = matrix<ExpertId>(3, 3, {0, moe::kNoExpert, 3, 1, 2, moe::kNoExpert, moe::kNoExpert, 3, 1});
   moe::LoadBalancingLoss want(4), got(4);
   want.add(logits.view(), experts.view());
   got.add(logits.view(), padded.view());

@@ -17,7 +17,7 @@ namespace {
 struct Routing {
   Routing(Index n, Index n_experts, Index k)
       : logits(Shape<2>{{n, n_experts}}), weights(Shape<2>{{n, k}}), experts(Shape<2>{{n, k}}) {}
-  RouterOutput output() { return {logits.view(), experts.view(), weights.view()}; }
+  moe::RouterOutput output() { return {logits.view(), experts.view(), weights.view()}; }
   Matrix<float> logits, weights;
   Matrix<ExpertId> experts;
 };
@@ -44,11 +44,11 @@ Matrix<float> copy(const Matrix<float>& x) {
 }
 
 // What the layer adds to zeros for tokens of h, two experts each.
-Matrix<float> outputs_of(const OpContext& op, std::span<const ExpertWeights> experts, const Matrix<float>& gate,
+Matrix<float> outputs_of(const OpContext& op, std::span<const moe::ExpertWeights> experts, const Matrix<float>& gate,
                          TensorView<const float, 2> h) {
   Routing r(h.dim(0), static_cast<Index>(experts.size()), 2);
   moe::route(op, gate.view(), h, {}, r.output());
-  DispatchPlan plan;
+  moe::DispatchPlan plan;
   Matrix<float> y(h.shape());
   moe::moe_layer(op, experts, r.output(), plan, h, y.view());
   return y;
@@ -65,7 +65,7 @@ TEST_CASE("the layer gives the golden block: logits, choices, weights and output
   for (int e = 0; e < 8; ++e) {
     for (const char* w : {"w1", "w2", "w3"}) matrices.push_back(block.matrix(str("experts.", e, ".", w, ".weight")));
   }
-  std::vector<ExpertWeights> experts;
+  std::vector<moe::ExpertWeights> experts;
   for (std::size_t e = 0; e < 8; ++e) {
     experts.push_back({matrices[3 * e].view(), matrices[3 * e + 1].view(), matrices[3 * e + 2].view()});
   }
@@ -75,7 +75,7 @@ TEST_CASE("the layer gives the golden block: logits, choices, weights and output
     test::check_close(r.logits, want_logits, {"golden router_logits", 1e-4, 2e-5});
     test::check_close(r.weights, want_weights, {"golden expert_weights", 2e-5, 0});
     CHECK(std::equal(r.experts.span().begin(), r.experts.span().end(), want_ids.span().begin()));
-    DispatchPlan plan;
+    moe::DispatchPlan plan;
     Matrix<float> y(h.shape());
     moe::moe_layer(ctx, experts, r.output(), plan, h.view(), y.view());
     test::check_close(y, want, test::block_output(want));
@@ -99,7 +99,7 @@ TEST_CASE("the layer agrees with the double oracle for any number of experts, ch
         moe::route(c.op, gate.view(), h.view(), {}, r.output());
         const auto want = oracle(experts, r, h, x);
         test::for_each_context([&](const OpContext& ctx) {
-          DispatchPlan plan;
+          moe::DispatchPlan plan;
           Matrix<float> out = copy(x);
           moe::moe_layer(ctx, experts.weights, r.output(), plan, h.view(), out.view());
           test::check_close(out, want, test::kLayer);
@@ -118,7 +118,7 @@ TEST_CASE("a token's bits depend neither on the other tokens nor on workers nor 
   const KernelTable reference = test::reference_table();
   const auto run = [&](const OpContext& ctx, Index first, Index count) {
     Routing r(count, 5, 2);
-    DispatchPlan plan;
+    moe::DispatchPlan plan;
     Matrix<float> out(Shape<2>{{count, 40}});
     std::copy_n(x.row(first), count * 40, out.data());
     moe::route(ctx, gate.view(), h.view().rows(first, count), {}, r.output());
@@ -143,7 +143,7 @@ TEST_CASE("outputs are combined in the order of the choices") {
   Matrix<ExpertId> experts(Shape<2>{{2, 3}});
   const ExpertId order[] = {2, 0, 1, 2, 1, 0};
   std::copy_n(order, 6, experts.data());
-  DispatchPlan plan;
+  moe::DispatchPlan plan;
   plan.build(experts.view(), 3);
   const float output_of[] = {1.0f, -big, big};  // by expert
   Matrix<float> outputs(Shape<2>{{6, 1}}), weights(Shape<2>{{2, 3}}), x(Shape<2>{{2, 1}});
@@ -179,7 +179,7 @@ TEST_CASE("more than one worker takes part in a layer with enough tasks") {
   Scratch scratch;
   const auto run = [&](const OpContext& ctx) {
     Routing r(12, 4, 2);
-    DispatchPlan plan;
+    moe::DispatchPlan plan;
     Matrix<float> out(h.shape());
     moe::route(ctx, gate.view(), h.view(), {}, r.output());
     moe::moe_layer(ctx, experts.weights, r.output(), plan, h.view(), out.view());
@@ -195,8 +195,8 @@ TEST_CASE("the layer refuses experts that do not exist and shapes that do not fi
   const test::SerialContext c;
   const auto h = random.matrix<float>(2, 8);
   const auto x0 = random.matrix<float>(2, 8);
-  DispatchPlan plan;
-  const auto refuse = [&](std::span<const ExpertWeights> weights, const RouterOutput& routing,
+  moe::DispatchPlan plan;
+  const auto refuse = [&](std::span<const moe::ExpertWeights> weights, const moe::RouterOutput& routing,
                           TensorView<const float, 2> in) {
     Matrix<float> x = copy(x0);
     test::error_of([&] { moe::moe_layer(c.op, weights, routing, plan, in, x.view()); });
@@ -224,7 +224,7 @@ TEST_CASE("packed experts are near the dense ones, and their bits depend on no e
   test::PackedStore store;
   for (const bool mixed : {false, true}) {
     // Mixed: P4, P8 and dense experts side by side.
-    std::vector<ExpertWeights> experts;
+    std::vector<moe::ExpertWeights> experts;
     for (std::size_t e = 0; e < 8; ++e) {
       const DType dtype = e % 2 == 0 ? DType::kP8 : DType::kP4;
       experts.push_back(mixed && e % 3 == 0 ? dense.weights[e] : store.add(plain.op, dense.weights[e], dtype));
@@ -265,7 +265,7 @@ TEST_CASE("rounded experts are near the dense ones, and their bits depend on no 
   test::Random random(82);
   test::Store store;
   test::SerialContext plain(test::reference_table());
-  std::vector<ExpertWeights> experts;
+  std::vector<moe::ExpertWeights> experts;
   for (std::size_t e = 0; e < 8; ++e) {  // some with a matrix that is never rounded
     experts.push_back({store.add(random, e == 3 ? DType::kF32 : DType::kBF16, kHidden, kDim, 0.1),
                        store.add(random, e == 5 ? DType::kF32 : DType::kBF16, kDim, kHidden, 0.1),
@@ -300,11 +300,11 @@ TEST_CASE("packed w1 and w3 that are no pair are refused") {
   test::SerialContext c;
   const test::Experts dense(random, 1, 64, 64);
   test::PackedStore store;
-  const ExpertWeights good = store.add(c.op, dense.weights[0], DType::kP4);
+  const moe::ExpertWeights good = store.add(c.op, dense.weights[0], DType::kP4);
   const auto x = random.matrix<float>(2, 64);
   Matrix<float> y(Shape<2>{{2, 64}});
   moe::expert_ffn(c.op, good, x.view(), y.view());
-  ExpertWeights bad = good;
+  moe::ExpertWeights bad = good;
   std::swap(bad.w1, bad.w3);
   test::error_of([&] { moe::expert_ffn(c.op, bad, x.view(), y.view()); });
   bad = good;
@@ -325,7 +325,7 @@ TEST_CASE("rows with none, one, two and three choices, in any places, are a plai
     for (Index t = 0; t < kRows; ++t) {
       for (Index i = 0; i < kPlaces; ++i) {
         const bool used = t % 4 == 3 || (t % 4 != 0 && (t % 4 == 2) != (i == t / 4));  // 0, 1, 2, 3 choices
-        r.experts.row(t)[i] = used ? static_cast<ExpertId>((2 * t + 3 * i) % 5) : kNoExpert;
+        r.experts.row(t)[i] = used ? static_cast<ExpertId>((2 * t + 3 * i) % 5) : moe::kNoExpert;
         r.weights.row(t)[i] = used ? 0.3f + static_cast<float>(i) : 1e30f;  // nobody looks at it
       }
     }
@@ -333,12 +333,12 @@ TEST_CASE("rows with none, one, two and three choices, in any places, are a plai
     for (Index t = 0; t < kRows; ++t) {
       for (Index i = 0; i < kPlaces; ++i) {
         const ExpertId e = r.experts.row(t)[i];
-        if (e == kNoExpert) continue;
+        if (e == moe::kNoExpert) continue;
         moe::expert_ffn(op, experts.weights[static_cast<std::size_t>(e)], h.cview().rows(t, 1), y.view());
         op.table.axpy(r.weights.row(t)[i], y.data(), kDim, want.row(t));
       }
     }
-    DispatchPlan plan;
+    moe::DispatchPlan plan;
     Matrix<float> x = copy(x0);
     moe::moe_layer(op, experts.weights, r.output(), plan, h.cview(), x.view());
     CHECK(test::same_bits(x, want));

@@ -24,7 +24,7 @@ struct Routing {
         weights(Shape<2>{{n, k}}),
         experts(Shape<2>{{n, k}}),
         versions(Shape<2>{{n, k}}) {}
-  RouterOutput output() { return {logits.view(), experts.view(), weights.view(), versions.view()}; }
+  moe::RouterOutput output() { return {logits.view(), experts.view(), weights.view(), versions.view()}; }
   Matrix<float> logits, weights;
   Matrix<ExpertId> experts;
   Matrix<ExpertVersion> versions;
@@ -94,7 +94,7 @@ TEST_CASE("rows with rules are chosen for by them, and the others beside them as
         const Choices want = oracle(r.logits.row(t), n_experts, 2, identities[static_cast<std::size_t>(t)].rules());
         for (std::size_t i = 0; i < 3; ++i) {
           const bool used = i < want.size();
-          CHECK(r.experts.row(t)[i] == (used ? want[i].first : kNoExpert));
+          CHECK(r.experts.row(t)[i] == (used ? want[i].first : moe::kNoExpert));
           CHECK(std::abs(static_cast<double>(r.weights.row(t)[i]) - (used ? want[i].second : 0)) < 1e-6);
         }
       }
@@ -102,7 +102,7 @@ TEST_CASE("rows with rules are chosen for by them, and the others beside them as
         CHECK(r.experts.row(40)[i] == alone.experts.row(40)[i]);
         CHECK(r.weights.row(40)[i] == alone.weights.row(40)[i]);
       }
-      CHECK(r.experts.row(40)[2] == kNoExpert);
+      CHECK(r.experts.row(40)[2] == moe::kNoExpert);
     });
   }
 }

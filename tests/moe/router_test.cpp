@@ -19,7 +19,7 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 struct Routing {
   Routing(Index n, Index n_experts, Index k)
       : logits(Shape<2>{{n, n_experts}}), weights(Shape<2>{{n, k}}), experts(Shape<2>{{n, k}}) {}
-  RouterOutput output() { return {logits.view(), experts.view(), weights.view()}; }
+  moe::RouterOutput output() { return {logits.view(), experts.view(), weights.view()}; }
 
   Matrix<float> logits, weights;
   Matrix<ExpertId> experts;

@@ -21,13 +21,13 @@ TEST_CASE("the tables that run here") {
 
 TEST_CASE("no entry of a table is null") {
   test::for_each_table_and_native([](const KernelTable& t) {
-    for (int i = 0; i < kLinearTypes; ++i) {
-      CHECK((t.linear[i] != nullptr));
-      CHECK((t.widen[i] != nullptr));
+    for (const DType dtype : decltype(t.linear)::kAll) {
+      CHECK((t.linear[dtype] != nullptr));
+      CHECK((t.widen[dtype] != nullptr));
     }
-    for (int i = 0; i < kPackedTypes; ++i) {
-      CHECK((t.packed_linear[i] != nullptr));
-      CHECK((t.pack_slab[i] != nullptr));
+    for (const DType dtype : decltype(t.packed_linear)::kAll) {
+      CHECK((t.packed_linear[dtype] != nullptr));
+      CHECK((t.pack_slab[dtype] != nullptr));
     }
     CHECK((t.name != nullptr));
     CHECK((t.linear_pairs != nullptr));
@@ -39,7 +39,7 @@ TEST_CASE("no entry of a table is null") {
     CHECK((t.axpy != nullptr));
     CHECK((t.rope_half_split != nullptr));
     CHECK((t.rope_interleaved != nullptr));
-    for (int i = 0; i < kNumKvTypes; ++i) CHECK((t.attention[i] != nullptr));
+    for (const DType dtype : decltype(t.attention)::kAll) CHECK((t.attention[dtype] != nullptr));
     CHECK((t.combine_attention != nullptr));
     CHECK((t.top2_of_8 != nullptr));
   });
@@ -75,7 +75,9 @@ TEST_CASE("a table has products by a matrix unit, from a number of tokens on, wh
   for (const Isa isa : all_isas()) {
     const KernelTable t = make_table(isa);
     const bool unit = includes(isa, Isa::kAmxInt8) && supported(Isa::kAmxInt8);
-    for (int i = 0; i < kPackedTypes; ++i) CHECK((t.packed_linear_tiles[i] != nullptr) == unit);
+    for (const DType dtype : decltype(t.packed_linear_tiles)::kAll) {
+      CHECK((t.packed_linear_tiles[dtype] != nullptr) == unit);
+    }
     CHECK((unit ? t.matrix_unit_tokens >= 16 : t.matrix_unit_tokens == KernelTable::kNever));
     CHECK(t.matrix_unit_tokens == make_table(isa).matrix_unit_tokens);
   }
@@ -95,8 +97,9 @@ TEST_CASE("timing the matrix unit allocates nothing, and one that takes longer g
   KernelTable table = make_table(Isa::kAvx512Vnni);
   test::fill_plain_tiles(table);
   const std::size_t before = test::allocations();
-  CHECK(kernels::tokens_where_faster(table.packed_linear[0], table.packed_linear_tiles[0]) == KernelTable::kNever);
-  CHECK(kernels::tokens_where_faster(table.packed_linear_tiles[0], table.packed_linear[0]) == 16);
+  CHECK(kernels::tokens_where_faster(table.packed_linear[DType::kP4], table.packed_linear_tiles[DType::kP4]) ==
+        KernelTable::kNever);
+  CHECK(kernels::tokens_where_faster(table.packed_linear_tiles[DType::kP4], table.packed_linear[DType::kP4]) == 16);
   CHECK(test::allocations() == before);
 }
 #endif

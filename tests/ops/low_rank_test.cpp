@@ -73,21 +73,21 @@ TEST_CASE("an expert with low-rank pairs, dense or packed, is the expert plus th
   test::PackedStore packed;
   test::SerialContext plain(test::reference_table());
   constexpr Index kDim = 96, kHidden = 530;
-  const ExpertWeights dense{store.add(random, DType::kBF16, kHidden, kDim, 0.3),
-                            store.add(random, DType::kF32, kDim, kHidden, 0.2),
-                            store.add(random, DType::kF16, kHidden, kDim, 0.3)};
+  const moe::ExpertWeights dense{store.add(random, DType::kBF16, kHidden, kDim, 0.3),
+                                 store.add(random, DType::kF32, kDim, kHidden, 0.2),
+                                 store.add(random, DType::kF16, kHidden, kDim, 0.3)};
   const ops::LowRank one = random_pair(random, store, dense.w1), two = random_pair(random, store, dense.w2),
                      three = random_pair(random, store, dense.w3);
   const auto x = random.matrix<float>(9, kDim);
   for (const int mask : {1, 2, 4, 7}) {
-    const ExpertLowRank pairs{mask & 1 ? &one : nullptr, mask & 2 ? &two : nullptr, mask & 4 ? &three : nullptr};
+    const moe::ExpertLowRank pairs{mask & 1 ? &one : nullptr, mask & 2 ? &two : nullptr, mask & 4 ? &three : nullptr};
     Matrix<double> want(Shape<2>{{9, kDim}});
     reference::expert_ffn((pairs.w1 ? merged(dense.w1, one) : test::in_double(dense.w1)).cview(),
                           (pairs.w2 ? merged(dense.w2, two) : test::in_double(dense.w2)).cview(),
                           (pairs.w3 ? merged(dense.w3, three) : test::in_double(dense.w3)).cview(),
                           test::in_double(x).cview(), want.view());
     for (const bool is_packed : {false, true}) {
-      ExpertWeights expert = is_packed ? packed.add(plain.op, dense, DType::kP8) : dense;
+      moe::ExpertWeights expert = is_packed ? packed.add(plain.op, dense, DType::kP8) : dense;
       expert.low_rank = pairs;
       Matrix<float> first;
       test::for_each_table_and_plain_units([&](const KernelTable& table) {
@@ -157,7 +157,7 @@ TEST_CASE("a pair that does not fit its weights is refused") {
     if (i == 3) bad.a.dtype = DType::kP4;
     const ops::LinearJob job{.w = w, .y = y.view(), .low_rank = &bad};
     test::error_of([&] { ops::linear(c.op, {&job, 1}, x.view()); });
-    ExpertWeights expert{w, store.add(random, DType::kF32, 8, 12), w};
+    moe::ExpertWeights expert{w, store.add(random, DType::kF32, 8, 12), w};
     expert.low_rank.w1 = &bad;
     Matrix<float> out(x.shape());
     test::error_of([&] { moe::expert_ffn(c.op, expert, x.view(), out.view()); });

@@ -90,7 +90,7 @@ TEST_CASE("where nothing was seen, and for what is not packed, no channel counts
   const Importance importance(test::small_config());
   using enum TensorKind;
   for (const TensorSlot& slot : {TensorSlot{kHead}, TensorSlot{kWq, 0}, TensorSlot{kW2, 1, 7}, TensorSlot{kEmbedding},
-                                 TensorSlot{kGate, 0}, TensorSlot{kWq, 2}}) {
+                                 TensorSlot{kRouter, 0}, TensorSlot{kWq, 2}}) {
     CHECK(importance.of(slot).empty());
   }
 }

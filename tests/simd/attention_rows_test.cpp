@@ -69,25 +69,25 @@ struct Case {
     const Guarded<float> sums(size(chunks * rows * stride)), work(size(simd::attention_work(rows, head_dim, stride)));
     std::vector<simd::SoftmaxState> state(size(chunks * rows));
     for (Index c = 0; c < chunks; ++c) {
-      table.attention[kv_index(layout.dtype)]({.q = queries.data(),
-                                               .q_stride = head_dim,
-                                               .q_token_stride = group * head_dim,
-                                               .tokens = tokens,
-                                               .group = group,
-                                               .head_dim = head_dim,
-                                               .position = position,
-                                               .window = window,
-                                               .pages = block_data.data(),
-                                               .scale_offset = 0,
-                                               .k_offset = layout.k_offset(),
-                                               .v_offset = layout.v_offset(),
-                                               .v_stride = stride,
-                                               .begin = (chunk + c) * kKvChunk,
-                                               .end = (chunk + c + 1) * kKvChunk,
-                                               .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
-                                               .work = work.data(),
-                                               .out = sums.data() + c * rows * stride,
-                                               .state = state.data() + c * rows});
+      table.attention[layout.dtype]({.q = queries.data(),
+                                     .q_stride = head_dim,
+                                     .q_token_stride = group * head_dim,
+                                     .tokens = tokens,
+                                     .group = group,
+                                     .head_dim = head_dim,
+                                     .position = position,
+                                     .window = window,
+                                     .pages = block_data.data(),
+                                     .scale_offset = 0,
+                                     .k_offset = layout.k_offset(),
+                                     .v_offset = layout.v_offset(),
+                                     .v_stride = stride,
+                                     .begin = (chunk + c) * kKvChunk,
+                                     .end = (chunk + c + 1) * kKvChunk,
+                                     .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)),
+                                     .work = work.data(),
+                                     .out = sums.data() + c * rows * stride,
+                                     .state = state.data() + c * rows});
     }
     Matrix<float> out(Shape<2>{{tokens, group * head_dim}});
     const Guarded<float> place(size(rows * head_dim));

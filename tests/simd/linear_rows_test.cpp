@@ -43,15 +43,15 @@ struct Case {
 
   // y for tokens [first, first + count) and weight rows [row, row + n), computed in one call.
   void run(const KernelTable& t, Matrix<float>& y, Index first, Index count, Index row, Index n) const {
-    t.linear[static_cast<int>(dtype_of<W>::value)]({.w = bytes.data() + 1 + row * row_bytes(),
-                                                    .w_row_bytes = row_bytes(),
-                                                    .x = x_memory.data() + first * x_stride,
-                                                    .x_stride = x_stride,
-                                                    .y = y.data() + first * rows + row,
-                                                    .y_stride = rows,
-                                                    .rows = n,
-                                                    .cols = cols,
-                                                    .tokens = count});
+    t.linear[dtype_of<W>::value]({.w = bytes.data() + 1 + row * row_bytes(),
+                                  .w_row_bytes = row_bytes(),
+                                  .x = x_memory.data() + first * x_stride,
+                                  .x_stride = x_stride,
+                                  .y = y.data() + first * rows + row,
+                                  .y_stride = rows,
+                                  .rows = n,
+                                  .cols = cols,
+                                  .tokens = count});
   }
   Matrix<float> run(const KernelTable& t) const {
     Matrix<float> y(Shape<2>{{tokens, rows}});

@@ -225,7 +225,7 @@ TEST_CASE("widening gives exactly the stored values, at any address, and stays i
         if (n > 0) std::memcpy(bytes.data(), in.data(), in.size() * sizeof(T));
         test::for_each_table_and_native([&](const KernelTable& t) {
           const Guarded<float> out(in.size());
-          t.widen[static_cast<int>(dtype_of<T>::value)](bytes.data(), n, out.data());
+          t.widen[dtype_of<T>::value](bytes.data(), n, out.data());
           Index wrong = 0;
           for (std::size_t i = 0; i < in.size(); ++i) wrong += out.data()[i] != to_float(in[i]);
           CHECK(wrong == 0);
@@ -244,8 +244,8 @@ TEST_CASE("widening keeps subnormals, infinities and NaNs of 16-bit floats") {
       std::uint16_t in[16];
       for (unsigned l = 0; l < 16; ++l) in[l] = static_cast<std::uint16_t>(bits + l);
       float brain[16], half[16], want_brain[16], want_half[16];
-      t.widen[1](reinterpret_cast<const std::byte*>(in), 16, brain);
-      t.widen[2](reinterpret_cast<const std::byte*>(in), 16, half);
+      t.widen[DType::kBF16](reinterpret_cast<const std::byte*>(in), 16, brain);
+      t.widen[DType::kF16](reinterpret_cast<const std::byte*>(in), 16, half);
       for (unsigned l = 0; l < 16; ++l) {
         want_brain[l] = to_float(bf16{in[l]});
         want_half[l] = to_float(f16{in[l]});

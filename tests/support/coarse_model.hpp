@@ -12,7 +12,7 @@ namespace mixtral::test {
 struct CoarseModel {
   CoarseModel(const Model& fine, int bits) : model{fine.config, Weights(fine.config)} {
     for_each_tensor(fine.config, [&](const TensorSlot& slot, const Shape<2>& shape) {
-      const bool kept = is_vector(slot.kind) || slot.kind == TensorKind::kGate;
+      const bool kept = is_vector(slot.kind) || slot.kind == TensorKind::kRouter;
       Matrix<float>& copy = store.emplace_back(shape);
       for (Index r = 0; r < shape[0]; ++r) {
         for (Index c = 0; c < shape[1]; ++c) {

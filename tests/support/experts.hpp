@@ -49,7 +49,7 @@ inline Matrix<double> in_double(const MatrixView& w) {
 class PackedStore {
  public:
   // The same experts packed; w1 and w3 as a pair.
-  ExpertWeights add(const OpContext& op, const ExpertWeights& dense, DType dtype) {
+  moe::ExpertWeights add(const OpContext& op, const moe::ExpertWeights& dense, DType dtype) {
     const auto room = [&](Index bytes) {
       bytes_.emplace_back(Shape<1>{{bytes}});
       return reinterpret_cast<std::byte*>(bytes_.back().data());
@@ -81,10 +81,10 @@ struct Experts {
     }
   }
   Store store;
-  std::vector<ExpertWeights> weights;
+  std::vector<moe::ExpertWeights> weights;
 };
 
-inline Matrix<double> expert_oracle(const ExpertWeights& w, const Matrix<double>& x) {
+inline Matrix<double> expert_oracle(const moe::ExpertWeights& w, const Matrix<double>& x) {
   Matrix<double> y(x.shape());
   const auto w1 = in_double(w.w1), w2 = in_double(w.w2), w3 = in_double(w.w3);
   reference::expert_ffn(w1.cview(), w2.cview(), w3.cview(), x.cview(), y.view());

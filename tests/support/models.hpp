@@ -52,7 +52,7 @@ struct PackedModel {
     const OpContext op{table, serial, scratch};
     for (LayerWeights& layer : model.weights.layers) {
       for (MatrixView* w : {&layer.wq, &layer.wk, &layer.wv, &layer.wo}) *w = store.add(op, *w, rest);
-      for (ExpertWeights& expert : layer.experts) expert = store.add(op, expert, experts);
+      for (moe::ExpertWeights& expert : layer.experts) expert = store.add(op, expert, experts);
     }
     if (!model.config.tied_embeddings) model.weights.head = store.add(op, model.weights.head, rest);
     validate(model.weights, model.config);
@@ -125,7 +125,7 @@ inline Matrix<double> attention_oracle(const ModelConfig& c, const LayerWeights&
 
 // Token by token: the chosen experts' outputs, weighted.
 inline Matrix<double> moe_oracle(const ModelConfig& c, const LayerWeights& w, const Matrix<double>& h) {
-  const auto logits = linear_oracle(w.gate, h);
+  const auto logits = linear_oracle(w.router, h);
   Matrix<ExpertId> ids(Shape<2>{{h.dim(0), c.n_experts_per_tok}});
   Matrix<double> weights(ids.shape()), out(h.shape());
   reference::route(logits.cview(), {}, ids.view(), weights.view());

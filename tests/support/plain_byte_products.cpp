@@ -31,8 +31,8 @@ struct PlainProducts {
 
 void fill_plain_byte_products(KernelTable& table) noexcept {
   table.name = "avx2_vnni on plain products";
-  table.packed_linear[0] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, 4>;
-  table.packed_linear[1] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, 8>;
+  table.packed_linear[DType::kP4] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, 4>;
+  table.packed_linear[DType::kP8] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, 8>;
 }
 
 }  // namespace mixtral::test

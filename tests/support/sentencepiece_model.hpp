@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "mixtral/core/utf8.hpp"
-#include "mixtral/core/vocabulary.hpp"
+#include "mixtral/text/vocabulary.hpp"
 
 namespace mixtral::test {
 

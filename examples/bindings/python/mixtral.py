@@ -4,7 +4,8 @@ import ctypes
 import os
 from ctypes import POINTER, byref, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 
-BUFFER_TOO_SMALL = 11
+INVALID_ARGUMENT, CONTEXT_FULL, BUFFER_TOO_SMALL = 1, 7, 11
+ROLE_SYSTEM = 0
 TOKENIZE_BOS = 1
 
 # int32_t (*)(void* user, int32_t token, const char* text, size_t text_size). The text is a void pointer here, because
@@ -35,6 +36,20 @@ class GenerateParams(ctypes.Structure):
         ("struct_size", c_uint32), ("flags", c_uint32), ("max_tokens", c_int64), ("stop_strings", c_void_p),
         ("n_stop_strings", c_size_t), ("stop_tokens", POINTER(c_int32)), ("n_stop_tokens", c_size_t),
         ("on_token", TOKEN_FN), ("user", c_void_p),
+    ]  # fmt: skip
+
+
+class GenerateResult(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32), ("stop_reason", c_int32), ("n_tokens", c_int64), ("n_prompt", c_int64),
+        ("n_kept", c_int64),
+    ]  # fmt: skip
+
+
+class ChatMessage(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32), ("role", c_int32), ("text", c_char_p), ("text_size", c_size_t),
+        ("tokens", POINTER(c_int32)), ("n_tokens", c_size_t),
     ]  # fmt: skip
 
 
@@ -75,7 +90,11 @@ _feed = _declare("session_feed", c_void_p, POINTER(c_int32), c_size_t, c_uint32)
 _sampler_init = _declare("sampler_params_init", POINTER(SamplerParams), c_size_t)
 _set_sampler = _declare("session_set_sampler", c_void_p, POINTER(SamplerParams))
 _generate_init = _declare("generate_params_init", POINTER(GenerateParams), c_size_t)
-_generate = _declare("session_generate", c_void_p, POINTER(GenerateParams), c_void_p)
+_generate = _declare("session_generate", c_void_p, POINTER(GenerateParams), POINTER(GenerateResult))
+_chat_begin = _declare("chat_begin", c_void_p, c_int32, c_uint32)
+_chat_add = _declare("chat_add", c_void_p, POINTER(ChatMessage), c_size_t)
+_chat_keep = _declare("chat_keep", c_void_p, c_size_t)
+_chat_say = _declare("chat_say", c_void_p, c_char_p, c_size_t, POINTER(GenerateParams), POINTER(GenerateResult))
 
 
 class _Handle:
@@ -148,6 +167,26 @@ class Session(_Handle):
 
     def generate(self, max_tokens, on_token):
         """Calls on_token(token, text) for each token; True ends the text. What it raises comes out of here."""
+        return self._drawing(lambda *places: _generate(self._handle, *places), max_tokens, on_token)
+
+    def begin_chat(self, system=""):
+        """A conversation, in the style of the model's own template."""
+        _chat_begin(self._handle, 0, 0)
+        text = system.encode()
+        message = ChatMessage(ctypes.sizeof(ChatMessage), ROLE_SYSTEM, text, len(text), None, 0)
+        _chat_add(self._handle, byref(message), 1)
+
+    def say(self, text, max_tokens, on_token):
+        """A message of the user's: the answer goes to on_token as in generate(), and is kept for the next one."""
+        text = text.encode()
+        return self._drawing(lambda *places: _chat_say(self._handle, text, len(text), *places), max_tokens, on_token)
+
+    def keep_messages(self, n):
+        """Forgets all messages but the first n."""
+        _chat_keep(self._handle, n)
+
+    @staticmethod
+    def _drawing(draw, max_tokens, on_token):
         raised = []
 
         @TOKEN_FN
@@ -158,9 +197,10 @@ class Session(_Handle):
                 raised.append(error)
                 return 1
 
-        params = GenerateParams()
+        params, result = GenerateParams(), GenerateResult(ctypes.sizeof(GenerateResult))
         _generate_init(byref(params), ctypes.sizeof(params))
         params.max_tokens, params.on_token = max_tokens, callback  # `callback` must live until the call returns
-        _generate(self._handle, byref(params), None)
+        draw(byref(params), byref(result))
         if raised:
             raise raised[0]
+        return result

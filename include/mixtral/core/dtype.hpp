@@ -38,8 +38,6 @@ inline constexpr int kWeightDTypes = 3;
 // Dense weights.
 constexpr bool is_weight(DType dtype) noexcept { return static_cast<int>(dtype) < kWeightDTypes; }
 constexpr bool is_packed(DType dtype) noexcept { return dtype == DType::kP4 || dtype == DType::kP8; }
-// 0 for P4, 1 for P8: the index of their kernels.
-constexpr int packed_index(DType dtype) noexcept { return static_cast<int>(dtype) - static_cast<int>(DType::kP4); }
 constexpr int packed_bits(DType dtype) noexcept { return dtype == DType::kP4 ? 4 : 8; }
 
 struct DTypeInfo {
@@ -82,6 +80,27 @@ struct dtype_of<double> {
 template <>
 struct dtype_of<std::int32_t> {
   static constexpr DType value = DType::kI32;
+};
+
+// One value for each of some types, indexed by the type.
+template <class T, DType... kTypes>
+class PerDType {
+ public:
+  static constexpr DType kAll[] = {kTypes...};
+  static constexpr bool has(DType dtype) noexcept { return ((dtype == kTypes) || ...); }
+
+  // Of one of the types. Inlined: kernels' files, too, fill tables, and share no function with the others.
+  [[gnu::always_inline]] constexpr T& operator[](DType dtype) noexcept { return values_[index(dtype)]; }
+  [[gnu::always_inline]] constexpr const T& operator[](DType dtype) const noexcept { return values_[index(dtype)]; }
+
+ private:
+  [[gnu::always_inline]] static constexpr int index(DType dtype) noexcept {
+    int i = 0;
+    (void)((dtype != kTypes && ++i != 0) && ...);
+    return i;
+  }
+
+  T values_[sizeof...(kTypes)] = {};
 };
 
 }  // namespace mixtral

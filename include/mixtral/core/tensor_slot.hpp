@@ -16,7 +16,7 @@ enum class TensorKind {
   kWv,             // [n_kv_heads * head_dim, dim]
   kWo,             // [dim, n_heads * head_dim]
   kFfnNorm,        // [dim], as [1, dim]
-  kGate,           // [n_experts, dim]: the router
+  kRouter,         // [n_experts, dim]; files call it "gate", as does slot_name(): a packed file names tensors by it
   kW1,             // [hidden_dim, dim]: gate projection of one expert
   kW2,             // [dim, hidden_dim]: down projection
   kW3,             // [hidden_dim, dim]: up projection
@@ -33,7 +33,7 @@ struct TensorSlot {
   bool operator==(const TensorSlot&) const = default;
 };
 
-// "layers.3.experts.5.w1": the library's own name, used in messages.
+// "layers.3.experts.5.w1": the library's own name, in messages and packed files.
 inline std::string slot_name(const TensorSlot& slot) {
   static constexpr const char* kNames[] = {"embedding", "attention_norm", "wq",   "wk", "wv",
                                            "wo",        "ffn_norm",       "gate", "w1", "w2",

@@ -22,7 +22,7 @@ class ForwardObserver {
   virtual void on_attention_norm(Index /*layer*/, TensorView<const float, 2> /*h*/) {}  // [n, dim]: what wq, wk, wv get
   virtual void on_attended(Index /*layer*/, TensorView<const float, 2> /*values*/) {}  // [n, heads * head_dim]: wo gets
   virtual void on_attention(Index /*layer*/, TensorView<const float, 2> /*out*/) {}    // [n, dim], before the residual
-  virtual void on_routing(Index /*layer*/, const RoutingView& /*routing*/) {}          // see RouterOutput
+  virtual void on_routing(Index /*layer*/, const moe::RoutingView& /*routing*/) {}     // see RouterOutput
   virtual void on_expert(Index /*layer*/, const moe::ExpertRows& /*rows*/) {
   }  // each version of an expert that has rows
   virtual void on_layer(Index /*layer*/, TensorView<const float, 2> /*x*/) {}  // [n, dim], residual stream
@@ -49,7 +49,7 @@ class Observers final : public ForwardObserver {
   void on_attention(Index layer, TensorView<const float, 2> out) override {
     for (ForwardObserver* o : all_) o->on_attention(layer, out);
   }
-  void on_routing(Index layer, const RoutingView& routing) override {
+  void on_routing(Index layer, const moe::RoutingView& routing) override {
     for (ForwardObserver* o : all_) o->on_routing(layer, routing);
   }
   void on_expert(Index layer, const moe::ExpertRows& rows) override {

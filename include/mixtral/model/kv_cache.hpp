@@ -33,7 +33,7 @@ class KvCache {
     require(layout.n_layers > 0 && layout.n_kv_heads > 0 && layout.head_dim > 0 && max_slots > 0 && max_pages > 0,
             "KvCache: ", layout.n_layers, " layers, ", layout.n_kv_heads, " heads of ", layout.head_dim, ", ",
             max_slots, " slots, ", max_pages, " pages: all must be positive");
-    require(kv_index(layout.dtype) >= 0, "KvCache: keys and values in ", name_of(layout.dtype),
+    require(is_kv_type(layout.dtype), "KvCache: keys and values in ", name_of(layout.dtype),
             ", expected F32, BF16 or I8");
     require(std::max({layout.n_layers, layout.n_kv_heads, layout.head_dim}) <= kMaxDimension &&
                 max_pages <= std::numeric_limits<Index>::max() / page_bytes(),

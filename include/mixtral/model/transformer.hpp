@@ -97,7 +97,7 @@ inline void require_logits(const Model& model, std::span<const Index> rows, Inde
 struct StepBuffers {
   TensorView<float, 2> x, h, q, k, v, attended;  // [n, dim], [n, dim], [n, heads * head_dim] ...
   ops::RopeAngles angles;
-  RouterOutput routing;
+  moe::RouterOutput routing;
   std::span<ops::AttentionRow> rows;
 
   // places: for experts of each row
@@ -175,10 +175,10 @@ struct Hooks {
 
 // x += the chosen experts' outputs on h, h = norm(x).
 inline void moe_block(const OpContext& ctx, const Model& model, Index layer, std::span<const RowInfo> rows,
-                      DispatchPlan& plan, const StepBuffers& b, const Hooks& hooks) {
+                      moe::DispatchPlan& plan, const StepBuffers& b, const Hooks& hooks) {
   const LayerWeights& w = model.weights.layers[static_cast<std::size_t>(layer)];
   ops::rms_norm(ctx, b.x, w.ffn_norm, model.config.norm_eps, b.h);
-  moe::router_logits(ctx, w.gate, b.h, b.routing.logits, TensorSlot{TensorKind::kGate, layer});
+  moe::router_logits(ctx, w.router, b.h, b.routing.logits, TensorSlot{TensorKind::kRouter, layer});
   std::fill_n(b.routing.versions.data(), b.routing.versions.shape().count(), kCurrentVersion);
   hooks.routes.choose(ctx, layer, rows, b.routing);
   hooks.observer.on_routing(layer, b.routing);
@@ -332,7 +332,7 @@ class Forward {
     }
   }
 
-  DispatchPlan plan_;  // keeps its capacity between steps
+  moe::DispatchPlan plan_;  // keeps its capacity between steps
 };
 
 }  // namespace mixtral

@@ -15,7 +15,7 @@
 namespace mixtral {
 
 // Tensors that usually share a format.
-enum class TensorGroup { kEmbedding, kNorms, kAttention, kGate, kExperts, kHead };
+enum class TensorGroup { kEmbedding, kNorms, kAttention, kRouter, kExperts, kHead };
 
 inline TensorGroup group_of(TensorKind kind) noexcept {
   using enum TensorKind;
@@ -28,7 +28,7 @@ inline TensorGroup group_of(TensorKind kind) noexcept {
     case kWk:
     case kWv:
     case kWo: return TensorGroup::kAttention;
-    case kGate: return TensorGroup::kGate;
+    case kRouter: return TensorGroup::kRouter;
     case kW1:
     case kW2:
     case kW3: return TensorGroup::kExperts;
@@ -62,7 +62,7 @@ void for_each_tensor(const ModelConfig& c, F&& f) {
     f(TensorSlot{kWv, l}, shape(c.n_kv_heads * c.head_dim, c.dim));
     f(TensorSlot{kWo, l}, shape(c.dim, c.n_heads * c.head_dim));
     f(TensorSlot{kFfnNorm, l}, shape(1, c.dim));
-    f(TensorSlot{kGate, l}, shape(c.n_experts, c.dim));
+    f(TensorSlot{kRouter, l}, shape(c.n_experts, c.dim));
     for (Index e = 0; e < c.n_experts; ++e) {
       f(TensorSlot{kW1, l, e}, shape(c.hidden_dim, c.dim));
       f(TensorSlot{kW2, l, e}, shape(c.dim, c.hidden_dim));
@@ -82,9 +82,9 @@ struct AttentionLowRank {
 };
 
 struct LayerWeights {
-  MatrixView attention_norm, wq, wk, wv, wo, ffn_norm, gate;
-  AttentionLowRank low_rank;           // looked at
-  std::vector<ExpertWeights> experts;  // [n_experts]
+  MatrixView attention_norm, wq, wk, wv, wo, ffn_norm, router;
+  AttentionLowRank low_rank;                // looked at
+  std::vector<moe::ExpertWeights> experts;  // [n_experts]
 };
 
 // Views on all tensors of a model, together with whatever keeps the bytes alive: each expert has its own owner.
@@ -103,7 +103,7 @@ struct Weights {
   void own(const std::shared_ptr<const void>& all) noexcept {
     storage = all;
     for (LayerWeights& layer : layers) {
-      for (ExpertWeights& expert : layer.experts) expert.owner = all;
+      for (moe::ExpertWeights& expert : layer.experts) expert.owner = all;
     }
   }
 
@@ -129,7 +129,7 @@ struct Weights {
       case kWv: return layer.wv;
       case kWo: return layer.wo;
       case kFfnNorm: return layer.ffn_norm;
-      case kGate: return layer.gate;
+      case kRouter: return layer.router;
       case kW1: return layer.experts[static_cast<std::size_t>(slot.expert)].w1;
       case kW2: return layer.experts[static_cast<std::size_t>(slot.expert)].w2;
       default: return layer.experts[static_cast<std::size_t>(slot.expert)].w3;

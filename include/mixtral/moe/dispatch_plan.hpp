@@ -10,7 +10,7 @@
 #include "mixtral/core/tensor.hpp"
 #include "mixtral/moe/expert_key.hpp"
 
-namespace mixtral {
+namespace mixtral::moe {
 
 // A place of a row's choices that is not used.
 inline constexpr ExpertId kNoExpert = std::numeric_limits<ExpertId>::min();
@@ -135,4 +135,4 @@ class DispatchPlan {
   std::vector<Index> row_of_;   // [n_tokens * top_k], by token and choice
 };
 
-}  // namespace mixtral
+}  // namespace mixtral::moe

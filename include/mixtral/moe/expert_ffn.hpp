@@ -12,7 +12,7 @@
 #include "mixtral/ops/low_rank.hpp"
 #include "mixtral/ops/product.hpp"
 
-namespace mixtral {
+namespace mixtral::moe {
 
 // What an adapter adds to an expert's products; null: nothing.
 struct ExpertLowRank {
@@ -29,8 +29,6 @@ struct ExpertWeights {
   ExpertLowRank low_rank = {};             // looked at
   std::shared_ptr<const void> owner = {};  // of the matrices' bytes; null: somebody else keeps them
 };
-
-namespace moe {
 
 namespace detail {
 
@@ -284,5 +282,4 @@ void expert_ffn(const OpContext& ctx, TensorView<const W, 2> w1, TensorView<cons
   }
 }
 
-}  // namespace moe
-}  // namespace mixtral
+}  // namespace mixtral::moe

@@ -5,7 +5,7 @@
 
 #include "mixtral/core/types.hpp"
 
-namespace mixtral {
+namespace mixtral::moe {
 
 struct ExpertKey {
   ExpertId expert;
@@ -14,4 +14,4 @@ struct ExpertKey {
   auto operator<=>(const ExpertKey&) const = default;
 };
 
-}  // namespace mixtral
+}  // namespace mixtral::moe

@@ -12,11 +12,11 @@
 #include "mixtral/ops/activation.hpp"
 #include "mixtral/ops/linear.hpp"
 
-namespace mixtral {
+namespace mixtral::moe {
 
 // One layer's routing of n tokens. Plain views: the caller owns the memory.
 struct RouterOutput {
-  TensorView<float, 2> logits;      // [n, n_experts], as the gate gives them
+  TensorView<float, 2> logits;      // [n, n_experts], as its weights give them
   TensorView<ExpertId, 2> experts;  // [n, k], the largest logit first; a policy may leave kNoExpert in any place
   TensorView<float, 2> weights;     // [n, k], softmax over the chosen: a row adds up to 1, unless a policy wants other
   TensorView<ExpertVersion, 2> versions = {};  // [n, k], kCurrentVersion unless a policy wants other; none: all are
@@ -32,8 +32,6 @@ struct RoutingView {
   RoutingView(const RouterOutput& r)  // NOLINT: implicit
       : logits(r.logits), experts(r.experts), weights(r.weights), versions(r.versions) {}
 };
-
-namespace moe {
 
 namespace detail {
 
@@ -119,19 +117,18 @@ inline void select_experts(const OpContext& ctx, std::span<const std::uint8_t> a
       });
 }
 
-// logits = x gate^T in float32, whatever the table rounds elsewhere.  gate [n_experts, dim], x [n, dim]
-inline void router_logits(const OpContext& ctx, const MatrixView& gate, TensorView<const float, 2> x,
+// logits = x w^T in float32, whatever the table rounds elsewhere.  w [n_experts, dim], x [n, dim]
+inline void router_logits(const OpContext& ctx, const MatrixView& w, TensorView<const float, 2> x,
                           TensorView<float, 2> logits, std::optional<TensorSlot> slot = {}) {
-  const ops::LinearJob job{.w = gate, .y = logits, .exact = true, .slot = slot};
+  const ops::LinearJob job{.w = w, .y = logits, .exact = true, .slot = slot};
   ops::linear(ctx, std::span(&job, 1), x);
 }
 
 // Logits and choice: router_logits(), select_experts().
-inline void route(const OpContext& ctx, const MatrixView& gate, TensorView<const float, 2> x,
+inline void route(const OpContext& ctx, const MatrixView& w, TensorView<const float, 2> x,
                   std::span<const std::uint8_t> available, const RouterOutput& out) {
-  router_logits(ctx, gate, x, out.logits);
+  router_logits(ctx, w, x, out.logits);
   select_experts(ctx, available, out);
 }
 
-}  // namespace moe
-}  // namespace mixtral
+}  // namespace mixtral::moe

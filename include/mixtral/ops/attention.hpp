@@ -41,14 +41,15 @@ inline AttentionPlan plan_attention(Scratch& scratch, std::span<const AttentionR
   const Index most = std::max<Index>(kAttentionRows / group, 1);
   auto* tiles = scratch.take<AttentionTile>(static_cast<Index>(rows.size()));
   std::size_t n = 0;
-  for (std::size_t t = 0; t < rows.size(); ++t) {
-    const AttentionTile* before = n == 0 ? nullptr : &tiles[n - 1];
-    if (before != nullptr && rows[t - 1].pages == rows[t].pages && rows[t].position == rows[t - 1].position + 1 &&
-        before->tokens < most) {
+  const AttentionRow* before = nullptr;
+  for (const AttentionRow& row : rows) {
+    const bool follows = before != nullptr && before->pages == row.pages && row.position == before->position + 1;
+    if (follows && tiles[n - 1].tokens < most) {
       ++tiles[n - 1].tokens;
     } else {
-      tiles[n++] = {static_cast<Index>(t), 1, rows[t].position, 0, 0};
+      tiles[n++] = {&row - rows.data(), 1, row.position, 0, 0};
     }
+    before = &row;
   }
   AttentionPlan plan{{tiles, n}};
   for (AttentionTile& tile : std::span(tiles, n)) {
@@ -82,25 +83,25 @@ struct Attention {
   void run_chunk(const AttentionTile& tile, Index head, Index chunk, const Part& part, float* work) const noexcept {
     const KvBlockLayout block = kv.block();
     const Index offset = kv.block_offset(layer, head), begin = (tile.chunk + chunk) * simd::kKvChunk;
-    ctx.table.attention[kv_index(kv.dtype)]({.q = q.row(tile.row) + head * group * kv.head_dim,
-                                             .q_stride = kv.head_dim,
-                                             .q_token_stride = q.row_stride(),
-                                             .tokens = tile.tokens,
-                                             .group = group,
-                                             .head_dim = kv.head_dim,
-                                             .position = tile.position,
-                                             .window = window,
-                                             .pages = rows[static_cast<std::size_t>(tile.row)].pages,
-                                             .scale_offset = offset,
-                                             .k_offset = offset + block.k_offset(),
-                                             .v_offset = offset + block.v_offset(),
-                                             .v_stride = stride(),
-                                             .begin = begin,
-                                             .end = begin + simd::kKvChunk,
-                                             .scale = 1.0f / std::sqrt(static_cast<float>(kv.head_dim)),
-                                             .work = work,
-                                             .out = part.sums + chunk * chunk_floats(tile.tokens),
-                                             .state = part.state + chunk * tile.tokens * group});
+    ctx.table.attention[kv.dtype]({.q = q.row(tile.row) + head * group * kv.head_dim,
+                                   .q_stride = kv.head_dim,
+                                   .q_token_stride = q.row_stride(),
+                                   .tokens = tile.tokens,
+                                   .group = group,
+                                   .head_dim = kv.head_dim,
+                                   .position = tile.position,
+                                   .window = window,
+                                   .pages = rows[static_cast<std::size_t>(tile.row)].pages,
+                                   .scale_offset = offset,
+                                   .k_offset = offset + block.k_offset(),
+                                   .v_offset = offset + block.v_offset(),
+                                   .v_stride = stride(),
+                                   .begin = begin,
+                                   .end = begin + simd::kKvChunk,
+                                   .scale = 1.0f / std::sqrt(static_cast<float>(kv.head_dim)),
+                                   .work = work,
+                                   .out = part.sums + chunk * chunk_floats(tile.tokens),
+                                   .state = part.state + chunk * tile.tokens * group});
   }
   void combine(const AttentionTile& tile, Index head, const Part& part) const noexcept {
     ctx.table.combine_attention({.sums = part.sums,
@@ -186,7 +187,7 @@ inline void attention(const OpContext& ctx, TensorView<const float, 2> q, std::s
           "attention: q is ", q.shape(), " for ", rows.size(), " rows, ", kv.n_kv_heads, " key/value heads of ",
           kv.head_dim);
   require(layer >= 0 && layer < kv.n_layers, "attention: layer ", layer, " of ", kv.n_layers);
-  require(kv_index(kv.dtype) >= 0, "attention: keys and values in ", name_of(kv.dtype), ", expected F32, BF16 or I8");
+  require(is_kv_type(kv.dtype), "attention: keys and values in ", name_of(kv.dtype), ", expected F32, BF16 or I8");
   if (rows.empty()) return;
   const ScratchScope scope(ctx.scratch);
   detail::Attention{ctx, q, rows, kv, layer, window, group, out}.run(

@@ -19,7 +19,7 @@ inline void embedding(const OpContext& ctx, const MatrixView& table, std::span<c
     const TokenId id = ids[static_cast<std::size_t>(t)];
     require(id >= 0 && id < table.rows, "embedding: token ", id, " at index ", t, " is outside the vocabulary of ",
             table.rows);
-    ctx.table.widen[static_cast<int>(table.dtype)](table.row(id), table.cols, y.row(t));
+    ctx.table.widen[table.dtype](table.row(id), table.cols, y.row(t));
   }
 }
 

@@ -6,16 +6,11 @@
 
 namespace mixtral {
 
-// Element types of a cache, in the order of their kernels.
-inline constexpr DType kKvTypes[] = {DType::kF32, DType::kBF16, DType::kI8};
-inline constexpr int kNumKvTypes = 3;
-// The index of a type's kernels; -1 if a cache cannot have it.
-constexpr int kv_index(DType dtype) noexcept {
-  for (int i = 0; i < kNumKvTypes; ++i) {
-    if (kKvTypes[i] == dtype) return i;
-  }
-  return -1;
-}
+// One value for each type that a cache's elements may have.
+template <class T>
+using PerKvType = PerDType<T, DType::kF32, DType::kBF16, DType::kI8>;
+inline constexpr auto& kKvTypes = PerKvType<int>::kAll;
+constexpr bool is_kv_type(DType dtype) noexcept { return PerKvType<int>::has(dtype); }
 
 // Where the parts of a block begin, in bytes. The scales of i8 stand first.
 struct KvBlockLayout {

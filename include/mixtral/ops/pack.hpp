@@ -19,17 +19,17 @@ inline bool pack_panel(const KernelTable& table, const MatrixView* const (&sourc
   for (Index half = 0; half < 2; ++half) {
     const MatrixView& w = *source[half];
     for (Index r = 0; r < kHalfRows && begin[half] + r < w.rows; ++r) {
-      table.widen[static_cast<int>(w.dtype)](w.row(begin[half] + r), cols, wide + (half * kHalfRows + r) * cols);
+      table.widen[w.dtype](w.row(begin[half] + r), cols, wide + (half * kHalfRows + r) * cols);
     }
   }
   bool finite = true;
   for (Index s = 0; s < layout.slabs(); ++s) {
     const Index k = s * kSlabCols;
-    finite = table.pack_slab[packed_index(dtype)]({.w = wide + k,
-                                                   .w_stride = cols,
-                                                   .cols = std::min(kSlabCols, cols - k),
-                                                   .importance = importance == nullptr ? nullptr : importance + k,
-                                                   .out = out + layout.slab_offset(s)}) &&
+    finite = table.pack_slab[dtype]({.w = wide + k,
+                                     .w_stride = cols,
+                                     .cols = std::min(kSlabCols, cols - k),
+                                     .importance = importance == nullptr ? nullptr : importance + k,
+                                     .out = out + layout.slab_offset(s)}) &&
              finite;
   }
   return finite;

@@ -29,15 +29,15 @@ namespace detail {
 
 inline void multiply_dense(const KernelTable& table, const MatrixView& w, const ProductInput& x, TensorView<float, 2> y,
                            float*) noexcept {
-  table.linear[static_cast<int>(w.dtype)]({.w = w.data,
-                                           .w_row_bytes = w.row_bytes,
-                                           .x = x.floats.data(),
-                                           .x_stride = x.floats.row_stride(),
-                                           .y = y.data(),
-                                           .y_stride = y.row_stride(),
-                                           .rows = w.rows,
-                                           .cols = w.cols,
-                                           .tokens = y.dim(0)});
+  table.linear[w.dtype]({.w = w.data,
+                         .w_row_bytes = w.row_bytes,
+                         .x = x.floats.data(),
+                         .x_stride = x.floats.row_stride(),
+                         .y = y.data(),
+                         .y_stride = y.row_stride(),
+                         .rows = w.rows,
+                         .cols = w.cols,
+                         .tokens = y.dim(0)});
 }
 
 inline void multiply_rounded(const KernelTable& table, const MatrixView& w, const ProductInput& x,
@@ -58,16 +58,16 @@ template <bool Tiles>
 void multiply_packed(const KernelTable& table, const MatrixView& w, const ProductInput& x, TensorView<float, 2> y,
                      float* work) noexcept {
   const auto& kernels = Tiles ? table.packed_linear_tiles : table.packed_linear;
-  kernels[packed_index(w.dtype)]({.w = w.data,
-                                  .rows = w.rows,
-                                  .cols = w.cols,
-                                  .q = x.bytes.q,
-                                  .meta = x.bytes.meta,
-                                  .slab_tokens = x.bytes.slab_tokens,
-                                  .tokens = y.dim(0),
-                                  .y = y.data(),
-                                  .y_stride = y.row_stride(),
-                                  .work = work});
+  kernels[w.dtype]({.w = w.data,
+                    .rows = w.rows,
+                    .cols = w.cols,
+                    .q = x.bytes.q,
+                    .meta = x.bytes.meta,
+                    .slab_tokens = x.bytes.slab_tokens,
+                    .tokens = y.dim(0),
+                    .y = y.data(),
+                    .y_stride = y.row_stride(),
+                    .work = work});
 }
 
 }  // namespace detail

@@ -18,7 +18,7 @@ inline void rms_norm(const OpContext& ctx, TensorView<const float, 2> x, const M
   require_weights("rms_norm", weight);
   const ScratchScope scope(ctx.scratch);
   float* wide = ctx.scratch.take<float>(weight.cols);
-  ctx.table.widen[static_cast<int>(weight.dtype)](weight.data, weight.cols, wide);
+  ctx.table.widen[weight.dtype](weight.data, weight.cols, wide);
   ctx.executor.parallel_for(x.dim(0),
                             [&](Index t, int) { ctx.table.rms_norm(x.row(t), wide, eps, x.dim(1), y.row(t)); });
 }

@@ -22,7 +22,7 @@ const float* as_float(const KernelTable& table, const T* row, Index n, float* sc
   if constexpr (std::is_same_v<T, float>) {
     return row;
   } else {
-    table.widen[static_cast<int>(dtype_of<T>::value)](bytes_of(row), n, scratch);
+    table.widen[dtype_of<T>::value](bytes_of(row), n, scratch);
     return scratch;
   }
 }

@@ -16,10 +16,10 @@ class RoutingStats : public ForwardObserver {
   explicit RoutingStats(const ModelConfig& config)
       : n_experts_(config.n_experts), counts_(static_cast<std::size_t>(config.n_layers * config.n_experts)) {}
 
-  void on_routing(Index layer, const RoutingView& routing) override {
+  void on_routing(Index layer, const moe::RoutingView& routing) override {
     for (Index t = 0; t < routing.experts.dim(0); ++t) {
       for (const ExpertId e : routing.experts.row_span(t)) {
-        if (e != kNoExpert) ++counts_[static_cast<std::size_t>(layer * n_experts_ + e)];
+        if (e != moe::kNoExpert) ++counts_[static_cast<std::size_t>(layer * n_experts_ + e)];
       }
     }
   }

@@ -68,6 +68,8 @@ class ChatTemplate {
   // continues, if answers are given as ids; but in kV3 not if there is a system message, which moves. Throws
   // Error(kInvalidArgument) that names the message by its index.
   std::vector<TokenId> encode(std::span<const ChatMessage> messages) const;
+  // Throws what encode() would say about one message, if those before it are in order.
+  void check(const ChatMessage& message, std::size_t index, bool has_system) const;
 
   ChatStyle style() const noexcept { return style_; }
   // The token that ends an answer: EOS, or <|im_end|>.
@@ -78,7 +80,7 @@ class ChatTemplate {
  private:
   std::vector<TokenId> encode_mistral(std::span<const ChatMessage> messages) const;
   std::vector<TokenId> encode_chatml(std::span<const ChatMessage> messages) const;
-  std::string text_of(std::span<const ChatMessage> messages, std::size_t i) const;
+  std::string text_of(const ChatMessage& message, std::size_t i) const;
   void append_user(std::string_view text, std::vector<TokenId>& ids) const;
   void append_answer(std::span<const TokenId> drawn, std::vector<TokenId>& ids) const;
   void append(std::string_view text, std::vector<TokenId>& ids) const;

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "mixtral/core/vocabulary.hpp"
+#include "mixtral/text/vocabulary.hpp"
 
 namespace mixtral {
 

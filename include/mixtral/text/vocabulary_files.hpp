@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "mixtral/core/vocabulary.hpp"
 #include "mixtral/io/embedded_files.hpp"
+#include "mixtral/text/vocabulary.hpp"
 
 namespace mixtral {
 

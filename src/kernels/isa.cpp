@@ -93,7 +93,7 @@ Index calibrate_amx() noexcept {
   KernelTable table{};
   kernels::fill_avx512_vnni(table);
   kernels::fill_amx_int8(table);
-  return kernels::tokens_where_faster(table.packed_linear[0], table.packed_linear_tiles[0]);
+  return kernels::tokens_where_faster(table.packed_linear[DType::kP4], table.packed_linear_tiles[DType::kP4]);
 }
 
 Index amx_tokens() noexcept {

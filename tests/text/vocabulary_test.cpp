@@ -1,4 +1,4 @@
-#include "mixtral/core/vocabulary.hpp"
+#include "mixtral/text/vocabulary.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,6 +1,6 @@
 // The rules of a vocabulary: what the SentencePiece library (0.1.97) can encode with, so that every vocabulary that is
 // accepted has ids to be compared with.
-#include "mixtral/core/vocabulary.hpp"
+#include "mixtral/text/vocabulary.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,23 +1,18 @@
-#include "cli/text_pieces.hpp"
+#include "mixtral/text/text_pieces.hpp"
 
 #include <algorithm>
 
-#include "cli/common.hpp"
-#include "mixtral/core/error.hpp"
+namespace mixtral {
 
-namespace mixtral::cli {
-
-std::vector<Piece> text_pieces(const std::filesystem::path& file, const Tokenizer& tokenizer, Index context,
-                               Index max_tokens) {
-  std::vector<TokenId> all = tokenizer.encode(read_input(file));
-  require(!all.empty(), input_name(file), ": is empty");
+std::vector<TextPiece> text_pieces(std::string_view text, const Tokenizer& tokenizer, Index context, Index max_tokens) {
+  std::vector<TokenId> all = tokenizer.encode(text);
   if (max_tokens > 0) all.resize(std::min(all.size(), static_cast<std::size_t>(max_tokens)));
   const TokenId bos_id = tokenizer.vocabulary().bos_id;
   const bool bos = tokenizer.vocabulary().add_bos && bos_id >= 0;
-  std::vector<Piece> pieces;
+  std::vector<TextPiece> pieces;
   for (std::size_t begin = 0; begin < all.size();) {
     const std::size_t count = std::min(all.size() - begin, static_cast<std::size_t>(context));
-    Piece piece;
+    TextPiece piece;
     if (bos) piece.inputs.push_back(bos_id);
     const auto first = all.begin() + static_cast<std::ptrdiff_t>(begin),
                last = first + static_cast<std::ptrdiff_t>(count);
@@ -29,4 +24,4 @@ std::vector<Piece> text_pieces(const std::filesystem::path& file, const Tokenize
   return pieces;
 }
 
-}  // namespace mixtral::cli
+}  // namespace mixtral
