@@ -22,7 +22,9 @@ constexpr mixtral_params kDefaults{.struct_size = sizeof(mixtral_params),
                                    .bf16_products = MIXTRAL_BF16_FLOAT32,
                                    .reserved = 0,
                                    .resident = 0,
-                                   .reserved2 = 0};
+                                   .reserved2 = 0,
+                                   .import_weights = MIXTRAL_IMPORT_PACKED,
+                                   .reserved3 = 0};
 
 // The numbers of both are the same ones.
 constexpr bool is(Isa isa, std::int32_t number) { return static_cast<std::int32_t>(isa) == number; }
@@ -52,6 +54,14 @@ bool is_resident(const mixtral_params& params) {
   require(params.resident == 0 || params.resident == 1, "params: resident is ", params.resident, ", expected 0 or 1");
   require(params.reserved2 == 0, "params: reserved2 is ", params.reserved2, ", expected 0");
   return params.resident == 1;
+}
+
+QuantizedImport import_of(const mixtral_params& params) {
+  const std::int32_t import = params.import_weights;
+  require(params.reserved3 == 0, "params: reserved3 is ", params.reserved3, ", expected 0");
+  require(import == MIXTRAL_IMPORT_PACKED || import == MIXTRAL_IMPORT_FLOAT, "params: import_weights is ", import,
+          ", expected MIXTRAL_IMPORT_*");
+  return static_cast<QuantizedImport>(import);
 }
 
 std::unique_ptr<Executor> make_executor(const mixtral_params& params) {
@@ -159,7 +169,8 @@ mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixt
     LoadedModel model(std::filesystem::path(dir), {.isa = cap_of(p),
                                                    .bf16_products = bf16_products(p),
                                                    .executor = make_executor(p),
-                                                   .resident = is_resident(p)});
+                                                   .resident = is_resident(p),
+                                                   .import = import_of(p)});
     const ModelConfig config = model.config();
     const std::shared_ptr<Engine> engine(new Engine{.model = std::move(model),
                                                     .executor_kind = p.executor,

@@ -66,7 +66,7 @@ extern "C" {
 
 /** The version of this header. A library of the same major version with an equal or higher minor one fits it. */
 #define MIXTRAL_VERSION_MAJOR 1
-#define MIXTRAL_VERSION_MINOR 1
+#define MIXTRAL_VERSION_MINOR 2
 #define MIXTRAL_VERSION_PATCH 0
 #define MIXTRAL_VERSION (MIXTRAL_VERSION_MAJOR * 10000 + MIXTRAL_VERSION_MINOR * 100 + MIXTRAL_VERSION_PATCH)
 
@@ -95,7 +95,7 @@ enum {
 MIXTRAL_API uint32_t mixtral_version(void);
 
 /**
- * The same as text, "1.1.0".
+ * The same as text, "1.2.0".
  *
  * @return A text that lives as long as the library.
  *
@@ -143,6 +143,12 @@ enum {
   MIXTRAL_BF16_FLOAT32 = 0, /**< in float32: the same bits on every CPU */
   MIXTRAL_BF16_ROUNDED = 1  /**< by activations rounded to bf16, in pairs with AVX-512 BF16 or AMX. A token's logits
                                  still depend on its own sequence alone, but not every CPU computes the same bits. */
+};
+
+/** Values of mixtral_params::import_weights: what quantised weights of a GGUF file become in memory. Since 1.2. */
+enum {
+  MIXTRAL_IMPORT_PACKED = 0, /**< P4 or P8, whichever is nearer in bytes: fast, with their error on top of the file's */
+  MIXTRAL_IMPORT_FLOAT = 1   /**< exactly, in four bytes a weight: for checks and small models */
 };
 
 /** Values of mixtral_params::executor. */
@@ -202,6 +208,8 @@ typedef struct mixtral_params {
    * running is faster, opening slower. Default 0: they are used where the files are mapped. Since 1.1. */
   int32_t resident;
   int32_t reserved2; /**< 0. Since 1.1. */
+  int32_t import_weights; /**< MIXTRAL_IMPORT_*, default MIXTRAL_IMPORT_PACKED. Since 1.2. */
+  int32_t reserved3;      /**< 0. Since 1.2. */
 } mixtral_params;
 
 /**
@@ -215,11 +223,11 @@ typedef struct mixtral_params {
 MIXTRAL_API mixtral_status mixtral_params_init(mixtral_params* params, size_t struct_size);
 
 /**
- * Opens a model: maps its files and checks them. Unless params say `resident` no weight is copied, and the files must
- * not be changed or cut while the ctx or a session of it exists.
+ * Opens a model: maps its files and checks them. Unless params say `resident` no weight is copied (but quantised ones of a
+ * GGUF file are imported), and the files must not be changed or cut while the ctx or a session of it exists.
  *
- * @param path       the directory: a Hugging Face checkpoint, or a Mistral one (params.json); or a packed file, which
- *   brings its tokenizer along.
+ * @param path       the directory: a Hugging Face checkpoint, or a Mistral one (params.json); or a packed or GGUF file,
+ *   which brings its tokenizer along (of a split one the first).
  * @param path_size  its bytes.
  * @param params     NULL: the defaults.
  * @param ctx        receives the handle; free it with mixtral_ctx_destroy().

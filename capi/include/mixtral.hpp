@@ -107,6 +107,7 @@ struct ContextOptions {
   std::int32_t isa = MIXTRAL_ISA_BEST, executor = MIXTRAL_EXECUTOR_THREADS, n_threads = 0;
   std::int32_t bf16_products = MIXTRAL_BF16_FLOAT32;
   bool resident = false;
+  std::int32_t import_weights = MIXTRAL_IMPORT_PACKED;
   std::function<void(std::int32_t level, std::string_view text)> log;
   // MIXTRAL_EXECUTOR_HOST: calls `job` n_jobs times, on several threads, and returns when all calls have.
   std::function<void(std::int32_t n_jobs, const std::function<void()>& job)> run;
@@ -121,6 +122,7 @@ class Context {
     params.isa = options_->isa;
     params.bf16_products = options_->bf16_products;
     params.resident = options_->resident ? 1 : 0;
+    params.import_weights = options_->import_weights;
     params.executor = options_->executor;
     params.n_threads = options_->n_threads;
     params.log = options_->log ? on_log : nullptr;

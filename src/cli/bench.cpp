@@ -43,7 +43,9 @@ BenchModel synthetic_model(const Options& o, const KernelTable& table, Executor&
 
 BenchModel open(const Options& o, const KernelTable& table, Executor& executor) {
   if (!o.synthetic.empty()) return synthetic_model(o, table, executor);
-  Model model = load_checkpoint(o.common.model, {.resident = o.common.resident}).model;
+  Model model = load_checkpoint(o.common.model,
+                                {.resident = o.common.resident, .executor = &executor, .import = import_of(o.common)})
+                    .model;
   const Index bytes = o.common.resident ? weight_bytes(model) : 0;
   return {LoadedModel(std::move(model), table, executor), o.common.model.string(),
           o.common.resident ? "huge pages" : "mapped file", bytes};

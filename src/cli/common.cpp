@@ -55,7 +55,8 @@ void add_model_options(CLI::App& command, CommonOptions& options) {
   options.model = embedded_model();
   const CLI::Option* model =
       command
-          .add_option("-m,--model", options.model, "Directory or packed file (default: the tiny model of this program)")
+          .add_option("-m,--model", options.model,
+                      "Directory, packed file or GGUF file (default: the tiny model of this program)")
           ->type_name("PATH");
   command.parse_complete_callback([&command, model, &options] {
     const CLI::Option* synthetic = command.get_option_no_throw("--synthetic");
@@ -67,7 +68,17 @@ void add_model_options(CLI::App& command, CommonOptions& options) {
         "to have been moved; give --model PATH");
   });
   command.add_flag("--resident", options.resident, "Copy the weights into memory first: slower to open, faster to run");
+  command
+      .add_option("--import", options.import,
+                  "What quantised weights of a GGUF file become in memory: packed, P4 or P8, whichever is nearer in "
+                  "bytes; or float, exactly, for checks and small models")
+      ->check(CLI::IsMember({"packed", "float"}))
+      ->capture_default_str();
   add_machine_options(command, options);
+}
+
+QuantizedImport import_of(const CommonOptions& options) {
+  return options.import == "float" ? QuantizedImport::kFloat32 : QuantizedImport::kPacked;
 }
 
 void add_machine_options(CLI::App& command, CommonOptions& options) {

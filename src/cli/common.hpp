@@ -8,6 +8,7 @@
 
 #include "mixtral/core/dtype.hpp"
 #include "mixtral/core/types.hpp"
+#include "mixtral/io/checkpoint.hpp"
 #include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/sampler.hpp"
 #include "mixtral/text/text_pieces.hpp"
@@ -20,19 +21,21 @@ class Option;
 namespace mixtral::cli {
 
 struct CommonOptions {
-  std::filesystem::path model;  // --model; default: the tiny model that comes with the program
-  int threads = 1;              // --threads; default: the CPUs that this process may use
-  std::string isa;              // --isa; empty: the best instruction set of this CPU
-  bool bf16_products = false;   // --bf16-products
-  bool resident = false;        // --resident
-  std::string kv = "bf16";      // --kv
-  bool json = false;            // --json
+  std::filesystem::path model;    // --model; default: the tiny model that comes with the program
+  int threads = 1;                // --threads; default: the CPUs that this process may use
+  std::string isa;                // --isa; empty: the best instruction set of this CPU
+  bool bf16_products = false;     // --bf16-products
+  bool resident = false;          // --resident
+  std::string import = "packed";  // --import
+  std::string kv = "bf16";        // --kv
+  bool json = false;              // --json
 };
 
 // Adds --threads, --isa and --bf16-products. `options` must outlive the parsing.
 void add_machine_options(CLI::App& command, CommonOptions& options);
 // What --isa and --bf16-products ask for, and the kernels.
 Isa isa_of(const CommonOptions& options);
+QuantizedImport import_of(const CommonOptions& options);
 Bf16Products bf16_products_of(const CommonOptions& options);
 KernelTable table_of(const CommonOptions& options);
 // These options, --model and --resident.

@@ -12,6 +12,7 @@
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/check_weights.hpp"
 #include "mixtral/io/checkpoint.hpp"
+#include "mixtral/io/gguf_weights.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/model/kv_cache.hpp"
 #include "mixtral/runtime/session.hpp"
@@ -61,7 +62,7 @@ report::WeightCheck check(const Model& model, const CommonOptions& options) {
   const auto show = [&](Index done, Index all) { bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1)); };
   const double begin = seconds();
   report::WeightCheck out;
-  if (std::filesystem::is_regular_file(options.model)) {
+  if (std::filesystem::is_regular_file(options.model) && !is_gguf(options.model)) {
     for (const std::string& name : verify_packed(options.model, executor, show))
       out.wrong.push_back({name, "the checksum is not that of the bytes"});
   }
@@ -74,7 +75,9 @@ report::WeightCheck check(const Model& model, const CommonOptions& options) {
 }
 
 void run(const Options& options) {
-  const Checkpoint checkpoint = load_checkpoint(options.common.model);
+  ThreadExecutor executor(options.common.threads);
+  const Checkpoint checkpoint =
+      load_checkpoint(options.common.model, {.executor = &executor, .import = import_of(options.common)});
   const report::MemoryNeeds memory = memory_needs(checkpoint.model, options);
   std::optional<report::WeightCheck> checked;
   if (options.check) checked = check(checkpoint.model, options.common);

@@ -10,7 +10,8 @@ LoadedModel load_model(const CommonOptions& options) {
   LoadedModel loaded(options.model, {.isa = isa_of(options),
                                      .bf16_products = bf16_products_of(options),
                                      .threads = options.threads,
-                                     .resident = options.resident});
+                                     .resident = options.resident,
+                                     .import = import_of(options)});
   for (const std::string& note : loaded.checkpoint.notes) write_message("mixtral: note: " + note);
   return loaded;
 }

@@ -8,6 +8,7 @@
 #include "cli/loaded_model.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/core/thread_executor.hpp"
+#include "mixtral/io/gguf_weights.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/io/synthetic.hpp"
 #include "mixtral/runtime/importance.hpp"
@@ -85,6 +86,15 @@ void write_packed(const std::filesystem::path& out, const KernelTable& table, Si
   pack_model(out, {table, executor, scratch}, config, source, options);
 }
 
+// What was written, and how fast.
+void tell(const std::filesystem::path& out, double time) {
+  const Sizes sizes = sizes_of(load_packed(out));
+  const double bits = 8 * static_cast<double>(sizes.bytes) / static_cast<double>(std::max<Index>(sizes.weights, 1));
+  write_stdout(str(out.string(), ": ", report::fixed(giga(static_cast<Index>(std::filesystem::file_size(out))), 2),
+                   " GB, ", report::fixed(bits, 2), " bits a weight, ", report::fixed(time, 1), " s, ",
+                   report::fixed(giga(2 * sizes.weights) / time, 2), " GB/s of 16-bit weights\n"));
+}
+
 void pack(const Options& o) {
   const bool random = !o.synthetic.empty();
   const std::filesystem::path out = o.paths.back();
@@ -109,18 +119,20 @@ void pack(const Options& o) {
         return importance.of(slot);
       };
     }
+    if (is_gguf(in)) {  // no tensor is there longer than it is packed
+      GgufWeights source(in, executor);
+      options.files = source.files();
+      begin = seconds();
+      write_packed(out, table, executor, source.config(), source, options);
+      return tell(out, seconds() - begin);
+    }
     const Checkpoint checkpoint = load_checkpoint(in);
     options.files = checkpoint.files.empty() ? read_tokenizer_files(in) : checkpoint.files;
     CheckpointWeights source(checkpoint);
     begin = seconds();
     write_packed(out, table, executor, checkpoint.model.config, source, options);
   }
-  const double time = seconds() - begin;
-  const Sizes sizes = sizes_of(load_packed(out));
-  const double bits = 8 * static_cast<double>(sizes.bytes) / static_cast<double>(std::max<Index>(sizes.weights, 1));
-  write_stdout(str(out.string(), ": ", report::fixed(giga(static_cast<Index>(std::filesystem::file_size(out))), 2),
-                   " GB, ", report::fixed(bits, 2), " bits a weight, ", report::fixed(time, 1), " s, ",
-                   report::fixed(giga(2 * sizes.weights) / time, 2), " GB/s of 16-bit weights\n"));
+  tell(out, seconds() - begin);
 }
 
 void verify(const std::filesystem::path& path, int threads) {

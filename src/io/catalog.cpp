@@ -75,8 +75,8 @@ void require_all_used(const Catalog& catalog, const std::filesystem::path& confi
 std::vector<CheckpointTensor> list_tensors(const Catalog& catalog) {
   std::vector<CheckpointTensor> list;
   for (const auto& [entry, file, used] : catalog.tensors) {
-    list.push_back({entry->name, std::filesystem::path(file->name()).filename().string(), entry->dtype, entry->shape,
-                    static_cast<Index>(entry->data.size())});
+    list.push_back({entry->name, std::filesystem::path(file->name()).filename().string(), name_of(entry->dtype),
+                    entry->shape, static_cast<Index>(entry->data.size())});
   }
   return list;
 }

@@ -15,7 +15,8 @@ namespace mixtral {
 namespace {
 
 // The first that recognises a path reads it.
-constexpr const CheckpointFormat* kFormats[] = {&kPackedFormat, &kHuggingFaceFormat, &kConsolidatedFormat};
+constexpr const CheckpointFormat* kFormats[] = {&kGgufFormat, &kPackedFormat, &kHuggingFaceFormat,
+                                                &kConsolidatedFormat};
 
 const CheckpointFormat* format_of(const std::filesystem::path& path) {
   if (path.empty()) return nullptr;
@@ -113,10 +114,17 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions&
   const FloatScope floats;  // JSON's numbers, and even the standard library's paths are computed with
   const CheckpointFormat* const format = format_of(path);
   if (format == nullptr) refuse(path);
-  Checkpoint checkpoint = format->load(path);
+  Checkpoint checkpoint = format->load(path, options);
   SerialExecutor caller;
   if (options.resident) make_resident(checkpoint, options.executor == nullptr ? caller : *options.executor);
   return checkpoint;
+}
+
+std::vector<EmbeddedFile> read_embedded_files(const std::filesystem::path& path) {
+  const CheckpointFormat* const format = format_of(path);
+  require(format != nullptr && format->files != nullptr, ErrorCode::kUnsupported, path.string(),
+          ": no file that brings others along");
+  return format->files(path);
 }
 
 Index read_vocab_size(const std::filesystem::path& path) {

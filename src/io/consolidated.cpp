@@ -66,7 +66,8 @@ Checkpoint load_consolidated(const std::filesystem::path& dir) {
 
 const CheckpointFormat kConsolidatedFormat{
     .recognises = [](const std::filesystem::path& path) { return may_exist(path / "params.json"); },
-    .load = load_consolidated,
+    .load = [](const std::filesystem::path& path, const LoadOptions&) { return load_consolidated(path); },
+    .files = nullptr,
     .vocab_size = [](const std::filesystem::path& path) { return read_params(path).vocab_size; }};
 
 }  // namespace mixtral

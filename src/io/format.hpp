@@ -10,11 +10,14 @@ namespace mixtral {
 struct CheckpointFormat {
   // Whether what is at `path` is to be read in this format. Looks at names, no further. Throws Error(kIo).
   bool (*recognises)(const std::filesystem::path& path);
-  Checkpoint (*load)(const std::filesystem::path& path);
+  Checkpoint (*load)(const std::filesystem::path& path, const LoadOptions& options);
+  // The files of the tokenizer, without looking at weights; null: they lie beside them. Throws what load() does.
+  std::vector<EmbeddedFile> (*files)(const std::filesystem::path& path);
   // The configuration's; weights need not be there where they are other files. Throws what load() does.
   Index (*vocab_size)(const std::filesystem::path& path);
 };
 
+extern const CheckpointFormat kGgufFormat;          // gguf_checkpoint.cpp
 extern const CheckpointFormat kPackedFormat;        // packed.cpp
 extern const CheckpointFormat kHuggingFaceFormat;   // huggingface.cpp
 extern const CheckpointFormat kConsolidatedFormat;  // consolidated.cpp

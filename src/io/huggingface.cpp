@@ -93,7 +93,8 @@ const CheckpointFormat kHuggingFaceFormat{
         [](const std::filesystem::path& path) {
           return may_exist(path / "config.json") && (!may_exist(path / "params.json") || has_weights(path));
         },
-    .load = load_huggingface,
+    .load = [](const std::filesystem::path& path, const LoadOptions&) { return load_huggingface(path); },
+    .files = nullptr,
     .vocab_size = [](const std::filesystem::path& path) { return read_hf_config(path).model.vocab_size; }};
 
 }  // namespace mixtral

@@ -104,7 +104,7 @@ void list_unit(const PackedUnit& unit, DType dtype, const Weights& weights, cons
                std::vector<CheckpointTensor>& list) {
   const auto add = [&](const TensorSlot& slot) {
     const MatrixView& w = weights.at(slot);
-    list.push_back({slot_name(slot), file, dtype, {w.rows, w.cols}, w.bytes()});
+    list.push_back({slot_name(slot), file, name_of(dtype), {w.rows, w.cols}, w.bytes()});
   };
   if (!unit.is_expert()) return add(unit.slot);
   for (const TensorKind kind : {TensorKind::kW1, TensorKind::kW2, TensorKind::kW3}) add(unit.part(kind));
@@ -160,10 +160,9 @@ const CheckpointFormat kPackedFormat{
           std::error_code ignored;
           return std::filesystem::is_regular_file(path, ignored);
         },
-    .load = load_packed,
+    .load = [](const std::filesystem::path& path, const LoadOptions&) { return load_packed(path); },
+    .files = [](const std::filesystem::path& path) { return load_packed(path).files; },
     .vocab_size = [](const std::filesystem::path& path) { return load_packed(path).model.config.vocab_size; }};
-
-std::vector<EmbeddedFile> read_embedded_files(const std::filesystem::path& path) { return load_packed(path).files; }
 
 std::vector<std::string> verify_packed(const std::filesystem::path& path, Executor& executor,
                                        const std::function<void(Index done, Index all)>& progress) {

@@ -8,6 +8,7 @@
 
 #include "mixtral/core/error.hpp"
 #include "report/numbers.hpp"
+#include "report/weight_groups.hpp"
 
 namespace mixtral::report {
 namespace {
@@ -17,7 +18,7 @@ using json = nlohmann::ordered_json;  // fields in the order written here
 // Tensors that differ only in the numbers inside their names.
 struct Group {
   std::string name;  // "model.layers.*.self_attn.q_proj.weight"
-  DType dtype;
+  std::string_view type;
   std::vector<Index> shape;
   Index count = 0, bytes = 0;
 };
@@ -35,11 +36,11 @@ std::string with_stars(const std::string& name) {
 }
 
 std::vector<Group> grouped(const std::vector<CheckpointTensor>& tensors) {
-  std::map<std::tuple<std::string, DType, std::vector<Index>>, Group> groups;
+  std::map<std::tuple<std::string, std::string_view, std::vector<Index>>, Group> groups;
   for (const CheckpointTensor& tensor : tensors) {
     const std::string name = with_stars(tensor.name);
     Group& g =
-        groups.try_emplace({name, tensor.dtype, tensor.shape}, Group{name, tensor.dtype, tensor.shape}).first->second;
+        groups.try_emplace({name, tensor.type, tensor.shape}, Group{name, tensor.type, tensor.shape}).first->second;
     ++g.count;
     g.bytes += tensor.bytes;
   }
@@ -51,8 +52,7 @@ std::vector<Group> grouped(const std::vector<CheckpointTensor>& tensors) {
 json tensors_json(const std::vector<CheckpointTensor>& tensors) {
   json out = json::array();
   for (const Group& g : grouped(tensors)) {
-    out.push_back(
-        {{"name", g.name}, {"dtype", name_of(g.dtype)}, {"shape", g.shape}, {"count", g.count}, {"bytes", g.bytes}});
+    out.push_back({{"name", g.name}, {"dtype", g.type}, {"shape", g.shape}, {"count", g.count}, {"bytes", g.bytes}});
   }
   return out;
 }
@@ -79,8 +79,18 @@ json config_json(const ModelConfig& c) {
           {"eos_ids", c.eos_ids}};
 }
 
-json memory_json(const Model& model, const MemoryNeeds& memory) {
-  return {{"weights_bytes", weight_bytes(model)},
+json groups_json(const Model& model) {
+  json out = json::array();
+  for (const WeightGroup& g : weight_groups(model)) {
+    out.push_back({{"group", name_of(g.group)}, {"formats", g.formats}, {"bytes", g.bytes}});
+  }
+  return out;
+}
+
+json memory_json(const Checkpoint& checkpoint, const MemoryNeeds& memory) {
+  return {{"weights_bytes", weight_bytes(checkpoint.model)},
+          {"weights_mapped", checkpoint.mapped},
+          {"weights", groups_json(checkpoint.model)},
           {"kv_cache_type", name_of(memory.kv_dtype)},
           {"kv_cache_bytes_per_1024_tokens", memory.kv_bytes_per_1024_tokens},
           {"kv_cache_bytes_at_max_positions", memory.kv_bytes_at_max_positions},
@@ -112,14 +122,26 @@ std::string left(std::string text, std::size_t width) {
 }
 
 std::string tensors_text(const json& tensors) {
-  std::size_t widest = 0;
+  std::size_t widest = 0, widest_type = 4;
   const auto name = [](const json& t) { return printable(t["name"].get_ref<const std::string&>()); };
-  for (const json& t : tensors) widest = std::max(widest, name(t).size());
+  for (const json& t : tensors) {
+    widest = std::max(widest, name(t).size());
+    widest_type = std::max(widest_type, t["dtype"].get_ref<const std::string&>().size());
+  }
   std::string out;
   for (const json& t : tensors) {
-    out += str("  ", left(name(t), widest), "  ", left(t["dtype"], 4), "  ",
+    out += str("  ", left(name(t), widest), "  ", left(t["dtype"], widest_type), "  ",
                left(shape_text(t["shape"].get<std::vector<Index>>()), 20), padded(str(t["count"].get<Index>()), 6),
                " x", padded(bytes_text(t["bytes"].get<Index>() / t["count"].get<Index>()), 12), "\n");
+  }
+  return out;
+}
+
+// What each group of weights is in memory.
+std::string groups_text(const json& groups) {
+  std::string out;
+  for (const json& g : groups) {
+    out += str("    ", left(g["group"], 16), "  ", left(g["formats"], 8), "  ", bytes_text(g["bytes"]), "\n");
   }
   return out;
 }
@@ -147,7 +169,7 @@ json checkpoint_json(const Checkpoint& checkpoint, const MemoryNeeds& memory, co
               {"tensors", tensors_json(checkpoint.tensors)},
               {"n_tensors", checkpoint.tensors.size()},
               {"parameters", {{"total", parameters.total}, {"active_per_token", parameters.active}}},
-              {"memory", memory_json(model, memory)},
+              {"memory", memory_json(checkpoint, memory)},
               {"notes", checkpoint.notes}};
   if (check) out["check"] = check_json(model, *check);
   return out;
@@ -161,7 +183,8 @@ std::string checkpoint_text(const json& r) {
   out += str("parameters\n  total               ", parameters_text(parameters["total"]), "\n  active per token    ",
              parameters_text(parameters["active_per_token"]), "\n");
   out += str("memory\n  weights             ", bytes_text(memory["weights_bytes"]), " in ", r["n_tensors"].get<Index>(),
-             " tensors, mapped from the files\n  KV cache            ",
+             " tensors, ", memory["weights_mapped"].get<bool>() ? "mapped from the files" : "imported into memory",
+             "\n", memory["weights_mapped"].get<bool>() ? "" : groups_text(memory["weights"]), "  KV cache            ",
              bytes_text(memory["kv_cache_bytes_per_1024_tokens"]), " per 1024 tokens, ",
              bytes_text(memory["kv_cache_bytes_at_max_positions"]), " at the full context, in ",
              memory["kv_cache_type"].get<std::string>(), "\n  working memory      ",

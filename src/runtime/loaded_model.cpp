@@ -62,7 +62,8 @@ LoadedModel::LoadedModel(const std::filesystem::path& at, const ModelOptions& op
       table(make_table(options.isa.value_or(best_isa()), options.bf16_products)),
       executor(executor_of(options)) {
   const FloatScope floats;
-  checkpoint = load_checkpoint(path, {.resident = options.resident, .executor = executor.get()});
+  checkpoint =
+      load_checkpoint(path, {.resident = options.resident, .executor = executor.get(), .import = options.import});
   open_texts(*this);
 }
 

@@ -4,8 +4,10 @@
 #include <algorithm>
 
 #include "core/json.hpp"
+#include "io/gguf_tokenizer.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
+#include "text/gguf_vocabulary.hpp"
 #include "text/tokenizer_config.hpp"
 #include "text/tokenizer_json.hpp"
 
@@ -103,6 +105,9 @@ std::vector<EmbeddedFile> read_tokenizer_files(const std::filesystem::path& mode
 
 Vocabulary parse_tokenizer_files(std::span<const EmbeddedFile> list, const std::string& where) {
   const Files files(list, where);
+  if (const std::string_view gguf = files.get(kGgufTokenizerName); !gguf.empty()) {
+    return parse_gguf_vocabulary(gguf, files.source(std::string(kGgufTokenizerName)));
+  }
   const EmbeddedFile* const model = files.sentencepiece();
   const std::string_view json = files.get(kJsonName);
   require(model != nullptr || !json.empty(), ErrorCode::kNotFound, where,
@@ -123,6 +128,9 @@ Vocabulary parse_tokenizer_files(std::span<const EmbeddedFile> list, const std::
 
 std::optional<std::string> find_chat_template(std::span<const EmbeddedFile> list, const std::string& where) {
   const Files files(list, where);
+  if (const std::string_view gguf = files.get(kGgufTokenizerName); !gguf.empty()) {
+    return find_gguf_chat_template(gguf, files.source(std::string(kGgufTokenizerName)));
+  }
   if (const std::string_view text = files.get(kTemplateName); !text.empty()) return std::string(text);
   for (const char* name : {kTemplateJsonName, kConfigName}) {
     const TokenizerConfig config(files.get(name), files.source(name));

@@ -25,6 +25,25 @@ TEST_CASE("version and status texts") {
   CHECK(std::string(mixtral_status_text(-1)) == "unknown status");
 }
 
+TEST_CASE("a GGUF file is a model with its tokenizer, imported as params say") {
+  const std::filesystem::path path = golden_dir() / "gguf/models/S_f16.gguf",
+                              quantised = golden_dir() / "gguf/models/K_q4_k_m.gguf";
+  const Ctx ctx = open_ctx(params(), path);
+  CHECK(tokenize(ctx.get(), "Hello world").front() == 1);
+  mixtral_params p = params();
+  mixtral_info packed{}, floats{};
+  packed.struct_size = floats.struct_size = sizeof packed;
+  ok(mixtral_ctx_info(open_ctx(p, quantised).get(), &packed));
+  p.import_weights = MIXTRAL_IMPORT_FLOAT;
+  ok(mixtral_ctx_info(open_ctx(p, quantised).get(), &floats));
+  CHECK(floats.weight_bytes > 2 * packed.weight_bytes);
+  p.import_weights = 2;
+  mixtral_ctx* made = nullptr;
+  const std::string name = path.string();
+  CHECK(refused(mixtral_ctx_create(name.data(), name.size(), &p, &made), MIXTRAL_INVALID_ARGUMENT) ==
+        "params: import_weights is 2, expected MIXTRAL_IMPORT_*");
+}
+
 TEST_CASE("each thread has its own last error, which a success leaves as it is") {
   CHECK(refused(mixtral_ctx_create(nullptr, 3, nullptr, nullptr), MIXTRAL_INVALID_ARGUMENT) ==
         "path is NULL but its length is 3");

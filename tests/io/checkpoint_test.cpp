@@ -64,8 +64,7 @@ TEST_CASE("a path with nothing at it, or no model, is told by what is there") {
     test::write_text(dir / file, contents);
     return error_of([&] { load_checkpoint(dir / file); });
   };
-  CHECK(names(message("x.gguf", "GGUF" + std::string(20, '\1')),
-              "x.gguf: no safetensors file: it looks like a GGUF file"));
+  CHECK(names(message("x.gguf", "GGUF" + std::string(20, '\1')), "x.gguf: GGUF version 16843009, expected 2 or 3"));
   CHECK(names(message("config.json", kHuggingFace.at("config.json")), "it looks like JSON; a model of several files"));
   CHECK(names(message("model.safetensors", kHuggingFace.at("model.safetensors")),
               "no packed file: __metadata__ has no "

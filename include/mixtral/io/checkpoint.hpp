@@ -1,8 +1,10 @@
 // A model from the files of a checkpoint, whatever their format.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mixtral/core/dtype.hpp"
@@ -16,9 +18,9 @@ namespace mixtral {
 
 // One tensor as it lies in its file.
 struct CheckpointTensor {
-  std::string name;           // the file's own name for it
-  std::string file;           // without the directory
-  DType dtype = DType::kF32;  // of a packed file: the weights'
+  std::string name;       // the file's own name for it
+  std::string file;       // without the directory
+  std::string_view type;  // "BF16", "P4", "Q4_K": of a packed file that of the weights; lives for ever
   std::vector<Index> shape;
   Index bytes = 0;
 };
@@ -27,21 +29,29 @@ struct CheckpointTensor {
 struct Checkpoint {
   Model model;
   std::vector<CheckpointTensor> tensors;  // sorted by name
-  std::vector<EmbeddedFile> files;        // of a packed file
+  std::vector<EmbeddedFile> files;        // the tokenizer's, of a packed or GGUF file
   std::vector<std::string> notes;         // what the files' user should know, as a setting that is passed over
   bool mapped = false;                    // the weights are views on mapped files, not on memory of the process
+};
+
+// What becomes of weights in types that the kernels do not read, as most GGUF files have them. Pinned.
+enum class QuantizedImport : std::int32_t {
+  kPacked = 0,   // P4 or P8, whichever is nearer in bytes: fast, with their error on top of the file's
+  kFloat32 = 1,  // exactly; four bytes a weight
 };
 
 struct LoadOptions {
   // Copies the weights into memory of the process, huge pages where the system has them, and closes the files: reading
   // from it is faster, opening slower. Pages of the files are given back as they are copied: weights are there once.
   bool resident = false;
-  Executor* executor = nullptr;  // whose workers copy; nullptr: the caller
+  Executor* executor = nullptr;  // whose workers copy and import; nullptr: the caller
+  QuantizedImport import = QuantizedImport::kPacked;
 };
 
-// Loads by the format that is there: a file is a packed one (io/packed.hpp); in a directory, config.json makes a
-// directory Hugging Face's (io/huggingface.hpp), params.json a consolidated one (io/consolidated.hpp). A directory with
-// both is taken as Hugging Face's, unless it lacks that format's weights: then params.json describes those that it has.
+// Loads by the format that is there: a file is a GGUF one by its name or its first bytes (io/gguf.hpp; of a split one
+// the first is named), otherwise a packed one (io/packed.hpp); in a directory, config.json makes a directory Hugging
+// Face's (io/huggingface.hpp), params.json a consolidated one (io/consolidated.hpp). A directory with both is taken as
+// Hugging Face's, unless it lacks that format's weights: then params.json describes those that it has.
 //
 // Throws what the loader throws, and Error(kNotFound) if there is nothing at `path`, or neither of both files in it:
 // then the message names what is there instead.

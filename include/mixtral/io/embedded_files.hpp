@@ -1,4 +1,4 @@
-// Small files that travel inside a packed file: the tokenizer's, and the conversation's template.
+// Small files that travel inside a packed or GGUF file: the tokenizer's, and the conversation's template.
 #pragma once
 
 #include <filesystem>
@@ -7,12 +7,12 @@
 
 namespace mixtral {
 
-// tokenizer.model, tokenizer.json, tokenizer_config.json ...
+// tokenizer.model, tokenizer.json, tokenizer_config.json, tokenizer.gguf (the tokenizer's keys of a GGUF file) ...
 struct EmbeddedFile {
   std::string name, contents;
 };
 
-// All that are in a packed file, as load_packed() gives them, and what it throws.
+// All that are in such a file. Throws what load_checkpoint() throws.
 std::vector<EmbeddedFile> read_embedded_files(const std::filesystem::path& path);
 
 }  // namespace mixtral

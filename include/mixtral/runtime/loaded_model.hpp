@@ -23,6 +23,7 @@ struct ModelOptions {
   int threads = 0;                          // standard threads of its own; 0: the CPUs that this process may use
   std::shared_ptr<Executor> executor = {};  // works in place of these
   bool resident = false;                    // as LoadOptions: weights in memory of the process
+  QuantizedImport import = QuantizedImport::kPacked;
 };
 
 // What sessions, evaluations and comparisons run on; they look at it. Any number of threads may: passes take turns.

@@ -1,0 +1,208 @@
+// Models from GGUF files: logits, tokenizers, conversations.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "mixtral/io/packed.hpp"
+#include "mixtral/runtime/evaluator.hpp"
+#include "mixtral/runtime/loaded_model.hpp"
+#include "support/error_of.hpp"
+#include "support/golden.hpp"
+#include "support/temp_dir.hpp"
+
+using namespace mixtral;
+using nlohmann::json;
+
+namespace {
+
+LoadedModel open(const std::filesystem::path& path, QuantizedImport import = QuantizedImport::kFloat32) {
+  return LoadedModel(path, {.executor = std::make_shared<SerialExecutor>(), .import = import});
+}
+
+SequenceTrace trace_of(const LoadedModel& model, const std::vector<TokenId>& ids) {
+  SequenceTrace trace;
+  Evaluator(model, DType::kF32).run(ids, std::span(ids).subspan(1), &trace);
+  return trace;
+}
+
+// The rows of the expected file's logits, which may be those of some positions only.
+std::vector<float> rows_of(const SequenceTrace& trace, const SafetensorsFile& expected, const std::string& length,
+                           Index n_vocab) {
+  const std::string positions = length + ".logits_positions";
+  if (expected.find(positions) == nullptr) return trace.logits;
+  std::vector<float> out;
+  for (const std::int32_t at : test::elements<std::int32_t>(expected, positions)) {
+    const auto begin = trace.logits.begin() + at * n_vocab;
+    out.insert(out.end(), begin, begin + n_vocab);
+  }
+  return out;
+}
+
+// KL(want || got) of rows of logits, mean and largest.
+std::pair<double, double> divergence(std::span<const float> want, std::span<const float> got, std::size_t n_vocab) {
+  double sum = 0, most = 0;
+  const std::size_t rows = want.size() / n_vocab;
+  for (std::size_t r = 0; r < rows; ++r) {
+    const auto log_sum = [&](std::span<const float> all) {
+      double total = 0;
+      for (std::size_t i = 0; i < n_vocab; ++i) total += std::exp(static_cast<double>(all[r * n_vocab + i]));
+      return std::log(total);
+    };
+    const double of_want = log_sum(want), of_got = log_sum(got);
+    double kl = 0;
+    for (std::size_t i = r * n_vocab; i < (r + 1) * n_vocab; ++i) {
+      const double p = static_cast<double>(want[i]) - of_want;
+      kl += std::exp(p) * (p - (static_cast<double>(got[i]) - of_got));
+    }
+    sum += kl;
+    most = std::max(most, kl);
+  }
+  return {sum / static_cast<double>(rows), most};
+}
+
+// All golden files, with the logits of their model.
+template <class F>
+void for_each_file(F&& f) {
+  for (const char* set : {"gguf", "gguf_iq"}) {
+    const std::filesystem::path dir = test::golden_dir() / set;
+    const json manifest = test::read_json(dir / "manifest.json");
+    for (const json& file : manifest.at("files")) {
+      if (!file.contains("expected_logits")) continue;
+      const std::filesystem::path path = dir / file.at("files").at(0).get<std::string>();
+      CAPTURE(path.string());
+      const SafetensorsFile expected(dir / file.at("expected_logits").get<std::string>());
+      f(path, expected, manifest.at("tolerances"));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("logits of every golden GGUF file, with weights imported exactly") {
+  int files = 0;
+  for_each_file([&](const auto& path, const SafetensorsFile& expected, const json& tolerances) {
+    const LoadedModel model = open(path);
+    const test::Tolerance tolerance{tolerances.at("logits").at("atol"), tolerances.at("logits").at("rtol")};
+    for (const char* length : {"T1", "T9", "T40"}) {
+      CAPTURE(length);
+      const auto name = [&](const char* what) { return str(length, ".", what); };
+      const std::vector<TokenId> ids = test::elements<std::int32_t>(expected, name("ids"));
+      const SequenceTrace trace = trace_of(model, ids);
+      CHECK(test::excess(rows_of(trace, expected, length, model.config().vocab_size),
+                         test::elements<float>(expected, name("logits")), tolerance) <= 1);
+      for (std::size_t layer = 0; layer < trace.layers.size(); ++layer) {
+        const std::string experts = name(str("layer.", layer, ".expert_ids").c_str());
+        CHECK(trace.layers[layer].expert_ids == test::elements<std::int32_t>(expected, experts));
+      }
+    }
+    ++files;
+  });
+  CHECK(files == 16);
+}
+
+TEST_CASE("imported to packed weights, the golden files stay near") {
+  for_each_file([&](const auto& path, const SafetensorsFile& expected, const json&) {
+    const LoadedModel model = open(path, QuantizedImport::kPacked);
+    const std::vector<TokenId> ids = test::elements<std::int32_t>(expected, "T40.ids");
+    const std::vector<float> got = rows_of(trace_of(model, ids), expected, "T40", model.config().vocab_size);
+    const auto [mean, most] = divergence(test::elements<float>(expected, "T40.logits"), got,
+                                         static_cast<std::size_t>(model.config().vocab_size));
+    MESSAGE(path.filename().string(), ": KL ", mean, ", at most ", most);
+    // Types of four bits become P4, whose scales are other ones: a second rounding, of random weights, which
+    // exaggerate.
+    const bool eight_bits = path.string().find("q8_0") != std::string::npos;
+    CHECK(mean < (eight_bits ? 0.01 : 0.2));
+  });
+}
+
+TEST_CASE("files of the same weights in other forms give the same bits") {
+  const std::filesystem::path dir = test::golden_dir() / "gguf/models";
+  for (const QuantizedImport import : {QuantizedImport::kFloat32, QuantizedImport::kPacked}) {
+    const std::vector<TokenId> ids = {1, 5, 9, 200, 7, 31, 77};
+    const std::vector<float> want = trace_of(open(dir / "V_q8_0.gguf", import), ids).logits;
+    for (const char* name :
+         {"V_q8_0_v2.gguf", "V_q8_0_split-00001-of-00002.gguf", "V_q8_0_align64.gguf", "V_q8_0_old.gguf"}) {
+      CAPTURE(name);
+      CHECK(trace_of(open(dir / name, import), ids).logits == want);
+    }
+  }
+}
+
+TEST_CASE("a GGUF file and the Hugging Face directory of the same model are the same model") {
+  const std::filesystem::path dir = test::golden_dir() / "gguf/models";
+  const LoadedModel gguf = open(dir / "S_f16.gguf"), hf = open(dir / "S_hf");
+  CHECK(gguf.checkpoint.mapped);  // nothing was copied
+  for (const char* text : {"Hello world", " two  spaces", "caf\xC3\xA9 \xF0\x9F\x99\x82", "", "\n\n", "a<s>b</s>"}) {
+    CAPTURE(text);
+    const std::vector<TokenId> ids = hf.prompt(text);
+    CHECK(gguf.prompt(text) == ids);
+    CHECK(gguf.prompt(text, SpecialTokens::kAll) == hf.prompt(text, SpecialTokens::kAll));
+    const std::vector<float> a = trace_of(gguf, ids).logits, b = trace_of(hf, ids).logits;
+    CHECK(test::excess(a, b, {1e-4, 2e-5}) <= 1);
+  }
+  CHECK(gguf.config().eos_ids == hf.config().eos_ids);
+  CHECK(gguf.config().max_positions == hf.config().max_positions);
+}
+
+TEST_CASE("the tokenizer in a GGUF file gives the golden ids") {
+  const std::filesystem::path path = test::golden_dir() / "gguf/models/S_f16.gguf";
+  const Tokenizer tokenizer = Tokenizer::load(path);
+  const json cases = test::read_json(test::golden_dir() / "tokenizer/tokenizer_1/cases.json");
+  std::size_t n = 0;
+  for (const json& c : cases.at("encode")) {
+    const std::string text = c.at("text");
+    CHECK(tokenizer.encode(text) == c.at("ids").get<std::vector<TokenId>>());
+    ++n;
+  }
+  MESSAGE(n, " strings");
+  CHECK(n >= 100);
+}
+
+TEST_CASE("a packed file made of a GGUF one has its tokenizer") {
+  const LoadedModel gguf = open(test::golden_dir() / "gguf/models/S_f16.gguf");
+  const test::TempDir dir;
+  SerialExecutor executor;
+  Scratch scratch;
+  CheckpointWeights source(gguf.checkpoint);
+  pack_model(dir / "packed", {gguf.table, executor, scratch}, gguf.config(), source,
+             {.formats = {DType::kBF16, DType::kBF16, DType::kBF16},
+              .importance = {},
+              .files = gguf.checkpoint.files,
+              .progress = {}});
+  const LoadedModel packed = open(dir / "packed");
+  CHECK(packed.prompt("Hello world") == gguf.prompt("Hello world"));
+  CHECK(packed.chat_template == gguf.chat_template);
+}
+
+TEST_CASE("parts of a split file are opened by the first one") {
+  const std::filesystem::path dir = test::golden_dir() / "gguf/models";
+  const Error error = test::error_of([&] { open(dir / "V_q8_0_split-00002-of-00002.gguf"); });
+  CHECK(test::names(error, "is file 2 of 2: open the first one"));
+}
+
+TEST_CASE("the malformed golden files are refused with their name, and the unusual ones are the base model") {
+  const std::filesystem::path dir = test::golden_dir() / "gguf";
+  const json malformed = test::read_json(dir / "manifest.json").at("malformed");
+  const SafetensorsFile base(dir / malformed.at("base_logits").get<std::string>());
+  int refused = 0, loaded = 0;
+  for (const json& c : malformed.at("cases")) {
+    const std::filesystem::path path = dir / c.at("file").get<std::string>();
+    const std::string expect = c.at("expect"), what = c.at("what");
+    CAPTURE(path.filename().string());
+    CAPTURE(what);
+    if (expect == "load") {
+      const auto ids = test::elements<std::int32_t>(base, "ids");
+      CHECK(test::excess(trace_of(open(path), ids).logits, test::elements<float>(base, "logits"), {1e-5, 2e-5}) <= 1);
+      ++loaded;
+    } else if (expect == "reject") {
+      const Error error = test::error_of([&] { open(path); });
+      CHECK(test::names(error, (dir / "malformed").string()));
+      const ErrorCode code = error.code();
+      CHECK((code == ErrorCode::kBadFormat || code == ErrorCode::kUnsupported || code == ErrorCode::kNotFound));
+      ++refused;
+    }
+  }
+  CHECK(refused == 39);
+  CHECK(loaded == 7);
+}
