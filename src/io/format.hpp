@@ -8,7 +8,8 @@
 namespace mixtral {
 
 struct CheckpointFormat {
-  // Whether what is at `path` is to be read in this format. Looks at names, no further. Throws Error(kIo).
+  // Whether what is at `path` is to be read in this format. Looks at names and first bytes, no further. Throws
+  // Error(kIo).
   bool (*recognises)(const std::filesystem::path& path);
   Checkpoint (*load)(const std::filesystem::path& path, const LoadOptions& options);
   // The files of the tokenizer, without looking at weights; null: they lie beside them. Throws what load() does.

@@ -4,8 +4,10 @@
 #include <set>
 
 #include "core/json.hpp"
+#include "io/catalog.hpp"
 #include "io/gguf_config.hpp"
 #include "mixtral/core/error.hpp"
+#include "mixtral/core/tensor.hpp"
 
 namespace mixtral {
 namespace {
@@ -58,12 +60,6 @@ Index split_number(const GgufFile& file, const char* key, Index otherwise) {
   return file.integer(str("split.", key), 0, kMostFiles).value_or(otherwise);
 }
 
-std::string shape_text(const std::vector<Index>& shape) {
-  std::string text;
-  for (const Index dim : shape) text += str(text.empty() ? "[" : ", ", dim);
-  return text + "]";
-}
-
 // Without ones in front, as GgufTensor::shape.
 std::vector<Index> plain_shape(std::vector<Index> dims) {
   while (dims.size() > 1 && dims.front() == 1) dims.erase(dims.begin());
@@ -73,7 +69,7 @@ std::vector<Index> plain_shape(std::vector<Index> dims) {
 }  // namespace
 
 Index GgufMatrix::row_bytes() const noexcept {
-  const GgmlTypeInfo& info = *find_ggml_type(static_cast<std::uint32_t>(type));
+  const GgmlTypeInfo& info = info_of(type);
   return cols / info.block_weights * info.block_bytes;
 }
 
@@ -139,16 +135,13 @@ ModelConfig GgufFiles::read_config() const {
   } catch (const Error& error) {
     fail(ErrorCode::kBadFormat, head().name(), ": ", error.what());
   }
-  // Before anything is made for layers and experts that a hostile file claims: each has a row, which the file holds.
   double bytes = 0;
   for (const auto& file : files_) {
     for (const GgufTensor& tensor : file->tensors()) bytes += static_cast<double>(tensor.data.size());
   }
-  const double experts = static_cast<double>(config.n_layers) * static_cast<double>(config.n_experts);
-  const double weights = experts * 3 * static_cast<double>(config.dim) * static_cast<double>(config.hidden_dim);
-  require(weights / 8 <= bytes && experts <= bytes, ErrorCode::kBadFormat, head().name(), ": ", config.n_layers,
-          " layers of ", config.n_experts, " experts are more than the ", static_cast<Index>(bytes),
-          " bytes of all tensors can hold");
+  const GgmlTypeInfo& smallest = info_of(GgmlType::kIQ1_S);
+  require_room(config, head().name(), bytes,
+               static_cast<double>(smallest.block_bytes) / static_cast<double>(smallest.block_weights));
   return config;
 }
 
