@@ -58,8 +58,8 @@ report::MemoryNeeds memory_needs(const Model& model, const Options& options) {
 // The weights, and of a packed file all checksums.
 report::WeightCheck check(const Model& model, const CommonOptions& options) {
   ThreadExecutor executor(options.threads);
-  ProgressBar bar("check", 1000);
-  const auto show = [&](Index done, Index all) { bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1)); };
+  ProgressBar bar("check");
+  const auto show = [&](Index done, Index all) { bar.show(done, all); };
   const double begin = seconds();
   report::WeightCheck out;
   if (std::filesystem::is_regular_file(options.model) && !is_gguf(options.model)) {
@@ -77,7 +77,8 @@ report::WeightCheck check(const Model& model, const CommonOptions& options) {
 void run(const Options& options) {
   ThreadExecutor executor(options.common.threads);
   const Checkpoint checkpoint =
-      load_checkpoint(options.common.model, {.executor = &executor, .import = import_of(options.common)});
+      load_checkpoint(options.common.model,
+                      {.executor = &executor, .import = import_of(options.common), .headers_only = !options.check});
   const report::MemoryNeeds memory = memory_needs(checkpoint.model, options);
   std::optional<report::WeightCheck> checked;
   if (options.check) checked = check(checkpoint.model, options.common);

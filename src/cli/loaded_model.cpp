@@ -7,11 +7,14 @@
 namespace mixtral::cli {
 
 LoadedModel load_model(const CommonOptions& options) {
+  ProgressBar bar("open");
   LoadedModel loaded(options.model, {.isa = isa_of(options),
                                      .bf16_products = bf16_products_of(options),
                                      .threads = options.threads,
                                      .resident = options.resident,
-                                     .import = import_of(options)});
+                                     .import = import_of(options),
+                                     .progress = [&](Index done, Index all) { bar.show(done, all); }});
+  bar.finish();
   for (const std::string& note : loaded.checkpoint.notes) write_message("mixtral: note: " + note);
   return loaded;
 }
@@ -24,11 +27,17 @@ void ProgressBar::show(Index done) {
   if (!active_ || now < next_) return;
   next_ = now + std::chrono::milliseconds(100);
   constexpr Index kWidth = 40;
-  const auto filled = static_cast<std::size_t>(std::min(done, total_) * kWidth / total_);
+  const double part = static_cast<double>(std::min(done, total_)) / static_cast<double>(total_);  // bytes: no overflow
+  const auto filled = static_cast<std::size_t>(part * kWidth);
   std::fprintf(stderr, "\r%s [%s%s] %3d%%", name_.c_str(), std::string(filled, '#').c_str(),
-               std::string(kWidth - filled, ' ').c_str(), static_cast<int>(std::min(done, total_) * 100 / total_));
+               std::string(kWidth - filled, ' ').c_str(), static_cast<int>(part * 100));
   std::fflush(stderr);
   drawn_ = true;
+}
+
+void ProgressBar::show(Index done, Index total) {
+  total_ = std::max<Index>(total, 1);
+  show(done);
 }
 
 void ProgressBar::finish() {

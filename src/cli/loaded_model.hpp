@@ -19,12 +19,13 @@ LoadedModel load_model(const CommonOptions& options);
 // A bar on stderr, on a terminal only, at most ten times a second.
 class ProgressBar {
  public:
-  ProgressBar(std::string name, Index total);
+  explicit ProgressBar(std::string name, Index total = 1);
   ~ProgressBar() { finish(); }
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
   void show(Index done);
+  void show(Index done, Index total);
   // Wipes the bar. Nothing is shown after that.
   void finish();
 

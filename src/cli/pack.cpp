@@ -53,6 +53,15 @@ Importance importance_of(const Options& o, const LoadedModel& in) {
 
 double giga(Index bytes) { return 1e-9 * static_cast<double>(bytes); }
 
+// What opening a GGUF file makes of it.
+constexpr std::string_view kImport = "import";
+
+std::vector<std::string> all_formats() {
+  std::vector<std::string> all = kWeightsFormats;
+  all.emplace_back(kImport);
+  return all;
+}
+
 PackFormats formats_of(const Options& o) {
   const auto format = [&](const std::string& own) { return weights_format(own.empty() ? o.weights : own); };
   return {.experts = format({}), .attention = format(o.attention), .head = format(o.head)};
@@ -78,10 +87,10 @@ void write_packed(const std::filesystem::path& out, const KernelTable& table, Si
                   const ModelConfig& config, WeightSource source, PackOptions options) {
   const DeferredSignals signals;
   Scratch scratch;
-  ProgressBar bar("pack", 1000);
+  ProgressBar bar("pack");
   options.progress = [&](Index done, Index all) {
     DeferredSignals::check();
-    bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1));
+    bar.show(done, all);
   };
   pack_model(out, {table, executor, scratch}, config, source, options);
 }
@@ -99,6 +108,8 @@ void pack(const Options& o) {
   const bool random = !o.synthetic.empty();
   const std::filesystem::path out = o.paths.back();
   std::error_code ignored;
+  require(o.weights != kImport || (!random && is_gguf(o.paths.front())),
+          "--weights import: ", random ? "random weights" : o.paths.front(), ": expected a GGUF file");
   require(!std::filesystem::is_directory(out, ignored), out.string(), ": is a directory, expected a file to write");
   const KernelTable table = table_of(o.common);
   ThreadExecutor workers(o.common.threads);
@@ -120,7 +131,9 @@ void pack(const Options& o) {
       };
     }
     if (is_gguf(in)) {  // no tensor is there longer than it is packed
-      GgufWeights source(in, executor);
+      const bool import = o.weights == kImport;
+      GgufWeights source(in, executor, import ? QuantizedImport::kPacked : QuantizedImport::kFloat32);
+      if (import) options.type_of = [&](const TensorSlot& slot) { return source.type_of(slot); };
       options.files = source.files();
       begin = seconds();
       write_packed(out, table, executor, source.config(), source, options);
@@ -137,12 +150,12 @@ void pack(const Options& o) {
 
 void verify(const std::filesystem::path& path, int threads) {
   ThreadExecutor executor(threads);
-  ProgressBar bar("verify", 1000);
+  ProgressBar bar("verify");
   Index bytes = 0;
   const double begin = seconds();
   const std::vector<std::string> bad = verify_packed(path, executor, [&](Index done, Index all) {
     bytes = all;
-    bar.show(1000 * (done >> 10) / std::max<Index>(all >> 10, 1));
+    bar.show(done, all);
   });
   const double time = seconds() - begin;
   bar.finish();
@@ -163,13 +176,17 @@ void add_pack(CLI::App& program) {
       "Examples: mixtral pack DIR model.mixtral --weights p4 --head p8\n"
       "          mixtral pack DIR model.mixtral --weights p4 --calibrate FILE\n"
       "          mixtral pack --synthetic mixtral-8x7b --layers 2 random.mixtral --weights p4\n"
+      "          mixtral pack FILE.gguf model.mixtral --weights import\n"
       "          mixtral pack --verify model.mixtral");
   add_texts(*command, "paths", options->paths, "IN OUT: a model and the file to write; with --synthetic: OUT")
       ->type_name("PATH")
       ->expected(2);
   const auto formats = CLI::IsMember(kWeightsFormats);
-  auto* weights =
-      command->add_option("--weights", options->weights, "Format of experts, attention and head")->check(formats);
+  auto* weights = command
+                      ->add_option("--weights", options->weights,
+                                   "Format of experts, attention and head; import: what opening a GGUF file makes of "
+                                   "each, Q8_0, Q4_0, Q4_1 and Q4_K as they are")
+                      ->check(CLI::IsMember(all_formats()));
   command->add_option("--attention", options->attention, "Another format of the attention")->check(formats);
   command->add_option("--head", options->head, "Another format of the head")->check(formats);
   auto* synthetic = add_synthetic_option(*command, options->synthetic);

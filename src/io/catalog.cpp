@@ -172,7 +172,7 @@ Checkpoint assemble(const ModelConfig& config, const std::filesystem::path& conf
   require_all_used(catalog, config_path);
   require_finite_routing(weights, config, config_path.parent_path().string());
   weights.own(catalog.files);
-  return {{config, std::move(weights)}, list_tensors(catalog), {}, {}, true};
+  return {{config, std::move(weights)}, list_tensors(catalog), {}, {}, true, {}};
 }
 
 }  // namespace mixtral

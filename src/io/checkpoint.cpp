@@ -116,7 +116,9 @@ Checkpoint load_checkpoint(const std::filesystem::path& path, const LoadOptions&
   if (format == nullptr) refuse(path);
   Checkpoint checkpoint = format->load(path, options);
   SerialExecutor caller;
-  if (options.resident) make_resident(checkpoint, options.executor == nullptr ? caller : *options.executor);
+  // An import has copied already what it had to.
+  if (options.resident && checkpoint.mapped)
+    make_resident(checkpoint, options.executor == nullptr ? caller : *options.executor);
   return checkpoint;
 }
 

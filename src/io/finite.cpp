@@ -72,13 +72,20 @@ NonFinite find_in_dense(const MatrixView& w, Index begin, Index end) noexcept {
 NonFinite find_in_scales(const MatrixView& w, Index begin, Index end) noexcept {
   const PackedLayout layout = w.layout();
   const Index first = w.part == PanelPart::kSecond ? kHalfRows : 0;
-  constexpr auto kScale = static_cast<Index>(sizeof(float));
+  const bool halves = has_block_scales(w.dtype);
+  const DType type = halves ? DType::kF16 : DType::kF32;
+  // Columns of a scale.
+  const Index width = !halves ? kSlabCols : w.dtype == DType::kQ4_K ? kSuperTiles * kTileCols : kBlockCols;
   NonFinite found;
   for (Index r = begin; r < end; ++r) {
     const Index panel = r / w.row_step() * w.row_step();
     for (Index s = 0; s < layout.slabs(); ++s) {
-      const std::byte* scale = w.row(panel) + layout.slab_offset(s) + (first + r - panel) * kScale;
-      add(found, DType::kF32, scale, 1, r, s * kSlabCols);
+      const Index tiles = layout.slab_tiles(s), n = halves ? layout.half_rows(tiles) : 1;
+      for (Index i = 0; i < n; ++i) {  // minima, if there are some, begin at the first column again
+        const Index scale = (i * kPanelRows + first + r - panel) * size_of(type);
+        const Index column = s * kSlabCols + i * width % (tiles * kTileCols);
+        add(found, type, w.row(panel) + layout.slab_offset(s) + scale, 1, r, std::min(column, w.cols - 1));
+      }
     }
   }
   return found;

@@ -62,6 +62,18 @@ inline constexpr std::array<std::uint64_t, 256> kMasks = [] {
   return masks;
 }();
 
+// Scale and minimum i of the eight of Q4_K and Q5_K, of six bits, in 12 bytes: the first four s, the first four m, then
+// the low bits of the others, whose two high bits are on top of the first ones.
+struct ScaleAndMin {
+  std::uint8_t s, m;
+};
+inline ScaleAndMin scale_and_min(Bytes scales, Index i) noexcept {
+  const auto byte = [](int x) { return static_cast<std::uint8_t>(x); };
+  if (i < 4) return {byte(scales[i] & 63), byte(scales[i + 4] & 63)};
+  const int low = scales[i + 4], s_high = scales[i - 4] >> 6, m_high = scales[i] >> 6;
+  return {byte((low & 15) | s_high << 4), byte(low >> 4 | m_high << 4)};
+}
+
 // One block of each i-quant (ggml_iq_blocks.cpp).
 void iq2_xxs(Bytes block, float* out) noexcept;
 void iq2_xs(Bytes block, float* out) noexcept;

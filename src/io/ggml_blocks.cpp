@@ -118,23 +118,12 @@ void q3_k(Bytes block, float* out) noexcept {
   }
 }
 
-// Eight scales s and eight m of six bits in 12 bytes: the first four s, the first four m, then the low bits of the
-// others, whose two high bits are on top of the first ones.
-struct ScaleAndMin {
-  float s, m;
-};
-ScaleAndMin scale_and_min(Bytes scales, Index i) noexcept {
-  if (i < 4) return {static_cast<float>(scales[i] & 63), static_cast<float>(scales[i + 4] & 63)};
-  const int low = scales[i + 4], s_high = scales[i - 4] >> 6, m_high = scales[i] >> 6;
-  return {static_cast<float>((low & 15) | s_high << 4), static_cast<float>(low >> 4 | m_high << 4)};
-}
-
 // Q4_K and Q5_K begin with d, dmin and the scales: d s q - dmin m; s and m are those of 32 weights
 void scale_runs(Bytes block, const Code* codes, float* out) noexcept {
   const float d = read_f16(block), dmin = read_f16(block + 2);
   for (Index run = 0; run < 8; ++run) {
     const auto [s, m] = scale_and_min(block + 4, run);
-    scaled_minus<32>(d * s, dmin * m, codes + 32 * run, out + 32 * run);
+    scaled_minus<32>(d * static_cast<float>(s), dmin * static_cast<float>(m), codes + 32 * run, out + 32 * run);
   }
 }
 

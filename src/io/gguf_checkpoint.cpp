@@ -6,7 +6,8 @@
 #include "io/gguf_files.hpp"
 #include "io/gguf_import.hpp"
 #include "io/gguf_tokenizer.hpp"
-#include "mixtral/core/arena.hpp"
+#include "io/packed_format.hpp"
+#include "mixtral/core/available_memory.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/scratch.hpp"
 #include "mixtral/io/gguf_weights.hpp"
@@ -15,6 +16,75 @@
 namespace mixtral {
 namespace {
 
+// Kernels and memory for an import.
+struct Workshop {
+  explicit Workshop(Executor& workers) : table(make_table(best_isa())), ctx{table, workers, scratch} {}
+  KernelTable table;
+  Scratch scratch;
+  OpContext ctx;
+};
+
+// The sum of some number of every tensor.
+template <class Of>
+Index sum_over(const ModelConfig& config, Of&& of) {
+  Index sum = 0;
+  for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>&) { sum += of(slot); });
+  return sum;
+}
+
+std::string giga(Index bytes) { return str(static_cast<double>(bytes / 10'000'000) / 100, " GB"); }
+
+// Before anything is imported.
+void require_memory(Index need, const LoadOptions& options, const std::filesystem::path& path) {
+  const Index have = options.memory_bytes < 0 ? available_memory() : options.memory_bytes;
+  require(need <= have, ErrorCode::kOutOfMemory, path.string(), ": its weights take ", need, " bytes (", giga(need),
+          ") of memory, ", have, " (", giga(have), ") are free: mixtral pack IN OUT --weights import writes a file of ",
+          giga(need), " that is used from the disk");
+}
+
+// What became of each group, for people.
+void tell(const std::vector<ImportedGroup>& groups, std::vector<std::string>& notes) {
+  for (const ImportedGroup& g : groups) {
+    const bool exact = g.squared_error == 0;
+    const std::string how = exact ? "the same weights" : str("relative error ", static_cast<float>(g.relative_error()));
+    notes.push_back(str(name_of(g.group), ": ", g.from, " -> ", name_of(g.to), ", ", giga(g.file_bytes), " -> ",
+                        giga(g.bytes), ", ", how));
+  }
+}
+
+void import_weights(GgufImporter& importer, const std::shared_ptr<const GgufFiles>& files, const LoadOptions& options,
+                    Checkpoint& out) {
+  const ModelConfig& config = out.model.config;
+  Weights& weights = out.model.weights;
+  const Index all = sum_over(config, [&](const TensorSlot& slot) { return importer.file_bytes(slot); });
+  Index done = 0;
+  const auto count = [&](const TensorSlot& slot) {
+    importer.add_to(out.imported, slot);
+    done += importer.file_bytes(slot);
+    if (options.progress) options.progress(done, all);
+  };
+  const auto others = std::make_shared<ImportedWeights>(files);
+  for_each_unit(config, [&](const PackedUnit& unit) {
+    const auto& [kind, layer, expert] = unit.slot;
+    if (!unit.is_expert()) {
+      weights.at(unit.slot) = importer.import_one(unit.slot, *others);
+      return count(unit.slot);
+    }
+    weights.layers[static_cast<std::size_t>(layer)].experts[static_cast<std::size_t>(expert)] =
+        importer.import_expert(layer, expert);
+    for (const TensorKind part : {TensorKind::kW1, TensorKind::kW2, TensorKind::kW3}) count(unit.part(part));
+  });
+  weights.storage = others;
+}
+
+// Types and shapes alone, and how far a sample of the weights would be.
+void describe_weights(const GgufImporter& importer, Checkpoint& out) {
+  for_each_tensor(out.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
+    out.model.weights.at(slot) = importer.describe(slot);
+    importer.add_to(out.imported, slot);
+  });
+}
+
 Checkpoint load_gguf(const std::filesystem::path& path, const LoadOptions& options) {
   const auto files = std::make_shared<const GgufFiles>(path);
   Checkpoint out;
@@ -22,12 +92,20 @@ Checkpoint load_gguf(const std::filesystem::path& path, const LoadOptions& optio
   files->require_known(out.model.config);
   out.tensors = files->list();
   out.files = gguf_tokenizer_files(files->head());
+  out.model.weights = Weights(out.model.config);
   SerialExecutor caller;
-  Scratch scratch;
-  const KernelTable table = make_table(best_isa());
-  Executor& executor = options.executor == nullptr ? caller : *options.executor;
-  import_weights(files, {table, executor, scratch}, options.import, out);
-  require_finite_routing(out.model.weights, out.model.config, path.string());
+  Workshop workshop(options.executor == nullptr ? caller : *options.executor);
+  GgufImporter importer(files, out.model.config, workshop.ctx, options.import, options.resident);
+  const Index memory = sum_over(out.model.config, [&](const TensorSlot& slot) { return importer.memory_bytes(slot); });
+  if (options.headers_only) {
+    describe_weights(importer, out);
+  } else {
+    require_memory(memory, options, path);
+    import_weights(importer, files, options, out);
+    require_finite_routing(out.model.weights, out.model.config, path.string());
+  }
+  out.mapped = memory == 0;
+  tell(out.imported, out.notes);
   return out;
 }
 
@@ -43,33 +121,47 @@ bool is_gguf(const std::filesystem::path& path) {
 }
 
 struct GgufWeights::State {
-  GgufFiles files;
+  State(const std::filesystem::path& path, Executor& executor, QuantizedImport import)
+      : files(std::make_shared<const GgufFiles>(path)),
+        config(files->read_config()),
+        workshop(executor),
+        importer(files, config, workshop.ctx, import) {}
+
+  std::shared_ptr<const GgufFiles> files;
   ModelConfig config;
-  Executor& executor;
+  Workshop workshop;
+  GgufImporter importer;
+  // The tensor or the expert that was asked for last.
   TensorSlot at{TensorKind::kEmbedding};
-  std::vector<std::unique_ptr<const Arena>> floats;  // of the tensor or expert `at`
+  std::unique_ptr<ImportedWeights> one;
+  moe::ExpertWeights expert;
 };
 
-GgufWeights::GgufWeights(const std::filesystem::path& path, Executor& executor)
-    : state_(new State{GgufFiles(path), {}, executor, {TensorKind::kEmbedding}, {}}) {
-  state_->config = state_->files.read_config();
-  state_->files.require_known(state_->config);
+GgufWeights::GgufWeights(const std::filesystem::path& path, Executor& executor, QuantizedImport import)
+    : state_(new State(path, executor, import)) {
+  state_->files->require_known(state_->config);
 }
 
 GgufWeights::~GgufWeights() = default;
 
 const ModelConfig& GgufWeights::config() const noexcept { return state_->config; }
-std::vector<EmbeddedFile> GgufWeights::files() const { return gguf_tokenizer_files(state_->files.head()); }
+std::vector<EmbeddedFile> GgufWeights::files() const { return gguf_tokenizer_files(state_->files->head()); }
+DType GgufWeights::type_of(const TensorSlot& slot) const { return state_->importer.type_of(slot); }
 
-MatrixView GgufWeights::operator()(const TensorSlot& slot, const Shape<2>& shape) {
+MatrixView GgufWeights::operator()(const TensorSlot& slot, const Shape<2>&) {
   State& s = *state_;
   const bool same = slot.expert >= 0 && slot.layer == s.at.layer && slot.expert == s.at.expert;
-  if (!same) s.floats.clear();
+  if (!same) {
+    s.one.reset();
+    s.expert = {};
+  }
   s.at = slot;
-  const GgufMatrix m = s.files.find(slot, shape, s.config);
-  if (m.is_dense()) return m.dense();
-  s.floats.push_back(std::make_unique<const Arena>(m.float_bytes()));
-  return dequantized(m, s.executor, s.floats.back()->data());
+  if (slot.expert < 0) {
+    s.one = std::make_unique<ImportedWeights>(s.files);
+    return s.importer.import_one(slot, *s.one);
+  }
+  if (!same) s.expert = s.importer.import_expert(slot.layer, slot.expert);
+  return slot.kind == TensorKind::kW1 ? s.expert.w1 : slot.kind == TensorKind::kW2 ? s.expert.w2 : s.expert.w3;
 }
 
 const CheckpointFormat kGgufFormat{

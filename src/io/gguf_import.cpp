@@ -1,126 +1,196 @@
 #include "io/gguf_import.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
-#include <vector>
 
 #include "io/ggml_blocks.hpp"
-#include "io/packed_format.hpp"
-#include "mixtral/core/arena.hpp"
+#include "io/ggml_panels.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
-#include "mixtral/core/float_environment.hpp"
 #include "mixtral/ops/pack.hpp"
 
 namespace mixtral {
 namespace {
-
-// What some weights need to live.
-struct Owned {
-  std::shared_ptr<const GgufFiles> files;
-  std::vector<std::unique_ptr<const Arena>> arenas;
-
-  std::byte* give(Index bytes) { return arenas.emplace_back(std::make_unique<const Arena>(bytes))->data(); }
-};
 
 DType nearest(Index bytes, Index weights) noexcept {
   const double bits = 8 * static_cast<double>(bytes) / static_cast<double>(weights);
   return std::abs(bits - 4.31) <= std::abs(bits - 8.06) ? DType::kP4 : DType::kP8;  // bits a weight of both
 }
 
-class Importer {
- public:
-  Importer(const std::shared_ptr<const GgufFiles>& files, const OpContext& ctx, QuantizedImport import,
-           const ModelConfig& config)
-      : files_(files), ctx_(ctx), import_(import), config_(config) {}
+TensorSlot part(const TensorSlot& slot, TensorKind kind) noexcept { return {kind, slot.layer, slot.expert}; }
 
-  void run(Weights& weights) {
-    const auto others = std::make_shared<Owned>();
-    others->files = files_;
-    for_each_unit(config_, [&](const PackedUnit& unit) {
-      if (unit.is_expert()) {
-        moe::ExpertWeights& expert = weights.layers[static_cast<std::size_t>(unit.slot.layer)]
-                                         .experts[static_cast<std::size_t>(unit.slot.expert)];
-        import_expert(unit, expert);
-      } else {
-        weights.at(unit.slot) = import_one(unit.slot, unit.shape, *others);
-      }
-    });
-    weights.storage = others;
-  }
-  bool all_dense() const noexcept { return all_dense_; }
+MatrixView view_of(DType dtype, const GgufMatrix& m, const std::byte* data, PanelPart part = PanelPart::kAll) {
+  return is_packed(dtype) ? MatrixView::packed(dtype, m.rows, m.cols, data, part)
+                          : MatrixView(dtype, m.rows, m.cols, data);
+}
 
- private:
-  GgufMatrix find(const TensorSlot& slot, const Shape<2>& shape) {
-    const GgufMatrix m = files_->find(slot, shape, config_);
-    all_dense_ = all_dense_ && m.is_dense();
-    return m;
-  }
+std::span<const std::byte> bytes_of(const GgufMatrix& m) { return {m.data, static_cast<std::size_t>(m.bytes())}; }
 
-  void import_expert(const PackedUnit& unit, moe::ExpertWeights& expert) {
-    const auto owned = std::make_shared<Owned>();
-    owned->files = files_;
-    const GgufMatrix w1 = find(unit.part(TensorKind::kW1), unit.shape),
-                     w3 = find(unit.part(TensorKind::kW3), unit.shape);
-    if (import_ == QuantizedImport::kFloat32 || (w1.is_dense() && w3.is_dense())) {
-      expert.w1 = as_floats(w1, *owned);
-      expert.w3 = as_floats(w3, *owned);
-    } else {
-      // Both or none: packed, they are one pair.
-      const DType dtype = nearest(w1.bytes() + w3.bytes(), 2 * w1.rows * w1.cols);
-      std::byte* const out = owned->give(ops::packed_pair_bytes(dtype, w1.rows, w1.cols));
-      Owned room;
-      const auto pair = ops::pack_pair(ctx_, as_floats(w1, room), as_floats(w3, room), dtype, {}, out);
-      expert.w1 = pair.first;
-      expert.w3 = pair.second;
+// Matrices of one type and shape, one, or two interleaved, as panels of the same weights in `out`.
+void repack(const GgufMatrix& m, const GgufMatrix* other, DType dtype, Executor& executor, std::byte* out) {
+  const Index run = other == nullptr ? kPanelRows : kHalfRows, panels = (m.rows + run - 1) / run;
+  const Index panel_bytes = PackedLayout{dtype, m.cols}.panel_bytes();
+  std::atomic<bool> finite{true};
+  executor.parallel_for(panels, [&](Index p, int) {
+    const std::byte* rows[kPanelRows] = {};
+    for (Index r = 0; r < kPanelRows; ++r) {
+      const GgufMatrix& from = r < run ? m : *other;
+      const Index row = p * run + r % run;
+      if (row < m.rows) rows[r] = from.data + row * from.row_bytes();
     }
-    const Shape<2> down{{unit.shape[1], unit.shape[0]}};
-    expert.w2 = import_one(unit.part(TensorKind::kW2), down, *owned);
-    expert.owner = owned;
-  }
+    if (!fill_panel(m.type, rows, m.cols, out + p * panel_bytes)) finite = false;
+  });
+  require(finite, ErrorCode::kBadFormat, "tensor ", m.tensor, other == nullptr ? "" : " or ",
+          other == nullptr ? "" : other->tensor, ": a scale is infinite or no number");
+}
 
-  MatrixView import_one(const TensorSlot& slot, const Shape<2>& shape, Owned& owned) {
-    const GgufMatrix m = find(slot, shape);
-    const bool stays = m.is_dense() || import_ == QuantizedImport::kFloat32 || !may_be_packed(group_of(slot.kind));
-    if (stays) return as_floats(m, owned);
-    const DType dtype = nearest(m.bytes(), m.rows * m.cols);
-    std::byte* const out = owned.give(ops::packed_bytes(dtype, m.rows, m.cols));
-    Owned room;
-    return ops::pack(ctx_, as_floats(m, room), dtype, {}, out);
-  }
-
-  MatrixView as_floats(const GgufMatrix& m, Owned& owned) {
-    return m.is_dense() ? m.dense() : dequantized(m, ctx_.executor, owned.give(m.float_bytes()));
-  }
-
-  std::shared_ptr<const GgufFiles> files_;
-  const OpContext& ctx_;
-  QuantizedImport import_;
-  const ModelConfig& config_;
-  bool all_dense_ = true;
-};
-
-}  // namespace
-
+// All weights as float32 in `out`, float_bytes() of it.
 MatrixView dequantized(const GgufMatrix& m, Executor& executor, std::byte* out) {
   constexpr Index kTask = Index{1} << 18;  // weights
   const Index rows = std::max<Index>(1, kTask / m.cols);
   executor.parallel_for((m.rows + rows - 1) / rows, [&](Index i, int) {
     const Index begin = i * rows, n = std::min(rows, m.rows - begin);
-    const std::byte* const from = m.data + begin * m.row_bytes();
-    dequantize(m.type, from, n * m.cols, reinterpret_cast<float*>(out) + begin * m.cols);
-    release_mapped({from, static_cast<std::size_t>(n * m.row_bytes())});
+    dequantize(m.type, m.data + begin * m.row_bytes(), n * m.cols, reinterpret_cast<float*>(out) + begin * m.cols);
   });
   return {DType::kF32, m.rows, m.cols, out};
 }
 
-void import_weights(const std::shared_ptr<const GgufFiles>& files, const OpContext& ctx, QuantizedImport import,
-                    Checkpoint& out) {
-  const FloatScope floats;
-  Importer importer(files, ctx, import, out.model.config);
-  out.model.weights = Weights(out.model.config);
-  importer.run(out.model.weights);
-  out.mapped = importer.all_dense();
+}  // namespace
+
+double ImportedGroup::relative_error() const noexcept { return square > 0 ? std::sqrt(squared_error / square) : 0; }
+
+GgufMatrix GgufImporter::find(const TensorSlot& slot) const {
+  return files_->find(slot, shape_of(config_, slot.kind), config_);
+}
+
+DType GgufImporter::type_of(const TensorSlot& slot) const {
+  const GgufMatrix m = find(slot);
+  const bool packs = import_ == QuantizedImport::kPacked && may_be_packed(group_of(slot.kind));
+  if (slot.kind == TensorKind::kW1 || slot.kind == TensorKind::kW3) {
+    const GgufMatrix other = find(part(slot, slot.kind == TensorKind::kW1 ? TensorKind::kW3 : TensorKind::kW1));
+    if (m.is_dense() && other.is_dense()) return m.type == other.type ? m.dense().dtype : DType::kF32;
+    if (!packs) return DType::kF32;
+    const std::optional<DType> exact = m.type == other.type ? exact_type(m.type) : std::nullopt;
+    return exact.value_or(nearest(m.bytes() + other.bytes(), 2 * m.rows * m.cols));
+  }
+  if (m.is_dense()) return m.dense().dtype;
+  return packs ? exact_type(m.type).value_or(nearest(m.bytes(), m.rows * m.cols)) : DType::kF32;
+}
+
+Index GgufImporter::memory_bytes(const TensorSlot& slot) const {
+  const GgufMatrix m = find(slot);
+  const DType to = type_of(slot);
+  if (m.is_dense() && m.dense().dtype == to && !resident_) return 0;
+  return view_of(to, m, nullptr).bytes();
+}
+
+MatrixView GgufImporter::describe(const TensorSlot& slot) const {
+  const GgufMatrix m = find(slot);
+  if (memory_bytes(slot) == 0) return m.dense();
+  const bool pair = slot.kind == TensorKind::kW1 || slot.kind == TensorKind::kW3;
+  const PanelPart half = slot.kind == TensorKind::kW1 ? PanelPart::kFirst : PanelPart::kSecond;
+  return view_of(type_of(slot), m, nullptr, pair ? half : PanelPart::kAll);
+}
+
+MatrixView GgufImporter::floats_of(const GgufMatrix& m, ImportedWeights& owner) {
+  const MatrixView floats = dequantized(m, ctx_.executor, owner.take(m.float_bytes()));
+  release_mapped(bytes_of(m));
+  return floats;
+}
+
+MatrixView GgufImporter::make(const TensorSlot& slot, ImportedWeights& owner) {
+  const GgufMatrix m = find(slot);
+  const DType to = type_of(slot);
+  if (m.is_dense() && m.dense().dtype == to) {
+    if (!resident_) return m.dense();
+    std::byte* const out = owner.take(m.bytes());
+    constexpr Index kTask = Index{1} << 20;
+    ctx_.executor.parallel_for((m.bytes() + kTask - 1) / kTask, [&](Index i, int) {
+      std::copy_n(m.data + i * kTask, std::min(kTask, m.bytes() - i * kTask), out + i * kTask);
+    });
+    release_mapped(bytes_of(m));
+    return view_of(to, m, out);
+  }
+  if (!is_packed(to)) return floats_of(m, owner);
+  std::byte* const out = owner.take(ops::packed_bytes(to, m.rows, m.cols));
+  if (has_block_scales(to)) {
+    repack(m, nullptr, to, ctx_.executor, out);
+    release_mapped(bytes_of(m));
+    return view_of(to, m, out);
+  }
+  ImportedWeights room(files_);
+  return ops::pack(ctx_, floats_of(m, room), to, {}, out);
+}
+
+MatrixView GgufImporter::import_one(const TensorSlot& slot, ImportedWeights& owner) {
+  try {
+    return make(slot, owner);
+  } catch (const Error& error) {
+    fail(error.code(), files_->head().name(), ": ", slot_name(slot), ": ", error.what());
+  }
+}
+
+moe::ExpertWeights GgufImporter::import_expert(Index layer, Index expert) {
+  const TensorSlot s1{TensorKind::kW1, layer, expert}, s2 = part(s1, TensorKind::kW2), s3 = part(s1, TensorKind::kW3);
+  const auto owner = std::make_shared<ImportedWeights>(files_);
+  moe::ExpertWeights out;
+  const DType to = type_of(s1);
+  if (!is_packed(to)) {
+    out.w1 = import_one(s1, *owner);
+    out.w3 = import_one(s3, *owner);
+  } else {
+    const GgufMatrix w1 = find(s1), w3 = find(s3);
+    std::byte* const pair = owner->take(ops::packed_pair_bytes(to, w1.rows, w1.cols));
+    try {
+      if (has_block_scales(to)) {
+        repack(w1, &w3, to, ctx_.executor, pair);
+        release_mapped(bytes_of(w1));
+        release_mapped(bytes_of(w3));
+      } else {
+        ImportedWeights room(files_);
+        const MatrixView first = floats_of(w1, room), second = floats_of(w3, room);
+        ops::pack_pair(ctx_, first, second, to, {}, pair);
+      }
+    } catch (const Error& error) {
+      fail(error.code(), files_->head().name(), ": ", slot_name(s1), " and w3: ", error.what());
+    }
+    out.w1 = view_of(to, w1, pair, PanelPart::kFirst);
+    out.w3 = view_of(to, w3, pair, PanelPart::kSecond);
+  }
+  out.w2 = import_one(s2, *owner);
+  out.owner = owner;
+  return out;
+}
+
+void GgufImporter::add_to(std::vector<ImportedGroup>& groups, const TensorSlot& slot) const {
+  const GgufMatrix m = find(slot);
+  const DType to = type_of(slot);
+  if (m.is_dense() && m.dense().dtype == to) return;
+  const TensorGroup group = group_of(slot.kind);
+  auto found = std::ranges::find_if(
+      groups, [&](const ImportedGroup& g) { return g.group == group && g.from == name_of(m.type) && g.to == to; });
+  if (found == groups.end()) found = groups.insert(found, {.group = group, .from = name_of(m.type), .to = to});
+  found->weights += m.rows * m.cols;
+  found->file_bytes += m.bytes();
+  found->bytes += memory_bytes(slot);
+  if (!is_packed(to) || has_block_scales(to)) return;
+  // One panel of each matrix says how far it will be.
+  GgufMatrix some = m;
+  some.data += m.rows / 2 / kPanelRows * kPanelRows * m.row_bytes();
+  some.rows = std::min(kPanelRows, m.rows - m.rows / 2 / kPanelRows * kPanelRows);
+  ImportedWeights room(files_);
+  const MatrixView exact = dequantized(some, ctx_.executor, room.take(some.float_bytes()));
+  const MatrixView packed = ops::pack(ctx_, exact, to, {}, room.take(ops::packed_bytes(to, some.rows, some.cols)));
+  const TensorView<float, 2> back(reinterpret_cast<float*>(room.take(some.float_bytes())),
+                                  Shape<2>{{some.rows, some.cols}});
+  ops::unpack(packed, back);
+  const auto* want = reinterpret_cast<const float*>(exact.data);
+  for (Index i = 0; i < some.rows * some.cols; ++i) {
+    const double w = want[i], d = w - back.data()[i];
+    found->square += w * w;
+    found->squared_error += d * d;
+  }
 }
 
 }  // namespace mixtral

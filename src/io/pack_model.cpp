@@ -41,14 +41,13 @@ class Packer {
   Packer(const OpContext& ctx, const ModelConfig& config, WeightSource source, const PackOptions& options)
       : ctx_(ctx), config_(config), source_(source), options_(options) {
     for (const DType dtype : {options.formats.experts, options.formats.attention, options.formats.head}) {
-      require(is_packed(dtype) || dtype == DType::kBF16, "pack: format ", name_of(dtype), ", expected P4, P8 or BF16");
+      const bool known = dtype == DType::kP4 || dtype == DType::kP8 || dtype == DType::kBF16;
+      require(known, "pack: format ", name_of(dtype), ", expected P4, P8 or BF16");
     }
     config.validate();
     for_each_unit(config, [&](const PackedUnit& unit) {
-      // What stays as it is may have any type: its size shows only in the source.
-      const DType stored = format_of(group_of(unit.slot.kind), options.formats, DType::kF64);
-      const DType dtype = stored == DType::kF64 ? read(unit.slot, unit.shape).dtype : stored;
-      items_.push_back({unit.name(), unit, {dtype, 0, 0}, nullptr, layout_of(unit, dtype).bytes});
+      const UnitTypes types = types_of(unit);
+      items_.push_back({unit.name(), unit, {types, 0, 0}, nullptr, layout_of(unit, types).bytes});
     });
     for (const EmbeddedFile& file : options.files) {
       const auto bytes = static_cast<Index>(file.contents.size());
@@ -95,9 +94,19 @@ class Packer {
   }
 
  private:
-  MatrixView read(const TensorSlot& slot, const Shape<2>& shape) {
+  UnitTypes types_of(const PackedUnit& unit) {
+    if (options_.type_of) {
+      return {options_.type_of(unit.slot), options_.type_of(unit.is_expert() ? unit.part(TensorKind::kW2) : unit.slot)};
+    }
+    // What stays as it is may have any type: its size shows only in the source.
+    const DType chosen = format_of(group_of(unit.slot.kind), options_.formats, DType::kF64);
+    return UnitTypes(chosen == DType::kF64 ? source_(unit.slot, unit.shape).dtype : chosen);
+  }
+
+  // To become `dtype`.
+  MatrixView read(const TensorSlot& slot, const Shape<2>& shape, DType dtype) {
     const MatrixView w = source_(slot, shape);
-    require(is_weight(w.dtype), ErrorCode::kUnsupported, slot_name(slot), ": ", name_of(w.dtype),
+    require(is_weight(w.dtype) || w.dtype == dtype, ErrorCode::kUnsupported, slot_name(slot), ": ", name_of(w.dtype),
             " weights cannot be packed again");
     require(w.rows == shape[0] && w.cols == shape[1], slot_name(slot), ": expected ", shape, ", the source gives [",
             w.rows, ", ", w.cols, "]");
@@ -116,24 +125,28 @@ class Packer {
 
   void fill_unit(const Item& item, std::byte* out) {
     const PackedUnit& unit = item.unit;
-    const DType dtype = *item.note.dtype;
-    const UnitLayout layout = layout_of(unit, dtype);
-    if (!unit.is_expert()) return write(read(unit.slot, unit.shape), unit.slot, dtype, out, out + layout.bytes);
+    const auto& [own, down] = *item.note.types;
+    const UnitLayout layout = layout_of(unit, *item.note.types);
+    if (!unit.is_expert()) return write(read(unit.slot, unit.shape, own), unit.slot, own, out, out + layout.bytes);
     const TensorSlot s1 = unit.part(TensorKind::kW1), s2 = unit.part(TensorKind::kW2), s3 = unit.part(TensorKind::kW3);
-    const MatrixView w1 = read(s1, unit.shape), w3 = read(s3, unit.shape);
-    const MatrixView w2 = read(s2, Shape<2>{{unit.shape[1], unit.shape[0]}});
-    if (is_packed(dtype)) {
-      ops::pack_pair(ctx_, w1, w3, dtype, importance(s1), out);
-      zero(out + ops::packed_pair_bytes(dtype, w1.rows, w1.cols), out + layout.w2);
+    const MatrixView w1 = read(s1, unit.shape, own), w3 = read(s3, unit.shape, own);
+    const MatrixView w2 = read(s2, Shape<2>{{unit.shape[1], unit.shape[0]}}, down);
+    if (is_packed(w1.dtype)) {
+      require(w1.part == PanelPart::kFirst && w1.data == w3.data, slot_name(s1), ": packed, and no pair with w3");
+      copy(w1, out, out + layout.w2);
+    } else if (is_packed(own)) {
+      ops::pack_pair(ctx_, w1, w3, own, importance(s1), out);
+      zero(out + ops::packed_pair_bytes(own, w1.rows, w1.cols), out + layout.w2);
     } else {
-      write(w1, s1, dtype, out, out + layout.w3);
-      write(w3, s3, dtype, out + layout.w3, out + layout.w2);
+      write(w1, s1, own, out, out + layout.w3);
+      write(w3, s3, own, out + layout.w3, out + layout.w2);
     }
-    write(w2, s2, dtype, out + layout.w2, out + layout.bytes);
+    write(w2, s2, down, out + layout.w2, out + layout.bytes);
   }
 
   // One matrix, zeros behind it.
   void write(const MatrixView& w, const TensorSlot& slot, DType dtype, std::byte* out, std::byte* end) {
+    if (is_packed(w.dtype)) return copy(w, out, end);
     if (is_packed(dtype)) {
       ops::pack(ctx_, w, dtype, importance(slot), out);
       zero(out + ops::packed_bytes(dtype, w.rows, w.cols), end);
@@ -145,6 +158,16 @@ class Packer {
       for (Index r = i * n; r < std::min(w.rows, (i + 1) * n); ++r) write_row(w, r, dtype, out + r * row_bytes);
     });
     zero(out + w.rows * row_bytes, end);
+  }
+
+  // Panels as they are.
+  void copy(const MatrixView& w, std::byte* out, std::byte* end) {
+    constexpr Index kTask = Index{1} << 20;
+    const Index bytes = w.storage_bytes();
+    ctx_.executor.parallel_for((bytes + kTask - 1) / kTask, [&](Index i, int) {
+      std::copy_n(w.data + i * kTask, std::min(kTask, bytes - i * kTask), out + i * kTask);
+    });
+    zero(out + bytes, end);
   }
 
   // As it is, or to bf16.
@@ -225,7 +248,7 @@ Checkpoint pack_in_memory(const OpContext& ctx, const ModelConfig& config, Weigh
   std::byte* next = arena->data();
   for (Item& item : packer.items()) {
     packer.fill(item, next);
-    if (item.file == nullptr) place_unit(item.unit, *item.note.dtype, next, out.model.weights);
+    if (item.file == nullptr) place_unit(item.unit, *item.note.types, next, out.model.weights);
     next += item.bytes;
   }
   out.files = options.files;

@@ -100,11 +100,16 @@ class FileSummer {
   Index done_ = 0;
 };
 
-void list_unit(const PackedUnit& unit, DType dtype, const Weights& weights, const std::string& file,
+bool may_have(const PackedUnit& unit, const std::optional<UnitTypes>& types) noexcept {
+  if (!types || (!unit.is_expert() && types->own != types->w2)) return false;
+  return !is_packed(types->own) || may_be_packed(group_of(unit.slot.kind));
+}
+
+void list_unit(const PackedUnit& unit, const Weights& weights, const std::string& file,
                std::vector<CheckpointTensor>& list) {
   const auto add = [&](const TensorSlot& slot) {
     const MatrixView& w = weights.at(slot);
-    list.push_back({slot_name(slot), file, name_of(dtype), {w.rows, w.cols}, w.bytes()});
+    list.push_back({slot_name(slot), file, name_of(w.dtype), {w.rows, w.cols}, w.bytes()});
   };
   if (!unit.is_expert()) return add(unit.slot);
   for (const TensorKind kind : {TensorKind::kW1, TensorKind::kW2, TensorKind::kW3}) add(unit.part(kind));
@@ -124,19 +129,19 @@ Checkpoint load_packed(const std::filesystem::path& path) {
     const SafetensorsEntry* entry = file->find(name);
     require(entry != nullptr, ErrorCode::kBadFormat, header.where(name), " is missing");
     const TensorNote note = header.note(name);
-    require(note.dtype && (!is_packed(*note.dtype) || may_be_packed(group_of(unit.slot.kind))), ErrorCode::kBadFormat,
-            header.where(name), ": format ", note.dtype ? name_of(*note.dtype) : "file");
-    const Index bytes = layout_of(unit, *note.dtype).bytes;
+    require(may_have(unit, note.types), ErrorCode::kBadFormat, header.where(name), ": format ",
+            note.types ? str(name_of(note.types->own), ' ', name_of(note.types->w2)) : "file");
+    const Index bytes = layout_of(unit, *note.types).bytes;
     require(entry->dtype == DType::kU8 && static_cast<Index>(entry->data.size()) == bytes, ErrorCode::kBadFormat,
             header.where(name), ": expected ", bytes, " bytes of U8, file has ", entry->data.size(), " of ",
             name_of(entry->dtype));
-    place_unit(unit, *note.dtype, entry->data.data(), out.model.weights);
-    list_unit(unit, *note.dtype, out.model.weights, path.filename().string(), out.tensors);
+    place_unit(unit, *note.types, entry->data.data(), out.model.weights);
+    list_unit(unit, out.model.weights, path.filename().string(), out.tensors);
     ++used;
   });
   for (const SafetensorsEntry& entry : file->entries()) {
     const TensorNote note = header.note(entry.name);
-    if (note.dtype) continue;
+    if (note.types) continue;
     require(note.file_bytes <= static_cast<Index>(entry.data.size()), ErrorCode::kBadFormat, header.where(entry.name),
             ": a file of ", note.file_bytes, " bytes in ", entry.data.size());
     require(checksum(entry.data) == note.sum, ErrorCode::kBadFormat, header.where(entry.name),

@@ -30,6 +30,13 @@ RopePairing read_pairing(const ObjectReader& json) {
   return text == kHalfSplit ? RopePairing::kHalfSplit : RopePairing::kInterleaved;
 }
 
+std::optional<DType> weight_type(std::string_view name) noexcept {
+  for (const DTypeInfo& info : kDTypes) {
+    if (info.name == name && (is_weight(info.dtype) || is_packed(info.dtype))) return info.dtype;
+  }
+  return std::nullopt;
+}
+
 void require_known(const json::Value& value, const std::string& where) {
   for (const json::Member& member : *value.get<json::Object>()) {
     require(std::find(std::begin(kFields), std::end(kFields), member.key) != std::end(kFields), ErrorCode::kUnsupported,
@@ -39,45 +46,45 @@ void require_known(const json::Value& value, const std::string& where) {
 
 }  // namespace
 
-UnitLayout layout_of(const PackedUnit& unit, DType dtype) {
+UnitLayout layout_of(const PackedUnit& unit, const UnitTypes& types) {
   const Index rows = unit.shape[0], cols = unit.shape[1];
-  UnitLayout layout;
-  if (is_packed(dtype)) {
-    if (!unit.is_expert()) return {0, 0, padded_bytes(ops::packed_bytes(dtype, rows, cols))};
-    layout.w2 = padded_bytes(ops::packed_pair_bytes(dtype, rows, cols));
-    layout.bytes = layout.w2 + padded_bytes(ops::packed_bytes(dtype, cols, rows));
-    return layout;
-  }
-  const Index one = padded_bytes(rows * cols * size_of(dtype));
+  const auto bytes = [](DType dtype, Index r, Index c) {
+    return padded_bytes(is_packed(dtype) ? ops::packed_bytes(dtype, r, c) : r * c * size_of(dtype));
+  };
+  const Index one = bytes(types.own, rows, cols), down = bytes(types.w2, cols, rows);
   if (!unit.is_expert()) return {0, 0, one};
-  return {one, 2 * one, 3 * one};
+  if (!is_packed(types.own)) return {one, 2 * one, 2 * one + down};
+  const Index pair = padded_bytes(ops::packed_pair_bytes(types.own, rows, cols));
+  return {0, pair, pair + down};
 }
 
-void place_unit(const PackedUnit& unit, DType dtype, const std::byte* data, Weights& weights) {
+void place_unit(const PackedUnit& unit, const UnitTypes& types, const std::byte* data, Weights& weights) {
   const Index rows = unit.shape[0], cols = unit.shape[1];
-  const UnitLayout layout = layout_of(unit, dtype);
-  const bool packed = is_packed(dtype);
+  const UnitLayout layout = layout_of(unit, types);
+  const auto view = [](DType dtype, Index r, Index c, const std::byte* at) {
+    return is_packed(dtype) ? MatrixView::packed(dtype, r, c, at) : MatrixView(dtype, r, c, at);
+  };
   if (!unit.is_expert()) {
-    weights.at(unit.slot) = packed ? MatrixView::packed(dtype, rows, cols, data) : MatrixView(dtype, rows, cols, data);
+    weights.at(unit.slot) = view(types.own, rows, cols, data);
     return;
   }
   MatrixView& w1 = weights.at(unit.part(TensorKind::kW1));
   MatrixView& w2 = weights.at(unit.part(TensorKind::kW2));
   MatrixView& w3 = weights.at(unit.part(TensorKind::kW3));
-  if (packed) {
-    w1 = MatrixView::packed(dtype, rows, cols, data, PanelPart::kFirst);
-    w3 = MatrixView::packed(dtype, rows, cols, data, PanelPart::kSecond);
-    w2 = MatrixView::packed(dtype, cols, rows, data + layout.w2);
-  } else {
-    w1 = MatrixView(dtype, rows, cols, data);
-    w3 = MatrixView(dtype, rows, cols, data + layout.w3);
-    w2 = MatrixView(dtype, cols, rows, data + layout.w2);
+  w1 = view(types.own, rows, cols, data);
+  w3 = view(types.own, rows, cols, data + layout.w3);
+  w2 = view(types.w2, cols, rows, data + layout.w2);
+  if (is_packed(types.own)) {
+    w1 = MatrixView::packed(types.own, rows, cols, data, PanelPart::kFirst);
+    w3 = MatrixView::packed(types.own, rows, cols, data, PanelPart::kSecond);
   }
 }
 
 std::string note_text(const TensorNote& note) {
-  const std::string kind = note.dtype ? std::string(name_of(*note.dtype)) : str("file ", note.file_bytes);
-  return str(kind, ' ', kSumPrefix, sum_text(note.sum));
+  const std::string sum = str(' ', kSumPrefix, sum_text(note.sum));
+  if (!note.types) return str("file ", note.file_bytes, sum);
+  const auto& [own, w2] = *note.types;
+  return own == w2 ? str(name_of(own), sum) : str(name_of(own), ' ', name_of(w2), sum);
 }
 
 std::optional<TensorNote> parse_note(std::string_view text) {
@@ -95,10 +102,12 @@ std::optional<TensorNote> parse_note(std::string_view text) {
     if (error != std::errc() || end != text.data() + text.size() || note.file_bytes < 0) return std::nullopt;
     return note;
   }
-  for (const DTypeInfo& info : kDTypes) {
-    if (info.name == text && (is_weight(info.dtype) || is_packed(info.dtype))) note.dtype = info.dtype;
-  }
-  return note.dtype ? std::optional(note) : std::nullopt;
+  const std::size_t between = text.find(' ');
+  const std::optional<DType> own = weight_type(text.substr(0, between));
+  const std::optional<DType> w2 = between == text.npos ? own : weight_type(text.substr(between + 1));
+  if (!own || !w2) return std::nullopt;
+  note.types = UnitTypes(*own, *w2);
+  return note;
 }
 
 HeaderSum header_sum(std::string json) {

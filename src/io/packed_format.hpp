@@ -41,21 +41,29 @@ void for_each_unit(const ModelConfig& config, F&& f) {
   });
 }
 
+// The type of a unit's matrix; of an expert that of w1 and w3, and that of w2.
+struct UnitTypes {
+  explicit UnitTypes(DType all) noexcept : own(all), w2(all) {}
+  UnitTypes(DType pair, DType down) noexcept : own(pair), w2(down) {}
+  DType own, w2;
+};
+
 // Where a unit's matrices begin, and its size: multiples of kPackedAlignment. Packed, w1 and w3 are one pair at 0.
 struct UnitLayout {
   Index w3 = 0, w2 = 0;  // experts
   Index bytes = 0;
 };
-UnitLayout layout_of(const PackedUnit& unit, DType dtype);
+UnitLayout layout_of(const PackedUnit& unit, const UnitTypes& types);
 
 // Lets the views of `weights` look at the unit at `data`.
-void place_unit(const PackedUnit& unit, DType dtype, const std::byte* data, Weights& weights);
+void place_unit(const PackedUnit& unit, const UnitTypes& types, const std::byte* data, Weights& weights);
 
-// What __metadata__ says of a tensor: "P4 xxh3:0123456789abcdef", or "file 493443 xxh3:...".
+// What __metadata__ says of a tensor: "P4 xxh3:0123456789abcdef", of an expert with two types "Q4_K P8 xxh3:...", or
+// "file 493443 xxh3:...".
 struct TensorNote {
-  std::optional<DType> dtype;  // of weights
-  Index file_bytes = 0;        // of an embedded file, without its padding
-  std::uint64_t sum = 0;       // of the whole tensor
+  std::optional<UnitTypes> types;  // of weights
+  Index file_bytes = 0;            // of an embedded file, without its padding
+  std::uint64_t sum = 0;           // of the whole tensor
 };
 std::string note_text(const TensorNote& note);
 std::optional<TensorNote> parse_note(std::string_view text);

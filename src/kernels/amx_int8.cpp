@@ -20,8 +20,8 @@ bool amx_int8_works() noexcept {
 
 void fill_amx_int8(KernelTable& table) noexcept {
   table.name = "amx_int8";
-  table.packed_linear_tiles[DType::kP4] = packed_linear_tiles<4, AmxTiles>;
-  table.packed_linear_tiles[DType::kP8] = packed_linear_tiles<8, AmxTiles>;
+  table.packed_linear_tiles[DType::kP4] = packed_linear_tiles<DType::kP4, AmxTiles>;
+  table.packed_linear_tiles[DType::kP8] = packed_linear_tiles<DType::kP8, AmxTiles>;
 }
 
 }  // namespace mixtral::kernels

@@ -2,7 +2,8 @@
 #include <immintrin.h>
 
 #include "kernels/fill.hpp"
-#include "kernels/packed_panels.hpp"
+#include "kernels/packed_blocks.hpp"
+#include "kernels/vnni_ymm.hpp"
 #include "mixtral/ops/native_table.hpp"
 
 namespace mixtral::kernels {
@@ -62,14 +63,14 @@ struct Tiles {
 };
 
 // A slab's activations as the products take them: of each tile 64 a token.
-template <int Bits, int T>
+template <DType kType, int T>
 struct Activations {
   explicit Activations(const SlabColumns& columns) noexcept : x(columns) {}
   const std::int8_t* tile(Index i) const noexcept { return x.tile(i); }
   SlabColumns x;
 };
 template <int T>
-struct Activations<8, T> {
+struct Activations<DType::kP8, T> {
   explicit Activations(const SlabColumns& columns) noexcept {
     for (Index i = 0; i < kSlabTiles; ++i) {
       for (Index k = 0; k < T * kTileCols; k += 16) {
@@ -86,7 +87,7 @@ struct Activations<8, T> {
 // ---- P4 ----
 
 // Eight rows' m | z << 4 of one block, in 32 bits each.
-__m256i load_mz(const Slab<4>& slab, Index tile, Index block, Index row) noexcept {
+__m256i load_mz(const Slab<DType::kP4>& slab, Index tile, Index block, Index row) noexcept {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(slab.mz(tile, block, row))));
 }
 __m256i m_of(__m256i mz) noexcept { return _mm256_and_si256(mz, _mm256_set1_epi32(15)); }
@@ -96,7 +97,7 @@ __m256i side_by_side(__m256i x0, __m256i x1) noexcept { return _mm256_or_si256(x
 
 // dots [T][kStride] = -m * z * (sum of x), sixteen rows from `row` on of a whole slab.
 template <int T, int kStride>
-[[gnu::always_inline]] inline void begin_rows(const Slab<4>& slab, Index row, const SlabMeta* meta,
+[[gnu::always_inline]] inline void begin_rows(const Slab<DType::kP4>& slab, Index row, const SlabMeta* meta,
                                               std::int32_t* dots) noexcept {
   Sum zeros[2][T];
   for (Index tile = 0; tile < slab.tiles; ++tile) {
@@ -120,7 +121,7 @@ template <int T, int kStride>
 
 // dots [T][kStride] += m * (sum of q * x) of block B of a tile, sixteen rows from `row` on.  x [T][64]
 template <From kFrom, int B, int T, int kStride>
-[[gnu::always_inline]] inline void add_block(const Slab<4>& slab, Index tile, Index row, const std::int8_t* x,
+[[gnu::always_inline]] inline void add_block(const Slab<DType::kP4>& slab, Index tile, Index row, const std::int8_t* x,
                                              std::int32_t* dots) noexcept {
   const std::byte* lines = slab.half(tile, row / kHalfRows);
   const auto nibbles = [](const std::byte* line) {
@@ -146,8 +147,8 @@ template <From kFrom, int B, int T, int kStride>
 
 // dots [T][kStride] += weights by activations, sixteen rows from `row` on.
 template <From kFrom, int T, int kStride>
-[[gnu::always_inline]] inline void add_rows(const Slab<4>& slab, Tiles tiles, Index row, const Activations<4, T>& in,
-                                            std::int32_t* dots) noexcept {
+[[gnu::always_inline]] inline void add_rows(const Slab<DType::kP4>& slab, Tiles tiles, Index row,
+                                            const Activations<DType::kP4, T>& in, std::int32_t* dots) noexcept {
   for (Index tile = tiles.begin; tile < tiles.end; ++tile) {
     add_block<kFrom, 0, T, kStride>(slab, tile, row, in.tile(tile), dots);
     add_block<kFrom, 1, T, kStride>(slab, tile, row, in.tile(tile), dots);
@@ -158,7 +159,7 @@ template <From kFrom, int T, int kStride>
 
 // Takes back the 128 that each weight carries.
 template <int T, int kStride>
-[[gnu::always_inline]] inline void begin_rows(const Slab<8>& /*slab*/, Index /*row*/, const SlabMeta* meta,
+[[gnu::always_inline]] inline void begin_rows(const Slab<DType::kP8>& /*slab*/, Index /*row*/, const SlabMeta* meta,
                                               std::int32_t* dots) noexcept {
   for (Index t = 0; t < T; ++t) {
     for (Index r = 0; r < kHalfRows; ++r) dots[t * kStride + r] = -128 * meta[t].sum;
@@ -166,8 +167,8 @@ template <int T, int kStride>
 }
 
 template <From kFrom, int T, int kStride>
-[[gnu::always_inline]] inline void add_rows(const Slab<8>& slab, Tiles tiles, Index row, const Activations<8, T>& in,
-                                            std::int32_t* dots) noexcept {
+[[gnu::always_inline]] inline void add_rows(const Slab<DType::kP8>& slab, Tiles tiles, Index row,
+                                            const Activations<DType::kP8, T>& in, std::int32_t* dots) noexcept {
   const auto words = [](const std::byte* four_rows) {
     return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(four_rows)));
   };
@@ -208,8 +209,8 @@ template <From kFrom, int T, int kStride>
 // Functions that are never inlined: gcc 12 would keep sums of one T in memory for another's.
 
 // One tile by T tokens.  dots [T][32]
-template <int Bits, int T>
-[[gnu::noinline]] void add_tile(const Slab<Bits>& slab, Index tile, const Activations<Bits, T>& in,
+template <DType kType, int T>
+[[gnu::noinline]] void add_tile(const Slab<kType>& slab, Index tile, const Activations<kType, T>& in,
                                 std::int32_t* dots) noexcept {
   for (Index row = 0; row < kPanelRows; row += kHalfRows) {
     add_rows<From::kMemory, T, kPanelRows>(slab, {tile, tile + 1}, row, in, dots + row);
@@ -217,10 +218,10 @@ template <int Bits, int T>
 }
 
 // A slab that streams from memory: tile by tile, as it lies there, of P panels in turns.  sums [P][T][32]
-template <int Bits, int P, int T>
-void multiply_streamed(const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta, float* sums) noexcept {
+template <DType kType, int P, int T>
+void multiply_streamed(const Slabs<kType>& slabs, const SlabColumns& x, const SlabMeta* meta, float* sums) noexcept {
   alignas(32) std::int32_t dots[P][T * kPanelRows];
-  const Activations<Bits, T> in(x);
+  const Activations<kType, T> in(x);
   const auto halves = [](auto&& f) {
     for (int p = 0; p < P; ++p) {
       for (Index row = 0; row < kPanelRows; row += kHalfRows) f(p, row);
@@ -228,7 +229,7 @@ void multiply_streamed(const Slabs<Bits>& slabs, const SlabColumns& x, const Sla
   };
   halves([&](int p, Index row) { begin_rows<T, kPanelRows>(slabs[p], row, meta, dots[p] + row); });
   for (Index tile = 0; tile < slabs.tiles; ++tile) {
-    for (int p = 0; p < P; ++p) add_tile<Bits, T>(slabs[p], tile, in, dots[p]);
+    for (int p = 0; p < P; ++p) add_tile<kType, T>(slabs[p], tile, in, dots[p]);
   }
   halves([&](int p, Index row) {
     for (Index t = 0; t < T; ++t) {
@@ -239,8 +240,8 @@ void multiply_streamed(const Slabs<Bits>& slabs, const SlabColumns& x, const Sla
 }
 
 // Sixteen rows from `row` on by T tokens, one slab.  sums [T][32]
-template <int Bits, int T>
-[[gnu::noinline]] void multiply_half(const Slab<Bits>& slab, Index row, const Activations<Bits, T>& in,
+template <DType kType, int T>
+[[gnu::noinline]] void multiply_half(const Slab<kType>& slab, Index row, const Activations<kType, T>& in,
                                      const SlabMeta* meta, float* sums) noexcept {
   alignas(32) std::int32_t dots[T * kHalfRows];  // of this function: a tenth faster than of the caller
   begin_rows<T, kHalfRows>(slab, row, meta, dots);
@@ -249,42 +250,82 @@ template <int Bits, int T>
 }
 
 // A slab that is in the L1 cache: half of its rows after the other, whose sums stay in registers.
-template <int Bits, int T>
-void multiply_cached(const Slab<Bits>& slab, const SlabColumns& x, const SlabMeta* meta, float* sums) noexcept {
-  const Activations<Bits, T> in(x);
-  for (Index row = 0; row < kPanelRows; row += kHalfRows) multiply_half<Bits, T>(slab, row, in, meta, sums);
+template <DType kType, int T>
+void multiply_cached(const Slab<kType>& slab, const SlabColumns& x, const SlabMeta* meta, float* sums) noexcept {
+  const Activations<kType, T> in(x);
+  for (Index row = 0; row < kPanelRows; row += kHalfRows) multiply_half<kType, T>(slab, row, in, meta, sums);
 }
 
-template <int Bits>
+template <DType kType>
 void packed_linear(const PackedLinearArgs& a) noexcept {
   if (a.tokens <= kFewTokens) {
     return with_constant<kFewTokens>(a.tokens, [&](auto n) {
-      stream_panels<Bits, n>(a, [&](auto p, const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta,
-                                    float* sums) { multiply_streamed<Bits, p, n>(slabs, x, meta, sums); });
+      stream_panels<kType, n>(a, [&](auto p, const Slabs<kType>& slabs, const SlabColumns& x, const SlabMeta* meta,
+                                     float* sums) { multiply_streamed<kType, p, n>(slabs, x, meta, sums); });
     });
   }
-  multiply_panels<Bits>(
-      a, [](const Slab<Bits>& slab, const SlabColumns& x, const SlabMeta* meta, Index tokens, float* sums) {
+  multiply_panels<kType>(
+      a, [](const Slab<kType>& slab, const SlabColumns& x, const SlabMeta* meta, Index tokens, float* sums) {
         // Groups of nearly the same size; the first one brings the slab into the cache.
         const Index groups = (tokens + kTokens - 1) / kTokens, group = (tokens + groups - 1) / groups;
         with_constant<kTokens>(group, [&](auto n) {
-          multiply_streamed<Bits, 1, n>(Slabs<Bits>{slab.data, 0, slab.tiles}, x, meta, sums);
+          multiply_streamed<kType, 1, n>(Slabs<kType>{slab.data, 0, slab.tiles}, x, meta, sums);
         });
         for (Index t = group; t < tokens; t += group) {
           with_constant<kTokens>(tokens - t < group ? tokens - t : group, [&](auto n) {
-            multiply_cached<Bits, n>(slab, x.from(t), meta + t, sums + t * kPanelRows);
+            multiply_cached<kType, n>(slab, x.from(t), meta + t, sums + t * kPanelRows);
           });
         }
       });
 }
+
+// ---- a scale for each block ----
+
+// Without an instruction for products of bytes.
+struct NoProducts {};
+using Avx2 = Ymm<NoProducts>;
+
+// Nibbles: the eight pairs of a block fit into 16 bits, as P4's.
+template <>
+struct BlockSum<Avx2, 4> {
+  using R = Avx2::Register;
+  static R begin(const std::int32_t* /*bias*/) noexcept { return R{}; }
+  static void add(R& sum, R w, R x) noexcept {
+    Sum words{(__m256i)sum};
+    words.add_bytes((__m256i)w, (__m256i)x);
+    sum = (R)words.lanes;
+  }
+  static void add(R& sum, R w, const std::int8_t* x) noexcept { add(sum, w, Avx2::broadcast(x)); }
+  static R end(R sum, const std::int32_t* bias) noexcept {
+    return Avx2::add_32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), Avx2::broadcast(bias));
+  }
+};
+
+// Bytes: |q| by x with q's sign; a pair of products fits into 16 bits (2 * 128 * 127 < 2^15).
+template <>
+struct BlockSum<Avx2, 8> {
+  using R = Avx2::Register;
+  static R begin(const std::int32_t* /*bias*/) noexcept { return R{}; }
+  static void add(R& sum, R w, R x) noexcept {
+    const R q = w ^ Avx2::set_8(128);
+    const R pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q));
+    sum = Avx2::add_32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static void add(R& sum, R w, const std::int8_t* x) noexcept { add(sum, w, Avx2::broadcast(x)); }
+  static R end(R sum, const std::int32_t* /*bias*/) noexcept { return sum; }
+};
 
 }  // namespace
 
 void fill_avx2(KernelTable& table) noexcept {
   table.name = "avx2";
   fill_rows<xsimd::fma3<xsimd::avx2>>(table);
-  table.packed_linear[DType::kP4] = packed_linear<4>;
-  table.packed_linear[DType::kP8] = packed_linear<8>;
+  table.packed_linear[DType::kP4] = packed_linear<DType::kP4>;
+  table.packed_linear[DType::kP8] = packed_linear<DType::kP8>;
+  table.packed_linear[DType::kQ8_0] = packed_linear_blocks<Avx2, DType::kQ8_0>;
+  table.packed_linear[DType::kQ4_0] = packed_linear_blocks<Avx2, DType::kQ4_0>;
+  table.packed_linear[DType::kQ4_1] = packed_linear_blocks<Avx2, DType::kQ4_1>;
+  table.packed_linear[DType::kQ4_K] = packed_linear_blocks<Avx2, DType::kQ4_K>;
 }
 
 }  // namespace mixtral::kernels

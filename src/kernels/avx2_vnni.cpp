@@ -2,6 +2,7 @@
 // after isa.cpp has checked the CPU.
 #include <immintrin.h>
 
+#include "kernels/packed_blocks.hpp"
 #include "kernels/vnni_ymm.hpp"
 
 namespace mixtral::kernels {
@@ -25,8 +26,12 @@ struct Products {
 
 void fill_avx2_vnni(KernelTable& table) noexcept {
   table.name = "avx2_vnni";
-  table.packed_linear[DType::kP4] = packed_linear_vnni<Ymm<Products>, 4>;
-  table.packed_linear[DType::kP8] = packed_linear_vnni<Ymm<Products>, 8>;
+  table.packed_linear[DType::kP4] = packed_linear_vnni<Ymm<Products>, DType::kP4>;
+  table.packed_linear[DType::kP8] = packed_linear_vnni<Ymm<Products>, DType::kP8>;
+  table.packed_linear[DType::kQ8_0] = packed_linear_blocks<Ymm<Products>, DType::kQ8_0>;
+  table.packed_linear[DType::kQ4_0] = packed_linear_blocks<Ymm<Products>, DType::kQ4_0>;
+  table.packed_linear[DType::kQ4_1] = packed_linear_blocks<Ymm<Products>, DType::kQ4_1>;
+  table.packed_linear[DType::kQ4_K] = packed_linear_blocks<Ymm<Products>, DType::kQ4_K>;
 }
 
 }  // namespace mixtral::kernels

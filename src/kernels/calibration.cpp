@@ -11,7 +11,7 @@ Index tokens_where_faster(PackedLinear few, PackedLinear many) noexcept {
   using Clock = std::chrono::steady_clock;
   constexpr Index kNever = std::numeric_limits<Index>::max(), kCols = 4096, kSlabs = kCols / kSlabCols, kMost = 128;
   // Not allocated: a process that once has too little memory would do without the matrix unit to its end.
-  alignas(64) static std::byte w[PackedLayout{4, kCols}.panel_bytes()];
+  alignas(64) static std::byte w[PackedLayout{DType::kP4, kCols}.panel_bytes()];
   alignas(64) static std::int8_t q[kSlabs * kMost * kSlabCols];
   alignas(64) static simd::SlabMeta meta[kSlabs * kMost];
   alignas(64) static float y[kMost * kPanelRows];

@@ -49,7 +49,7 @@ struct TokenScales {
 
 // What the vector unit does between the products of a block. Members are set one by one: a copy of the whole would wait
 // until what was stored before it, products as well, has reached the cache.
-template <int Bits>
+template <DType kType>
 struct Meanwhile {
   // The block before: its products become sums.
   const std::int32_t* dots = nullptr;  // [2 tiles of tokens][2 halves][16 tokens][16 rows]
@@ -63,13 +63,13 @@ struct Meanwhile {
   Index next = 0, tokens = 0, tokens_a_step = 0;
   Index first_row = 0, second_row = 0;  // of the dots, less its token: where those of the tiles begin
   // The slab after this one: its tiles become bytes where those of this one were, once the last block has had them.
-  Slab<Bits> slab{};
+  Slab<kType> slab{};
   std::byte* bytes = nullptr;
   bool is_last = false;
   Lines weights, activations;
 
   void expand(Index tile, Index half) noexcept {
-    if constexpr (Bits == 4) {
+    if constexpr (kType == DType::kP4) {
       if (is_last && tile < slab.tiles) expand_rows<Zmm>(slab, tile, half * kHalfRows, 0, bytes);
     }
   }
@@ -96,7 +96,7 @@ struct Meanwhile {
       const __m512 scale = _mm512_set1_ps(scale_of[t]);
       const auto add_half = [&](Index h, __m512 scales_w) {
         __m512i dot = _mm512_load_si512(products + h * kTileDots);
-        if constexpr (Bits == 8) dot = _mm512_sub_epi32(dot, _mm512_set1_epi32(bias_of[t]));
+        if constexpr (kType == DType::kP8) dot = _mm512_sub_epi32(dot, _mm512_set1_epi32(bias_of[t]));
         const __m512 sum = _mm512_maskz_load_ps(mask, before + t * kPanelRows + h * kHalfRows);
         _mm512_storeu_ps(out + t * stride + h * kHalfRows,
                          _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(scales_w, scale), sum));
@@ -110,12 +110,12 @@ struct Meanwhile {
 
 // N times 16 tokens by one slab. P4's bytes are signed, P8's carry 128.  w [tile][half][16 quads][64], x0, x1: the
 // tiles' first tokens, dots as Meanwhile has them
-template <int N, int Bits, class Tiles>
+template <int N, DType kType, class Tiles>
 void multiply_tiles(Tiles& unit, Index tiles, const std::byte* w, const SlabColumns& x0, const SlabColumns& x1,
-                    Meanwhile<Bits>& meanwhile, std::int32_t* dots) noexcept {
+                    Meanwhile<kType>& meanwhile, std::int32_t* dots) noexcept {
   const auto multiply = [&](auto c, auto a, auto b) {
-    if constexpr (Bits == 4) unit.template multiply_signed<c, a, b>();
-    if constexpr (Bits == 8) unit.template multiply_bytes<c, a, b>();
+    if constexpr (kType == DType::kP4) unit.template multiply_signed<c, a, b>();
+    if constexpr (kType == DType::kP8) unit.template multiply_bytes<c, a, b>();
   };
   constexpr std::integral_constant<int, 0> c0;
   constexpr std::integral_constant<int, 1> c1;
@@ -145,7 +145,7 @@ void multiply_tiles(Tiles& unit, Index tiles, const std::byte* w, const SlabColu
 }
 
 // Some panels side by side by some tokens, slab by slab: all of the panels by a slab's activations, then the next slab.
-template <int Bits, class Tiles>
+template <DType kType, class Tiles>
 class TileGroup {
  public:
   TileGroup(Tiles& unit, const PackedLinearArgs& a, float* sums) noexcept : unit_(unit), a_(a), sums_(sums) {
@@ -168,16 +168,16 @@ class TileGroup {
 
  private:
   // Of the order in which they are multiplied; the first ones of the panels after these follow.
-  Slab<Bits> slab(Index i) const noexcept {
+  Slab<kType> slab(Index i) const noexcept {
     const Index rest = i - panels_ * slabs_;
-    return rest < 0 ? slab_of<Bits>(a_, panel_ + i % panels_, i / panels_)
-                    : slab_of<Bits>(a_, panel_ + panels_ + rest, 0);
+    return rest < 0 ? slab_of<kType>(a_, panel_ + i % panels_, i / panels_)
+                    : slab_of<kType>(a_, panel_ + panels_ + rest, 0);
   }
 
   bool is_whole(Index p) const noexcept { return (panel_ + p + 1) * kPanelRows <= a_.rows; }
 
   void multiply_slab(Index i, Index n) noexcept {
-    const Slab<Bits> now = slab(i);
+    const Slab<kType> now = slab(i);
     const Index p = i % panels_, s = i / panels_, first = s * a_.slab_tokens + t0_;
     const Index steps = (tokens_ + kBlockTokens - 1) / kBlockTokens * now.tiles;
     TokenScales& scales = token_scales_[s % 2];
@@ -188,7 +188,7 @@ class TileGroup {
       }
     }
     meanwhile_.slab = slab(i + 1);
-    const Slab<Bits> later = slab(i + kAheadSlabs);
+    const Slab<kType> later = slab(i + kAheadSlabs);
     meanwhile_.weights.begin(later.data, later.bytes(), steps);
     const bool is_far = tokens_ * a_.cols > kNearActivations && s + 1 < slabs_ && p < kSlabTiles;
     meanwhile_.activations.begin(columns_of(a_, s + 1, t0_).tile(p), is_far ? tokens_ * kTileCols : 0, steps);
@@ -209,11 +209,11 @@ class TileGroup {
   }
 
   // Where a tile would go beyond the tokens it begins earlier, so that some of its products are there twice.
-  void multiply_block(const Slab<Bits>& slab, Index s, Index t) noexcept {
+  void multiply_block(const Slab<kType>& slab, Index s, Index t) noexcept {
     const Index last = a_.tokens - kTileRows, t0 = t0_ + t, t1 = t0 + kTileRows;
     const Index begin0 = t0 < last ? t0 : last, begin1 = t1 < last ? t1 : last;
     const SlabColumns x0 = columns_of(a_, s, begin0), x1 = columns_of(a_, s, begin1);
-    const std::byte* w = Bits == 8 ? slab.half(0, 0) : room_;
+    const std::byte* w = kType == DType::kP8 ? slab.half(0, 0) : room_;
     meanwhile_.tokens_a_step = (meanwhile_.tokens + slab.tiles - 1) / slab.tiles;
     const Index tokens = tokens_ - t < kBlockTokens ? tokens_ - t : kBlockTokens;
     if (tokens > kTileRows) {
@@ -228,24 +228,24 @@ class TileGroup {
     meanwhile_.second_row = kTileRows + t1 - begin1;
   }
 
-  static constexpr Index kAheadSlabs = Bits == 8 ? 1 : 2;  // P4's are expanded a slab earlier
+  static constexpr Index kAheadSlabs = kType == DType::kP8 ? 1 : 2;  // P4's are expanded a slab earlier
 
   Tiles& unit_;
   const PackedLinearArgs& a_;
-  const Index slabs_ = PackedLayout{Bits, a_.cols}.slabs();
+  const Index slabs_ = PackedLayout{kType, a_.cols}.slabs();
   float* sums_;  // [panels][tokens][32]
   Index panel_ = 0, panels_ = 0, t0_ = 0, tokens_ = 0;
-  Meanwhile<Bits> meanwhile_;
+  Meanwhile<kType> meanwhile_;
   TokenScales token_scales_[2];  // this slab's and the one's before
   alignas(64) std::byte room_[kPanelRows * kSlabCols];
   alignas(64) std::int32_t dots_[4 * kTileDots];
 };
 
-template <int Bits, class Tiles>
+template <DType kType, class Tiles>
 void packed_linear_tiles(const PackedLinearArgs& a) noexcept {
-  if (a.tokens < kFewestTileTokens || a.cols == 0) return packed_linear_vnni<Zmm, Bits>(a);
+  if (a.tokens < kFewestTileTokens || a.cols == 0) return packed_linear_vnni<Zmm, kType>(a);
   Tiles unit;
-  TileGroup<Bits, Tiles> group(unit, a, a.work);
+  TileGroup<kType, Tiles> group(unit, a, a.work);
   const Index groups = (a.tokens + kTileTokens - 1) / kTileTokens, n_panels = panels_of(a.rows);
   // About as many tokens in each group: P4's bytes are expanded once for each.
   const Index most = ((a.tokens + groups - 1) / groups + kBlockTokens - 1) / kBlockTokens * kBlockTokens;

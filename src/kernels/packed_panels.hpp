@@ -29,9 +29,9 @@ inline void ask(const std::byte* line) noexcept {
 }
 
 // One slab of a panel, and where its parts are.
-template <int Bits>
+template <DType kType>
 struct Slab {
-  static constexpr Index kHalfTile = kHalfRows * kTileCols * Bits / 8;
+  static constexpr Index kHalfTile = PackedLayout{kType}.tile_bytes() / 2;
   const std::byte* data;
   Index tiles;
 
@@ -41,23 +41,23 @@ struct Slab {
     return data + PackedLayout::kRowScaleBytes + (2 * tile + b) * kPanelRows + row;
   }
   const std::byte* half(Index tile, Index h) const noexcept {
-    return data + PackedLayout{Bits}.scale_bytes(tiles) + (2 * tile + h) * kHalfTile;
+    return data + PackedLayout{kType}.scale_bytes(tiles) + (2 * tile + h) * kHalfTile;
   }
-  Index bytes() const noexcept { return PackedLayout{Bits}.slab_bytes(tiles); }
+  Index bytes() const noexcept { return PackedLayout{kType}.slab_bytes(tiles); }
 };
 
-template <int Bits>
-Slab<Bits> slab_of(const PackedLinearArgs& a, Index panel, Index s) noexcept {
-  const PackedLayout layout{Bits, a.cols};
+template <DType kType>
+Slab<kType> slab_of(const PackedLinearArgs& a, Index panel, Index s) noexcept {
+  const PackedLayout layout{kType, a.cols};
   return {a.w + panel * layout.panel_bytes() + layout.slab_offset(s), layout.slab_tiles(s)};
 }
 
 // The same slab of some panels.
-template <int Bits>
+template <DType kType>
 struct Slabs {
   const std::byte* data;
   Index step, tiles;  // bytes from one to the next
-  Slab<Bits> operator[](Index p) const noexcept { return {data + p * step, tiles}; }
+  Slab<kType> operator[](Index p) const noexcept { return {data + p * step, tiles}; }
 };
 
 // A slab's activations, from a token on: of each tile 64 bytes a token.
@@ -83,16 +83,16 @@ void store(const PackedLinearArgs& a, Index panel, Index t0, Index tokens, const
 // T tokens: weights stream through once, kStreams runs of panels side by side, so that what is asked for ahead is what
 // the same stream uses next: product(std::integral_constant<int, P>, slabs, columns, meta, sums [P][T][32]) adds one
 // slab's of P panels.
-template <int Bits, int T, class Product>
+template <DType kType, int T, class Product>
 void stream_panels(const PackedLinearArgs& a, Product&& product) noexcept {
-  const PackedLayout layout{Bits, a.cols};
+  const PackedLayout layout{kType, a.cols};
   const Index panels = panels_of(a.rows), run = panels / kStreams;
   // P panels, `step` apart.
   const auto multiply = [&](auto n, Index panel, Index step) {
     alignas(64) float sums[n * T * kPanelRows] = {};
     for (Index s = 0; s < layout.slabs(); ++s) {
-      const Slab<Bits> slab = slab_of<Bits>(a, panel, s);
-      product(n, Slabs<Bits>{slab.data, step * layout.panel_bytes(), slab.tiles}, columns_of(a, s, 0),
+      const Slab<kType> slab = slab_of<kType>(a, panel, s);
+      product(n, Slabs<kType>{slab.data, step * layout.panel_bytes(), slab.tiles}, columns_of(a, s, 0),
               a.meta + s * a.slab_tokens, sums);
     }
     for (Index p = 0; p < n; ++p) store(a, panel + p * step, 0, T, sums + p * T * kPanelRows);
@@ -101,21 +101,32 @@ void stream_panels(const PackedLinearArgs& a, Product&& product) noexcept {
   for (Index i = run * kStreams; i < panels; ++i) multiply(std::integral_constant<int, 1>{}, i, 0);
 }
 
-// Any number of tokens, some at a time whose float32 sums (24 KiB) wait while a panel is multiplied:
+// Any number of tokens, some at a time whose float32 sums (24 KiB) wait while a panel is multiplied; most experts of a
+// prompt of 512 have fewer.
 // product(slab, columns, meta, tokens, sums [tokens][32]) adds one slab's.
-template <int Bits, class Product>
+template <DType kType, Index kTokens = 192, class Product>
 void multiply_panels(const PackedLinearArgs& a, Product&& product) noexcept {
-  constexpr Index kTokens = 192;  // most experts of a prompt of 512 have fewer
   alignas(64) float sums[kTokens * kPanelRows];
   for (Index t0 = 0; t0 < a.tokens; t0 += kTokens) {
     const Index tokens = a.tokens - t0 < kTokens ? a.tokens - t0 : kTokens;
     for (Index panel = 0; panel * kPanelRows < a.rows; ++panel) {
       std::memset(sums, 0, static_cast<std::size_t>(tokens * kPanelRows) * sizeof(float));
-      for (Index s = 0; s < PackedLayout{Bits, a.cols}.slabs(); ++s) {
-        product(slab_of<Bits>(a, panel, s), columns_of(a, s, t0), a.meta + s * a.slab_tokens + t0, tokens, sums);
+      for (Index s = 0; s < PackedLayout{kType, a.cols}.slabs(); ++s) {
+        product(slab_of<kType>(a, panel, s), columns_of(a, s, t0), a.meta + s * a.slab_tokens + t0, tokens, sums);
       }
       store(a, panel, t0, tokens, sums);
     }
+  }
+}
+
+// f(t, n) for tokens in groups from t on, of n <= kMost, a constant. The last two groups share, if the last one's few
+// sums would wait for each other.
+template <int kMost, class F>
+void for_groups(Index tokens, F&& f) noexcept {
+  for (Index t = 0; t < tokens;) {
+    const Index rest = tokens - t, size = rest <= kMost ? rest : rest < kMost + kMost / 2 ? (rest + 1) / 2 : kMost;
+    with_constant<kMost>(size, [&](auto n) { f(t, n); });
+    t += size;
   }
 }
 

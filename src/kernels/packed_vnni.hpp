@@ -9,6 +9,9 @@
 //   kQuadInProduct              whether dot_quad is one instruction
 //   dot_pair(sum, w, x)         sum[kRows] += the two products of words in each lane; two words in memory
 //   kFewTokens, kPairTokens, kSplitSums, kTileTokens   how many sums its register file has room for, see below
+// and for packed_blocks.hpp:
+//   load_halves, floats, to_floats, fma, store_floats   float16 from memory, one number, whole numbers as float32, ...
+//   kFewBlockTokens, kPairBlockTokens, kBlockTokens     as the numbers above
 #pragma once
 
 #include "kernels/packed_panels.hpp"
@@ -73,9 +76,9 @@ inline __m128i bytes_of_lanes(char a, char b, char c, char d) noexcept {
 }
 
 // Where kRows rows of a tile, from `row` on, begin: a line of 64 bytes has sixteen.
-template <int Bits>
+template <DType kType>
 const std::byte* rows_of(const std::byte* tiles, Index tile, Index row) noexcept {
-  return tiles + (2 * tile + row / kHalfRows) * Slab<Bits>::kHalfTile + row % kHalfRows * 4;
+  return tiles + (2 * tile + row / kHalfRows) * Slab<kType>::kHalfTile + row % kHalfRows * 4;
 }
 
 // What makes nibbles of a tile weights, from `row` on: weight = q * m - m * z. One product of 16-bit lanes serves two
@@ -83,7 +86,7 @@ const std::byte* rows_of(const std::byte* tiles, Index tile, Index row) noexcept
 template <class V>
 struct NibbleScale {
   using R = typename V::Register;
-  NibbleScale(const Slab<4>& slab, Index tile, Index row) noexcept {
+  NibbleScale(const Slab<DType::kP4>& slab, Index tile, Index row) noexcept {
     // Words: the first block's m | z << 4, the second block's.
     const R both =
         V::bit_or(V::widen(slab.mz(tile, 0, row)), V::template shift_left_32<16>(V::widen(slab.mz(tile, 1, row))));
@@ -103,8 +106,8 @@ struct NibbleScale {
 // dots [G][T][kRows] += G registers of rows, from `row` on, of one tile by T tokens. P8's sums lack the bias.
 //   x [T][64]
 // Never inlined: gcc 12 would keep sums of one T in memory for another's.
-template <class V, int Bits, int G, int T>
-[[gnu::noinline, gnu::flatten]] void add_rows(const Slab<Bits>& slab, Index tile, Index row, const std::int8_t* x,
+template <class V, DType kType, int G, int T>
+[[gnu::noinline, gnu::flatten]] void add_rows(const Slab<kType>& slab, Index tile, Index row, const std::int8_t* x,
                                               const SlabMeta* meta, std::int32_t* dots) noexcept {
   using R = typename V::Register;
   constexpr int kSplit = G * T <= V::kSplitSums;  // a second set of sums: so few would wait for each other
@@ -112,7 +115,7 @@ template <class V, int Bits, int G, int T>
   R sums[1 + kSplit][G][T];
   const std::byte* lines[G];
   unroll<G>([&](auto g) {
-    lines[g] = rows_of<Bits>(slab.half(0, 0), tile, row + g * V::kRows);
+    lines[g] = rows_of<kType>(slab.half(0, 0), tile, row + g * V::kRows);
     unroll<T>([&](auto t) {
       sums[0][g][t] = V::load(dots + (g * T + t) * V::kRows);
       if constexpr (kSplit == 1) sums[1][g][t] = V::zero();
@@ -122,7 +125,7 @@ template <class V, int Bits, int G, int T>
     if (kWholeLine ? g % (kHalfRows / V::kRows) == 0 : row % kHalfRows == 0) ask(lines[g] + j * 64);
     return V::load(lines[g] + j * 64);
   };
-  if constexpr (Bits == 4) {
+  if constexpr (kType == DType::kP4) {
     R low[G], high[G];
     unroll<G>([&](auto g) {
       const NibbleScale<V> scale(slab, tile, row + g * V::kRows);
@@ -163,14 +166,14 @@ template <class V>
 
 // The same slab of P panels by a few tokens, whose weights go from memory through registers, each line once: up to
 // kPairTokens tokens two registers of rows at a time, more one.  sums [P][T][32]
-template <class V, int Bits, int P, int T>
-void narrow(const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta, float* sums) noexcept {
+template <class V, DType kType, int P, int T>
+void narrow(const Slabs<kType>& slabs, const SlabColumns& x, const SlabMeta* meta, float* sums) noexcept {
   constexpr int G = T <= V::kPairTokens ? 2 : 1;
   alignas(64) std::int32_t dots[P][kPanelRows * T] = {};
   for (Index tile = 0; tile < slabs.tiles; ++tile) {
     for (int p = 0; p < P; ++p) {
       for (Index row = 0; row < kPanelRows; row += G * V::kRows) {
-        add_rows<V, Bits, G, T>(slabs[p], tile, row, x.tile(tile), meta, dots[p] + row * T);
+        add_rows<V, kType, G, T>(slabs[p], tile, row, x.tile(tile), meta, dots[p] + row * T);
       }
     }
   }
@@ -178,7 +181,7 @@ void narrow(const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta
     for (Index row = 0; row < kPanelRows; row += V::kRows) {
       const auto scales = V::load_floats(slabs[p].scales() + row);
       for (Index t = 0; t < T; ++t) {
-        add_dot<V>(V::load(dots[p] + row * T + t * V::kRows), Bits == 8 ? kBias * meta[t].sum : 0, scales,
+        add_dot<V>(V::load(dots[p] + row * T + t * V::kRows), kType == DType::kP8 ? kBias * meta[t].sum : 0, scales,
                    meta[t].scale, sums + (p * T + t) * kPanelRows + row);
       }
     }
@@ -188,12 +191,12 @@ void narrow(const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta
 // kRows rows, from `row` on, of one tile in P8's order, each weight with `bias` added: [tile][half][16 quads][16
 // rows][4 columns] bytes.
 template <class V>
-void expand_rows(const Slab<4>& slab, Index tile, Index row, int bias, std::byte* out) noexcept {
+void expand_rows(const Slab<DType::kP4>& slab, Index tile, Index row, int bias, std::byte* out) noexcept {
   const NibbleScale<V> scale(slab, tile, row);
   const auto offset1 = V::add_8(V::shuffle(scale.less, 0, 0, 0, 0), V::set_8(bias)),
              offset2 = V::add_8(V::shuffle(scale.less, 2, 2, 2, 2), V::set_8(bias));
-  const std::byte* lines = rows_of<4>(slab.half(0, 0), tile, row);
-  std::byte* to = const_cast<std::byte*>(rows_of<8>(out, tile, row));
+  const std::byte* lines = rows_of<DType::kP4>(slab.half(0, 0), tile, row);
+  std::byte* to = const_cast<std::byte*>(rows_of<DType::kP8>(out, tile, row));
   for (Index j = 0; j < 8; ++j) {
     const auto line = V::load(lines + j * 64);
     V::store(to + j * 64, V::add_8(NibbleScale<V>::first(line, scale.low), offset1));
@@ -201,10 +204,11 @@ void expand_rows(const Slab<4>& slab, Index tile, Index row, int bias, std::byte
   }
 }
 template <class V>
-void expand_slab(const Slab<4>& slab, std::byte* out) noexcept {
+void expand_slab(const Slab<DType::kP4>& slab, std::byte* out) noexcept {
   for (Index tile = 0; tile < slab.tiles; ++tile) {
     for (Index row = 0; row < kPanelRows; row += V::kRows) {
-      for (Index j = 0; j < 8 && row % kHalfRows == 0; ++j) ask(rows_of<4>(slab.half(0, 0), tile, row) + j * 64);
+      for (Index j = 0; j < 8 && row % kHalfRows == 0; ++j)
+        ask(rows_of<DType::kP4>(slab.half(0, 0), tile, row) + j * 64);
       expand_rows<V>(slab, tile, row, kBias, out);
     }
   }
@@ -219,8 +223,8 @@ struct Ahead {
     line += 64;
   }
 };
-template <int Bits>
-Ahead after(const Slab<Bits>& slab) noexcept {
+template <DType kType>
+Ahead after(const Slab<kType>& slab) noexcept {
   return {slab.data + slab.bytes(), slab.data + 2 * slab.bytes()};
 }
 
@@ -232,7 +236,7 @@ template <class V, int T>
   typename V::Register dots[2][T];
   unroll<T>([&](auto t) { dots[0][t] = dots[1][t] = V::zero(); });
   for (Index tile = 0; tile < tiles; ++tile) {
-    const std::byte *first = rows_of<8>(w, tile, row), *second = rows_of<8>(w, tile, row + V::kRows);
+    const std::byte *first = rows_of<DType::kP8>(w, tile, row), *second = rows_of<DType::kP8>(w, tile, row + V::kRows);
     const std::int8_t* xs = x.tile(tile);
     for (Index j = 0; j < 16; ++j) {
       const auto w0 = V::load(first + j * 64), w1 = V::load(second + j * 64);
@@ -263,43 +267,36 @@ template <class V, int T>
 }
 
 // A slab by any number of tokens.  w: its bytes
-template <class V, int Bits>
-void multiply_bytes(const Slab<Bits>& slab, const std::byte* w, const SlabColumns& x, const SlabMeta* meta,
+template <class V, DType kType>
+void multiply_bytes(const Slab<kType>& slab, const std::byte* w, const SlabColumns& x, const SlabMeta* meta,
                     Index tokens, Ahead& ahead, float* sums) noexcept {
-  constexpr Index kMost = V::kTileTokens;
-  for (Index t = 0; t < tokens;) {
-    const Index rest = tokens - t;
-    // The last two groups share, if the last one's few sums would wait for each other.
-    const Index size = rest <= kMost ? rest : rest < kMost + kMost / 2 ? (rest + 1) / 2 : kMost;
-    with_constant<kMost>(size, [&](auto n) {
-      for (Index row = 0; row < kPanelRows; row += 2 * V::kRows) {
-        multiply_rows<V, n>(w, slab.tiles, slab.scales(), row, x.from(t), meta + t, ahead, sums + t * kPanelRows);
-      }
-    });
-    t += size;
-  }
+  for_groups<V::kTileTokens>(tokens, [&](Index t, auto n) {
+    for (Index row = 0; row < kPanelRows; row += 2 * V::kRows) {
+      multiply_rows<V, n>(w, slab.tiles, slab.scales(), row, x.from(t), meta + t, ahead, sums + t * kPanelRows);
+    }
+  });
 }
 
 // The slab's weights as bytes: P8's are, P4's are expanded into `room`.
-template <class V, int Bits>
-const std::byte* bytes_of(const Slab<Bits>& slab, std::byte* room) noexcept {
-  if constexpr (Bits == 8) return slab.half(0, 0);
-  if constexpr (Bits == 4) expand_slab<V>(slab, room);
+template <class V, DType kType>
+const std::byte* bytes_of(const Slab<kType>& slab, std::byte* room) noexcept {
+  if constexpr (kType == DType::kP8) return slab.half(0, 0);
+  if constexpr (kType == DType::kP4) expand_slab<V>(slab, room);
   return room;
 }
 
-template <class V, int Bits>
+template <class V, DType kType>
 void packed_linear_vnni(const PackedLinearArgs& a) noexcept {
   if (a.tokens <= V::kFewTokens) {
     return with_constant<V::kFewTokens>(a.tokens, [&](auto n) {
-      stream_panels<Bits, n>(a, [&](auto p, const Slabs<Bits>& slabs, const SlabColumns& x, const SlabMeta* meta,
-                                    float* sums) { narrow<V, Bits, p, n>(slabs, x, meta, sums); });
+      stream_panels<kType, n>(a, [&](auto p, const Slabs<kType>& slabs, const SlabColumns& x, const SlabMeta* meta,
+                                     float* sums) { narrow<V, kType, p, n>(slabs, x, meta, sums); });
     });
   }
   // More: each slab becomes bytes in the L1 cache (16 KiB) once and is multiplied by all of them.
   alignas(64) std::byte room[kPanelRows * kSlabCols];
-  multiply_panels<Bits>(
-      a, [&](const Slab<Bits>& slab, const SlabColumns& x, const SlabMeta* meta, Index tokens, float* sums) {
+  multiply_panels<kType>(
+      a, [&](const Slab<kType>& slab, const SlabColumns& x, const SlabMeta* meta, Index tokens, float* sums) {
         Ahead ahead = after(slab);
         multiply_bytes<V>(slab, bytes_of<V>(slab, room), x, meta, tokens, ahead, sums);
       });

@@ -17,6 +17,9 @@ struct Ymm : VectorOps<sizeof(__m256i)> {
   static constexpr int kFewTokens = 8, kPairTokens = 6, kSplitSums = 2;
   // 2 * 6 sums, 2 weights and a broadcast.
   static constexpr int kTileTokens = 6;
+  // With a scale for each block, two sums of a few tokens' nibbles; 2 * 6 sums of one block, those of the slab in
+  // memory.
+  static constexpr int kFewBlockTokens = 6, kPairBlockTokens = 3, kBlockTokens = 6;
 
   // Eight bytes to 32 bits each.
   static Register widen(const std::byte* p) noexcept {
@@ -28,6 +31,13 @@ struct Ymm : VectorOps<sizeof(__m256i)> {
   }
   static Register times_high_16(Register a, Register b) noexcept { return _mm256_mulhi_epu16(a, b); }
   static Floats load_floats(const float* p) noexcept { return _mm256_loadu_ps(p); }
+  static Floats load_halves(const std::byte* p) noexcept {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static Floats floats(float x) noexcept { return _mm256_set1_ps(x); }
+  static Floats to_floats(Register x) noexcept { return _mm256_cvtepi32_ps(x); }
+  static Floats fma(Floats a, Floats b, Floats c) noexcept { return _mm256_fmadd_ps(a, b, c); }
+  static void store_floats(float* p, Floats x) noexcept { _mm256_storeu_ps(p, x); }
   // sums = fma(exact, scales * scale, sums)
   static void add_scaled(Register exact, Floats scales, float scale, float* sums) noexcept {
     const Floats both = _mm256_mul_ps(scales, _mm256_set1_ps(scale));

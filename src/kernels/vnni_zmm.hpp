@@ -14,6 +14,8 @@ struct Zmm : VectorOps<sizeof(__m512i)> {
   static constexpr int kFewTokens = 16, kPairTokens = 8, kSplitSums = 8;
   // 2 * 12 sums, 2 weights and a broadcast.
   static constexpr int kTileTokens = 12;
+  // With a scale for each block, two sums of a few tokens' nibbles; 2 * 6 sums of one block and as many of the slab.
+  static constexpr int kFewBlockTokens = 12, kPairBlockTokens = 6, kBlockTokens = 6;
 
   // Sixteen bytes to 32 bits each.
   static Register widen(const std::byte* p) noexcept {
@@ -25,13 +27,25 @@ struct Zmm : VectorOps<sizeof(__m512i)> {
   }
   static Register times_high_16(Register a, Register b) noexcept { return _mm512_mulhi_epu16(a, b); }
   static Floats load_floats(const float* p) noexcept { return _mm512_loadu_ps(p); }
+  static Floats load_halves(const std::byte* p) noexcept {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Floats floats(float x) noexcept { return _mm512_set1_ps(x); }
+  static Floats to_floats(Register x) noexcept { return _mm512_cvtepi32_ps(x); }
+  static Floats fma(Floats a, Floats b, Floats c) noexcept { return _mm512_fmadd_ps(a, b, c); }
+  static void store_floats(float* p, Floats x) noexcept { _mm512_storeu_ps(p, x); }
   // sums = fma(exact, scales * scale, sums)
   static void add_scaled(Register exact, Floats scales, float scale, float* sums) noexcept {
     const Floats both = _mm512_mul_ps(scales, _mm512_set1_ps(scale));
     _mm512_storeu_ps(sums, _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact), both, _mm512_loadu_ps(sums)));
   }
 
-  static void dot(Register& sum, Register w, Register x) noexcept { sum = _mm512_dpbusd_epi32(sum, w, x); }
+  // In assembly: gcc 12 would copy sums, or keep them in memory.
+  static void dot(Register& sum, Register w, Register x) noexcept {
+    Register lanes = sum;
+    asm("vpdpbusd %2, %1, %0" : "+v"(lanes) : "v"(w), "v"(x));
+    sum = lanes;
+  }
   static constexpr bool kQuadInProduct = true;
   // In assembly, so that the broadcast is part of the instruction.
   static void dot_quad(Register& sum, Register w, const std::int8_t* x) noexcept {

@@ -62,8 +62,10 @@ LoadedModel::LoadedModel(const std::filesystem::path& at, const ModelOptions& op
       table(make_table(options.isa.value_or(best_isa()), options.bf16_products)),
       executor(executor_of(options)) {
   const FloatScope floats;
-  checkpoint =
-      load_checkpoint(path, {.resident = options.resident, .executor = executor.get(), .import = options.import});
+  checkpoint = load_checkpoint(path, {.resident = options.resident,
+                                      .executor = executor.get(),
+                                      .import = options.import,
+                                      .progress = options.progress});
   open_texts(*this);
 }
 

@@ -31,8 +31,12 @@ struct PlainProducts {
 
 void fill_plain_byte_products(KernelTable& table) noexcept {
   table.name = "avx2_vnni on plain products";
-  table.packed_linear[DType::kP4] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, 4>;
-  table.packed_linear[DType::kP8] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, 8>;
+  table.packed_linear[DType::kP4] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, DType::kP4>;
+  table.packed_linear[DType::kP8] = kernels::packed_linear_vnni<kernels::Ymm<PlainProducts>, DType::kP8>;
+  table.packed_linear[DType::kQ8_0] = kernels::packed_linear_blocks<kernels::Ymm<PlainProducts>, DType::kQ8_0>;
+  table.packed_linear[DType::kQ4_0] = kernels::packed_linear_blocks<kernels::Ymm<PlainProducts>, DType::kQ4_0>;
+  table.packed_linear[DType::kQ4_1] = kernels::packed_linear_blocks<kernels::Ymm<PlainProducts>, DType::kQ4_1>;
+  table.packed_linear[DType::kQ4_K] = kernels::packed_linear_blocks<kernels::Ymm<PlainProducts>, DType::kQ4_K>;
 }
 
 }  // namespace mixtral::test

@@ -9,8 +9,8 @@ namespace mixtral::test {
 
 void fill_plain_tiles(KernelTable& table) noexcept {
   table.name = "AMX on plain tiles";
-  table.packed_linear_tiles[DType::kP4] = kernels::packed_linear_tiles<4, kernels::PlainTiles>;
-  table.packed_linear_tiles[DType::kP8] = kernels::packed_linear_tiles<8, kernels::PlainTiles>;
+  table.packed_linear_tiles[DType::kP4] = kernels::packed_linear_tiles<DType::kP4, kernels::PlainTiles>;
+  table.packed_linear_tiles[DType::kP8] = kernels::packed_linear_tiles<DType::kP8, kernels::PlainTiles>;
   table.matrix_unit_tokens = kernels::kFewestTileTokens;
   table.linear_pairs = kernels::linear_pairs_tiles<kernels::PlainTiles>;
   table.pair_order = simd::PairOrder::kByPair;

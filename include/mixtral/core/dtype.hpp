@@ -10,8 +10,8 @@
 
 namespace mixtral {
 
-// Pinned like ErrorCode. The first three are dense weights, P4 and P8 packed ones (core/packed_layout.hpp); the others
-// only travel in files.
+// Pinned like ErrorCode. The first three are dense weights, those from P4 on packed ones (core/packed_layout.hpp); the
+// others only travel in files.
 enum class DType : std::int32_t {
   kF32 = 0,
   kBF16 = 1,
@@ -32,17 +32,22 @@ enum class DType : std::int32_t {
   kC64 = 16,
   kP4 = 17,
   kP8 = 18,
+  kQ8_0 = 19,
+  kQ4_0 = 20,
+  kQ4_1 = 21,
+  kQ4_K = 22,
 };
 inline constexpr int kWeightDTypes = 3;
 
 // Dense weights.
 constexpr bool is_weight(DType dtype) noexcept { return static_cast<int>(dtype) < kWeightDTypes; }
-constexpr bool is_packed(DType dtype) noexcept { return dtype == DType::kP4 || dtype == DType::kP8; }
-constexpr int packed_bits(DType dtype) noexcept { return dtype == DType::kP4 ? 4 : 8; }
+constexpr bool is_packed(DType dtype) noexcept { return dtype >= DType::kP4 && dtype <= DType::kQ4_K; }
+// Packed with a scale for each block of 32 columns, as GGUF has them.
+constexpr bool has_block_scales(DType dtype) noexcept { return dtype >= DType::kQ8_0 && dtype <= DType::kQ4_K; }
 
 struct DTypeInfo {
   DType dtype;
-  std::string_view name;  // as in safetensors headers, which have no P4 and P8
+  std::string_view name;  // as in safetensors headers, which have no packed ones
   Index bytes;            // of an element; 0: packed
 };
 
@@ -53,7 +58,8 @@ inline constexpr DTypeInfo kDTypes[] = {
     {DType::kU64, "U64", 8},        {DType::kU32, "U32", 4},        {DType::kU16, "U16", 2},
     {DType::kBool, "BOOL", 1},      {DType::kF8E4M3, "F8_E4M3", 1}, {DType::kF8E5M2, "F8_E5M2", 1},
     {DType::kF8E8M0, "F8_E8M0", 1}, {DType::kC64, "C64", 8},        {DType::kP4, "P4", 0},
-    {DType::kP8, "P8", 0},
+    {DType::kP8, "P8", 0},          {DType::kQ8_0, "Q8_0", 0},      {DType::kQ4_0, "Q4_0", 0},
+    {DType::kQ4_1, "Q4_1", 0},      {DType::kQ4_K, "Q4_K", 0},
 };
 
 constexpr Index size_of(DType dtype) noexcept { return kDTypes[static_cast<int>(dtype)].bytes; }

@@ -13,7 +13,7 @@ namespace mixtral {
 enum class PanelPart : std::uint8_t { kAll, kFirst, kSecond };
 
 // Looks at rows x cols weights, [out, in]. Dense: row-major, `row_bytes` apart; `data` needs no alignment: weights
-// are used where they lie in the mapped file, and safetensors aligns nothing. Packed (P4, P8): panels as
+// are used where they lie in the mapped file, and safetensors aligns nothing. Packed: panels as
 // core/packed_layout.hpp says; `row_bytes` is a panel's bytes over the rows that it holds of this matrix, so that
 // row(i) is a panel for every multiple i of row_step().
 struct MatrixView {
@@ -49,7 +49,7 @@ struct MatrixView {
   Index bytes() const noexcept { return part == PanelPart::kAll ? storage_bytes() : storage_bytes() / 2; }
   bool is_packed() const noexcept { return mixtral::is_packed(dtype); }
   // Packed only.
-  PackedLayout layout() const noexcept { return {packed_bits(dtype), cols}; }
+  PackedLayout layout() const noexcept { return {dtype, cols}; }
   // Rows that lie together: 1, or those of a panel.
   Index row_step() const noexcept { return !is_packed() ? 1 : part == PanelPart::kAll ? kPanelRows : kHalfRows; }
   // Rows [begin, begin + count); begin is a multiple of row_step().

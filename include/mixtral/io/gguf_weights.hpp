@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "mixtral/core/executor.hpp"
-#include "mixtral/io/embedded_files.hpp"
+#include "mixtral/io/checkpoint.hpp"
 #include "mixtral/model/config.hpp"
 #include "mixtral/model/weights.hpp"
 
@@ -18,13 +18,16 @@ bool is_gguf(const std::filesystem::path& path);
 class GgufWeights {
  public:
   // Opens the file, of a split one the first. `executor` must outlive this. Throws what load_checkpoint() throws.
-  GgufWeights(const std::filesystem::path& path, Executor& executor);
+  GgufWeights(const std::filesystem::path& path, Executor& executor,
+              QuantizedImport import = QuantizedImport::kFloat32);
   ~GgufWeights();
 
   const ModelConfig& config() const noexcept;
   std::vector<EmbeddedFile> files() const;  // the tokenizer's
-  // Dense ones where they lie in the file, others as float32, exactly. A view is valid until the first call for another
-  // layer's or expert's slot: a model larger than memory passes through.
+  // The type of the view that a slot gets.
+  DType type_of(const TensorSlot& slot) const;
+  // As load_checkpoint() would have it, with the same import. A view is valid until the first call for another layer's
+  // or expert's slot: a model larger than memory passes through.
   MatrixView operator()(const TensorSlot& slot, const Shape<2>& shape);
 
  private:

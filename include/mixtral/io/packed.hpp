@@ -22,11 +22,11 @@ namespace mixtral {
 //   "mixtral.config"  ModelConfig as JSON, its fields by name
 //   "mixtral.header"  "xxh3:" and the checksum of the header's JSON, its padding included, with zeros for these digits
 //   of each tensor    its format and the XXH3 checksum (64 bits, hexadecimal) of all its bytes: "P4
-//   xxh3:0123456789abcdef";
+//   xxh3:0123456789abcdef"; of an expert whose w2 has another format than w1 and w3 both: "Q4_K P8 xxh3:...";
 //                     of an embedded file its length instead of the format: "file 497 xxh3:..."
 //
-// F32, F16 and BF16 are row-major; P4 and P8 are core/packed_layout.hpp. An expert is w1 and w3 interleaved, then w2,
-// or w1, w3, w2 row-major; each of these parts begins at a multiple of 4096.
+// F32, F16 and BF16 are row-major; the packed types are core/packed_layout.hpp. An expert is w1 and w3 interleaved,
+// then w2, or w1, w3, w2 row-major; each of these parts begins at a multiple of 4096.
 
 // Maps the file; no weight is copied. Throws Error(kNotFound | kIo | kBadFormat | kUnsupported) that names file, tensor
 // and numbers. Of the checksums only those of the embedded files are looked at.
@@ -62,6 +62,9 @@ class CheckpointWeights {
 
 struct PackOptions {
   PackFormats formats;
+  // In place of these: the format of each matrix, of w1 and w3 the same (GgufWeights::type_of). Packed ones that the
+  // source has in this format are copied.
+  std::function<DType(const TensorSlot&)> type_of;
   // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp); asked for w1 alone of w1 and
   // w3, which are packed together. Default: all count the same. runtime/importance.hpp measures them.
   std::function<std::vector<float>(const TensorSlot&)> importance;
@@ -73,9 +76,9 @@ struct PackOptions {
 
 // Writes `path` in place of whatever was there, once it is whole; on any error `path` is as it was. Two tensors
 // or experts at a time are in memory: one is written while the next is packed. All workers of the context take part;
-// the bytes depend on weights and options alone. Throws Error(kUnsupported) if the source gives packed weights,
-// Error(kBadFormat) if a number of a router or a norm is not finite, Error(kInvalidArgument) if an embedded file is
-// named like a tensor, and what ops::pack() and AtomicFileWriter throw.
+// the bytes depend on weights and options alone. Throws Error(kUnsupported) if the source gives packed weights of
+// another format, Error(kBadFormat) if a number of a router or a norm is not finite, Error(kInvalidArgument) if an
+// embedded file is named like a tensor, and what ops::pack() and AtomicFileWriter throw.
 void pack_model(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
                 const PackOptions& options);
 

@@ -48,29 +48,41 @@ inline bool may_be_packed(TensorGroup group) noexcept {
 
 inline bool is_vector(TensorKind kind) noexcept { return group_of(kind) == TensorGroup::kNorms; }
 
+// The shape of a tensor.
+inline Shape<2> shape_of(const ModelConfig& c, TensorKind kind) noexcept {
+  using enum TensorKind;
+  switch (kind) {
+    case kEmbedding:
+    case kHead: return {{c.vocab_size, c.dim}};
+    case kWq: return {{c.n_heads * c.head_dim, c.dim}};
+    case kWk:
+    case kWv: return {{c.n_kv_heads * c.head_dim, c.dim}};
+    case kWo: return {{c.dim, c.n_heads * c.head_dim}};
+    case kRouter: return {{c.n_experts, c.dim}};
+    case kW1:
+    case kW3: return {{c.hidden_dim, c.dim}};
+    case kW2: return {{c.dim, c.hidden_dim}};
+    default: return {{1, c.dim}};
+  }
+}
+
 // Calls f(slot, Shape<2>) for every tensor of the model, in the order of the forward pass. The one list:
 // loaders, packers, `inspect` and tests walk it.
 template <class F>
 void for_each_tensor(const ModelConfig& c, F&& f) {
   using enum TensorKind;
-  const auto shape = [](Index rows, Index cols) { return Shape<2>{{rows, cols}}; };
-  f(TensorSlot{kEmbedding}, shape(c.vocab_size, c.dim));
+  const auto call = [&](TensorKind kind, Index layer = -1, Index expert = -1) {
+    f(TensorSlot{kind, layer, expert}, shape_of(c, kind));
+  };
+  call(kEmbedding);
   for (Index l = 0; l < c.n_layers; ++l) {
-    f(TensorSlot{kAttentionNorm, l}, shape(1, c.dim));
-    f(TensorSlot{kWq, l}, shape(c.n_heads * c.head_dim, c.dim));
-    f(TensorSlot{kWk, l}, shape(c.n_kv_heads * c.head_dim, c.dim));
-    f(TensorSlot{kWv, l}, shape(c.n_kv_heads * c.head_dim, c.dim));
-    f(TensorSlot{kWo, l}, shape(c.dim, c.n_heads * c.head_dim));
-    f(TensorSlot{kFfnNorm, l}, shape(1, c.dim));
-    f(TensorSlot{kRouter, l}, shape(c.n_experts, c.dim));
+    for (const TensorKind kind : {kAttentionNorm, kWq, kWk, kWv, kWo, kFfnNorm, kRouter}) call(kind, l);
     for (Index e = 0; e < c.n_experts; ++e) {
-      f(TensorSlot{kW1, l, e}, shape(c.hidden_dim, c.dim));
-      f(TensorSlot{kW2, l, e}, shape(c.dim, c.hidden_dim));
-      f(TensorSlot{kW3, l, e}, shape(c.hidden_dim, c.dim));
+      for (const TensorKind kind : {kW1, kW2, kW3}) call(kind, l, e);
     }
   }
-  f(TensorSlot{kFinalNorm}, shape(1, c.dim));
-  if (!c.tied_embeddings) f(TensorSlot{kHead}, shape(c.vocab_size, c.dim));
+  call(kFinalNorm);
+  if (!c.tied_embeddings) call(kHead);
 }
 
 // What an adapter adds to a layer's attention; null: nothing.

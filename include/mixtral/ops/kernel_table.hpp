@@ -15,11 +15,13 @@
 
 namespace mixtral {
 
-// One kernel for each type of dense weights, and of packed ones.
+// One kernel for each type of dense weights, of packed ones, and of those that are this library's own.
 template <class Kernel>
 using PerDenseType = PerDType<Kernel, DType::kF32, DType::kBF16, DType::kF16>;
 template <class Kernel>
-using PerPackedType = PerDType<Kernel, DType::kP4, DType::kP8>;
+using PerPackedType = PerDType<Kernel, DType::kP4, DType::kP8, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ4_K>;
+template <class Kernel>
+using PerOwnType = PerDType<Kernel, DType::kP4, DType::kP8>;
 
 struct KernelTable {
   const char* name;
@@ -41,10 +43,10 @@ struct KernelTable {
   void (*quantize_slab)(const float* x, Index n, std::int8_t* q, simd::SlabMeta* meta) noexcept;
   PerPackedType<void (*)(const simd::PackedLinearArgs&) noexcept> packed_linear;
   // The same products by a matrix unit, for so many tokens and more; null where there is none.
-  PerPackedType<void (*)(const simd::PackedLinearArgs&) noexcept> packed_linear_tiles;
+  PerOwnType<void (*)(const simd::PackedLinearArgs&) noexcept> packed_linear_tiles;
   static constexpr Index kNever = std::numeric_limits<Index>::max();
   Index matrix_unit_tokens = kNever;
-  PerPackedType<bool (*)(const simd::PackSlabArgs&) noexcept> pack_slab;
+  PerOwnType<bool (*)(const simd::PackSlabArgs&) noexcept> pack_slab;
 };
 
 }  // namespace mixtral

@@ -9,8 +9,12 @@ namespace mixtral {
 // The plain products with packed weights. Fast ones are compiled, in src/kernels.
 template <class Arch>
 void fill_plain_packed(KernelTable& t) noexcept {
-  t.packed_linear[DType::kP4] = simd::packed_linear<Arch, 4>;
-  t.packed_linear[DType::kP8] = simd::packed_linear<Arch, 8>;
+  t.packed_linear[DType::kP4] = simd::packed_linear<Arch, DType::kP4>;
+  t.packed_linear[DType::kP8] = simd::packed_linear<Arch, DType::kP8>;
+  t.packed_linear[DType::kQ8_0] = simd::packed_linear<Arch, DType::kQ8_0>;
+  t.packed_linear[DType::kQ4_0] = simd::packed_linear<Arch, DType::kQ4_0>;
+  t.packed_linear[DType::kQ4_1] = simd::packed_linear<Arch, DType::kQ4_1>;
+  t.packed_linear[DType::kQ4_K] = simd::packed_linear<Arch, DType::kQ4_K>;
 }
 
 // Sets every other entry of the table to the row primitives of `Arch`.

@@ -1,4 +1,4 @@
-// Packing weights into P4 or P8, and looking at what was packed.
+// Packing weights into P4 or P8, and looking at what is packed, in these types and the others.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@ namespace detail {
 inline bool pack_panel(const KernelTable& table, const MatrixView* const (&source)[2], const Index (&begin)[2],
                        DType dtype, const float* importance, float* wide, std::byte* out) noexcept {
   const Index cols = source[0]->cols;
-  const PackedLayout layout{packed_bits(dtype), cols};
+  const PackedLayout layout{dtype, cols};
   std::fill_n(wide, kPanelRows * cols, 0.0f);
   for (Index half = 0; half < 2; ++half) {
     const MatrixView& w = *source[half];
@@ -39,12 +39,12 @@ inline bool pack_panel(const KernelTable& table, const MatrixView* const (&sourc
 template <class PanelOf>
 void pack_panels(const OpContext& ctx, Index n_panels, DType dtype, Index cols, std::span<const float> importance,
                  std::byte* out, PanelOf&& panel_of) {
-  require(is_packed(dtype), "pack: to ", name_of(dtype), ", expected P4 or P8");
+  require(ctx.table.pack_slab.has(dtype), "pack: to ", name_of(dtype), ", expected P4 or P8");
   require(importance.empty() || static_cast<Index>(importance.size()) == cols, "pack: ", importance.size(),
           " weights of importance for ", cols, " columns");
   const ScratchScope scope(ctx.scratch);
   const auto wide = ctx.scratch.matrix<float>(ctx.executor.n_workers(), kPanelRows * cols);
-  const Index panel_bytes = PackedLayout{packed_bits(dtype), cols}.panel_bytes();
+  const Index panel_bytes = PackedLayout{dtype, cols}.panel_bytes();
   std::atomic<bool> finite{true};
   ctx.executor.parallel_for(n_panels, [&](Index p, int worker) {
     const MatrixView* source[2];
@@ -58,14 +58,28 @@ void pack_panels(const OpContext& ctx, Index n_panels, DType dtype, Index cols, 
   require(finite, ErrorCode::kBadFormat, "pack: a weight is infinite or no number");
 }
 
+// f(a constant) of a packed type.
+template <class F>
+void with_packed_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kP4: return f(std::integral_constant<DType, DType::kP4>{});
+    case DType::kP8: return f(std::integral_constant<DType, DType::kP8>{});
+    case DType::kQ8_0: return f(std::integral_constant<DType, DType::kQ8_0>{});
+    case DType::kQ4_0: return f(std::integral_constant<DType, DType::kQ4_0>{});
+    case DType::kQ4_1: return f(std::integral_constant<DType, DType::kQ4_1>{});
+    case DType::kQ4_K: return f(std::integral_constant<DType, DType::kQ4_K>{});
+    default: return;
+  }
+}
+
 }  // namespace detail
 
-// Bytes of [rows, cols] packed, of w1 and w3 as one pair, each [rows, cols].
+// Bytes of [rows, cols] packed, of w1 and w3 as one pair, each [rows, cols]; any packed type.
 inline Index packed_bytes(DType dtype, Index rows, Index cols) noexcept {
-  return panels_of(rows) * PackedLayout{packed_bits(dtype), cols}.panel_bytes();
+  return panels_of(rows) * PackedLayout{dtype, cols}.panel_bytes();
 }
 inline Index packed_pair_bytes(DType dtype, Index rows, Index cols) noexcept {
-  return pair_panels_of(rows) * PackedLayout{packed_bits(dtype), cols}.panel_bytes();
+  return pair_panels_of(rows) * PackedLayout{dtype, cols}.panel_bytes();
 }
 
 // Packs dense weights into `out`, packed_bytes() of it, 64-byte aligned for speed. `importance` [cols] or empty: how
@@ -115,19 +129,27 @@ inline void unpack(const MatrixView& w, TensorView<float, 2> out) {
   const PackedLayout layout = w.layout();
   const Index first = w.part == PanelPart::kSecond ? kHalfRows : 0;
   std::int16_t numbers[kPanelRows * kSlabCols];
+  simd::detail::BlockScales scales;
   for (Index r0 = 0; r0 < w.rows; r0 += w.row_step()) {
     for (Index s = 0; s < layout.slabs(); ++s) {
       const std::byte* slab = w.row(r0) + layout.slab_offset(s);
       const Index tiles = layout.slab_tiles(s), k0 = s * kSlabCols, cols = std::min(kSlabCols, w.cols - k0);
-      const bool p4 = w.dtype == DType::kP4;
-      p4 ? simd::detail::unpack_slab<simd::Scalar, 4>(slab, tiles, numbers)
-         : simd::detail::unpack_slab<simd::Scalar, 8>(slab, tiles, numbers);
-      for (Index r = 0; r < w.row_step() && r0 + r < w.rows; ++r) {
-        const float scale = simd::detail::slab_scale<simd::Scalar>(slab, first + r);
-        for (Index k = 0; k < cols; ++k) {
-          out.row(r0 + r)[k0 + k] = scale * static_cast<float>(numbers[(first + r) * kSlabCols + k]);
+      detail::with_packed_type(w.dtype, [&](auto type) {
+        simd::detail::unpack_slab<simd::Scalar, type>(slab, tiles, numbers);
+        if constexpr (has_block_scales(type)) simd::detail::block_scales<simd::Scalar, type>(slab, tiles, &scales);
+        for (Index r = 0; r < w.row_step() && r0 + r < w.rows; ++r) {
+          for (Index k = 0; k < cols; ++k) {
+            const float number = numbers[(first + r) * kSlabCols + k];
+            float& x = out.row(r0 + r)[k0 + k];
+            if constexpr (has_block_scales(type)) {
+              x = scales.scale[k / kBlockCols][first + r] * number;
+              if constexpr (simd::detail::kHasOffsets<type>) x += scales.offset[k / kBlockCols][first + r];
+            } else {
+              x = simd::detail::slab_scale<simd::Scalar>(slab, first + r) * number;
+            }
+          }
         }
-      }
+      });
     }
   }
 }

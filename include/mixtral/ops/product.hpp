@@ -54,20 +54,19 @@ inline void multiply_rounded(const KernelTable& table, const MatrixView& w, cons
                       .tokens = y.dim(0)});
 }
 
-template <bool Tiles>
+template <auto kKernels>
 void multiply_packed(const KernelTable& table, const MatrixView& w, const ProductInput& x, TensorView<float, 2> y,
                      float* work) noexcept {
-  const auto& kernels = Tiles ? table.packed_linear_tiles : table.packed_linear;
-  kernels[w.dtype]({.w = w.data,
-                    .rows = w.rows,
-                    .cols = w.cols,
-                    .q = x.bytes.q,
-                    .meta = x.bytes.meta,
-                    .slab_tokens = x.bytes.slab_tokens,
-                    .tokens = y.dim(0),
-                    .y = y.data(),
-                    .y_stride = y.row_stride(),
-                    .work = work});
+  (table.*kKernels)[w.dtype]({.w = w.data,
+                              .rows = w.rows,
+                              .cols = w.cols,
+                              .q = x.bytes.q,
+                              .meta = x.bytes.meta,
+                              .slab_tokens = x.bytes.slab_tokens,
+                              .tokens = y.dim(0),
+                              .y = y.data(),
+                              .y_stride = y.row_stride(),
+                              .work = work});
 }
 
 }  // namespace detail
@@ -85,16 +84,19 @@ inline constexpr WeightType kRoundedWeights{.input = InputForm::kPairs,
 inline constexpr WeightType kPackedWeights{.input = InputForm::kBytes,
                                            .task = {.bytes = 512 << 10, .step = 2, .least = 1, .most = 16},
                                            .needs_work = false,
-                                           .multiply = detail::multiply_packed<false>};
+                                           .multiply = detail::multiply_packed<&KernelTable::packed_linear>};
 inline constexpr WeightType kPackedForTiles{
     .input = InputForm::kBytes,
     .task = {.bytes = 2048 << 10, .step = 2, .least = 2, .most = 16, .two_a_worker = true},
     .needs_work = true,
-    .multiply = detail::multiply_packed<true>};
+    .multiply = detail::multiply_packed<&KernelTable::packed_linear_tiles>};
 
 // Of weights by so many tokens; exact: never rounded to bf16.
 inline const WeightType& weight_type(const KernelTable& table, DType dtype, Index tokens, bool exact = false) noexcept {
-  if (is_packed(dtype)) return tokens >= table.matrix_unit_tokens ? kPackedForTiles : kPackedWeights;
+  if (is_packed(dtype)) {
+    const bool tiles = tokens >= table.matrix_unit_tokens && table.packed_linear_tiles.has(dtype);
+    return tiles ? kPackedForTiles : kPackedWeights;
+  }
   return dtype == DType::kBF16 && table.round_to_bf16 && !exact ? kRoundedWeights : kDenseWeights;
 }
 

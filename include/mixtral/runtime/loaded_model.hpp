@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,6 +25,7 @@ struct ModelOptions {
   std::shared_ptr<Executor> executor = {};  // works in place of these
   bool resident = false;                    // as LoadOptions: weights in memory of the process
   QuantizedImport import = QuantizedImport::kPacked;
+  std::function<void(Index done, Index all)> progress = {};  // of an import, as LoadOptions
 };
 
 // What sessions, evaluations and comparisons run on; they look at it. Any number of threads may: passes take turns.
