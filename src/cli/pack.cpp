@@ -114,7 +114,7 @@ void pack(const Options& o) {
   const KernelTable table = table_of(o.common);
   ThreadExecutor workers(o.common.threads);
   SignalledExecutor executor(workers);
-  PackOptions options{.formats = formats_of(o), .importance = {}, .files = {}, .progress = {}};
+  PackOptions options{.formats = formats_of(o), .type_of = {}, .importance = {}, .files = {}, .progress = {}};
 
   double begin = seconds();
   if (random) {

@@ -355,4 +355,13 @@ const Object& ObjectReader::object(std::string_view key) const {
   return *object;
 }
 
+void ObjectReader::require_known(std::span<const std::string_view> known) const {
+  for (const Member& member : *object_) {
+    const bool harmless = member.value.get<std::nullptr_t>() != nullptr ||
+                          std::find(known.begin(), known.end(), member.key) != known.end();
+    require(harmless, ErrorCode::kUnsupported, where_, ": ", quote(member.key), " is ", describe(member.value),
+            ", which is not supported");
+  }
+}
+
 }  // namespace mixtral::json

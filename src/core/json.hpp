@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -101,6 +102,9 @@ class ObjectReader {
   const Array* optional_array(std::string_view key) const;
   const Object& object(std::string_view key) const;
 
+  // A member nobody here knows may ask for another computation. null asks for nothing. Throws Error(kUnsupported):
+  // "<where>: "lora" is an object, which is not supported".
+  void require_known(std::span<const std::string_view> known) const;
   // Throws Error(kBadFormat) about the member: "<where>: key is <value>, expected <expected>".
   [[noreturn]] void fail_member(std::string_view key, const Value& value, std::string_view expected) const;
   // "<where>: key is missing", or that it is null.

@@ -106,6 +106,14 @@ void require_room(const ModelConfig& c, const std::string& where, double bytes, 
           c.vocab_size, "; what is not given means that of Mixtral), the tensors hold ", bytes, " bytes");
 }
 
+void require_valid(const ModelConfig& config, const std::string& where) {
+  try {
+    config.validate();
+  } catch (const Error& error) {
+    fail(ErrorCode::kBadFormat, where, ": ", error.what());
+  }
+}
+
 Catalog::Tensor* Catalog::find(std::string_view name) noexcept {
   const auto found = std::lower_bound(tensors.begin(), tensors.end(), name,
                                       [](const Tensor& t, std::string_view n) { return t.entry->name < n; });

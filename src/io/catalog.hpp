@@ -41,6 +41,9 @@ Catalog open_index(const std::filesystem::path& index_path);
 // Error(kBadFormat) that begins with `where`.
 void require_room(const ModelConfig& config, const std::string& where, double bytes, double least_bytes);
 
+// The same of what ModelConfig::validate() refuses and no single member says.
+void require_valid(const ModelConfig& config, const std::string& where);
+
 // The first tensor in use that is not F32, F16 or BF16; nullptr: all are.
 const Catalog::Tensor* find_not_plain(const Catalog& catalog) noexcept;
 

@@ -15,8 +15,9 @@ using detail::kMaxDimension;
 
 constexpr std::string_view kPrefix = "llama.";
 constexpr Index kMostTokens = Index{1} << 30;
+constexpr float kMinFloat = std::numeric_limits<float>::min();
 
-// All that are read below.
+// All that are read below, and rope.scaling.finetuned, which changes nothing.
 constexpr std::string_view kKnown[] = {"context_length",
                                        "embedding_length",
                                        "block_count",
@@ -30,6 +31,12 @@ constexpr std::string_view kKnown[] = {"context_length",
                                        "rope.dimension_count",
                                        "rope.freq_base",
                                        "rope.scaling.type",
+                                       "rope.scaling.factor",
+                                       "rope.scaling.attn_factor",
+                                       "rope.scaling.original_context_length",
+                                       "rope.scaling.finetuned",
+                                       "rope.scaling.yarn_beta_fast",
+                                       "rope.scaling.yarn_beta_slow",
                                        "expert_count",
                                        "expert_used_count",
                                        "vocab_size"};
@@ -52,9 +59,6 @@ void require_mixtral(const GgufFile& file) {
   require(file.find_key("llama.expert_count") != nullptr, ErrorCode::kUnsupported, file.name(),
           ": no llama.expert_count: a dense model, expected a mixture of experts");
   require_known(file);
-  const std::string_view scaling = file.text("llama.rope.scaling.type").value_or("none");
-  require(scaling == "none", ErrorCode::kUnsupported, file.name(), ": llama.rope.scaling.type is ",
-          json::quote(scaling), ", which is not supported");
 }
 
 class Keys {
@@ -103,6 +107,31 @@ void read_heads(const GgufFile& file, const Keys& keys, ModelConfig& config) {
   }
 }
 
+// As llama.cpp reads them: no type means linear, no factor or 0 means 1, no original context the whole one, and
+// attn_factor multiplies cos and sin whatever the type, on top of yarn's own.
+RopeScaling read_rope_scaling(const GgufFile& file, const Keys& keys, Index max_positions) {
+  using enum RopeScaling::Kind;
+  const std::string_view type = file.text("llama.rope.scaling.type").value_or(name_of(kLinear));
+  require(type == name_of(kNone) || type == name_of(kLinear) || type == name_of(kYarn), ErrorCode::kUnsupported,
+          file.name(), ": llama.rope.scaling.type is ", json::quote(type), ", supported are ", name_of(kNone), ", ",
+          name_of(kLinear), " and ", name_of(kYarn));
+  RopeScaling s;
+  const float factor = keys.number("rope.scaling.factor", 0.0f, 0);
+  if (type != name_of(kNone) && factor != 0) s.factor = factor;
+  s.attention_factor = keys.number("rope.scaling.attn_factor", 1.0f, kMinFloat);
+  if (type == name_of(kYarn)) {
+    s.kind = kYarn;
+    s.attention_factor *= static_cast<float>(yarn_attention_factor(static_cast<double>(s.factor)));
+    s.original_max_positions =
+        keys.optional_integer("rope.scaling.original_context_length", 1, kMostTokens).value_or(max_positions);
+    s.beta_fast = keys.number("rope.scaling.yarn_beta_fast", s.beta_fast, kMinFloat);
+    s.beta_slow = keys.number("rope.scaling.yarn_beta_slow", s.beta_slow, kMinFloat);
+  } else if (s.factor != 1 || s.attention_factor != 1) {
+    s.kind = kLinear;
+  }
+  return s;
+}
+
 // The ends of a sequence: of a text, of a turn, of a message for a tool.
 std::vector<TokenId> read_ends(const GgufFile& file) {
   std::vector<TokenId> ids;
@@ -129,7 +158,8 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   config.max_positions = keys.integer("context_length", 1, kMostTokens);
   config.sliding_window = keys.optional_integer("attention.sliding_window", 0, kMostTokens).value_or(0);
   config.norm_eps = keys.number("attention.layer_norm_rms_epsilon", {}, 0);
-  config.rope_theta = keys.number("rope.freq_base", 10000.0f, std::numeric_limits<float>::min());  // llama's
+  config.rope_theta = keys.number("rope.freq_base", 10000.0f, kMinFloat);  // llama's
+  config.rope_scaling = read_rope_scaling(file, keys, config.max_positions);
   config.rope_pairing = RopePairing::kInterleaved;
   config.bos_id = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id", 0, kMaxDimension).value_or(1));
   config.eos_ids = read_ends(file);

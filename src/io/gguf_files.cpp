@@ -130,11 +130,7 @@ ModelConfig GgufFiles::read_config() const {
           ": tokenizer.ggml.tokens has ", tokens == nullptr ? 0 : tokens->count, " elements, token_embd.weight ",
           config.vocab_size, " rows");
   config.tied_embeddings = find_tensor("output.weight") == nullptr;
-  try {
-    config.validate();
-  } catch (const Error& error) {
-    fail(ErrorCode::kBadFormat, head().name(), ": ", error.what());
-  }
+  require_valid(config, head().name());
   double bytes = 0;
   for (const auto& file : files_) {
     for (const GgufTensor& tensor : file->tensors()) bytes += static_cast<double>(tensor.data.size());

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/json.hpp"
+#include "io/catalog.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
 
@@ -16,7 +17,17 @@ namespace {
 using json::ObjectReader;
 
 constexpr Index kMaxConfigBytes = Index{1} << 20;
-constexpr float kMaxFloat = std::numeric_limits<float>::max();
+constexpr float kMinFloat = std::numeric_limits<float>::min(), kMaxFloat = std::numeric_limits<float>::max();
+
+// The members of a scaled dictionary. transformers warns of others and goes on; but "attn_factor" or
+// "extrapolation_factor", as the authors of yarn have them, ask for other numbers.
+constexpr std::string_view kKnownOfRope[] = {"rope_type",        "type",
+                                             "rope_theta",       "partial_rotary_factor",
+                                             "factor",           "original_max_position_embeddings",
+                                             "attention_factor", "mscale",
+                                             "mscale_all_dim",   "beta_fast",
+                                             "beta_slow",        "truncate",
+                                             "finetuned"};
 
 template <class... Parts>
 void support(bool ok, const ObjectReader& json, const Parts&... problem) {
@@ -65,31 +76,94 @@ Index integer_or(const ObjectReader& json, const char* key, Index fallback, Inde
   return fallback;
 }
 
-// RoPE settings inside `key`: its base if it is there.
-std::optional<float> read_rope_dict(const ObjectReader& json, const char* key) {
-  const std::optional<ObjectReader> rope = json.optional_object(key);
-  if (!rope) return std::nullopt;
-  for (const char* type_key : {"rope_type", "type"}) {  // older files say type
-    const std::string* type = rope->optional_string(type_key);
-    support(type == nullptr || *type == "default", *rope, type_key, " is ", json::quote(type == nullptr ? "" : *type),
-            ", expected \"default\": RoPE scaling is not supported");
-  }
-  const float partial = rope->optional_number("partial_rotary_factor", 0, 1).value_or(1);
-  support(partial == 1, *rope, "partial_rotary_factor is ", partial, ", expected 1");
-  return rope->optional_number("rope_theta", std::numeric_limits<float>::min(), kMaxFloat);
+// The original context length may stand in the dictionary or at the top; in neither, transformers takes the whole
+// context.
+std::optional<Index> read_original_max_positions(const ObjectReader& json, const ObjectReader& rope) {
+  constexpr const char* kKey = "original_max_position_embeddings";
+  const std::optional<Index> inner = rope.optional_integer(kKey, 1, Index{1} << 30),
+                             outer = json.optional_integer(kKey, 1, Index{1} << 30);
+  require(!inner || !outer || *inner == *outer, ErrorCode::kBadFormat, rope.where(), ": ", kKey, " is ",
+          inner.value_or(0), ", elsewhere ", outer.value_or(0));
+  return inner ? inner : outer;
 }
 
-// transformers 4 writes the base at the top, transformers 5 into rope_parameters.
-float read_rope_theta(const ObjectReader& json) {
-  std::optional<float> theta = json.optional_number("rope_theta", std::numeric_limits<float>::min(), kMaxFloat);
-  for (const char* key : {"rope_parameters", "rope_scaling"}) {
-    const std::optional<float> inner = read_rope_dict(json, key);
-    if (!inner) continue;
-    require(!theta || *theta == *inner, ErrorCode::kBadFormat, json.where(), ": ", key, ": rope_theta is ", *inner,
-            ", elsewhere ", theta.value_or(0));
-    theta = inner;
+// What transformers makes of it, which also uses mscale only beside mscale_all_dim, and neither where one is 0.
+float read_attention_factor(const ObjectReader& rope, float factor) {
+  if (const auto given = rope.optional_number("attention_factor", kMinFloat, kMaxFloat)) return *given;
+  const auto of = [&](float mscale) {
+    return yarn_attention_factor(static_cast<double>(factor), static_cast<double>(mscale));
+  };
+  const float mscale = rope.optional_number("mscale", 0, kMaxFloat).value_or(0),
+              all_dim = rope.optional_number("mscale_all_dim", 0, kMaxFloat).value_or(0);
+  return static_cast<float>(mscale > 0 && all_dim > 0 ? of(mscale) / of(all_dim) : of(1));
+}
+
+RopeScaling read_scaling(const ObjectReader& json, const ObjectReader& rope, RopeScaling::Kind kind,
+                         Index max_positions) {
+  RopeScaling scaling;
+  if (kind == RopeScaling::Kind::kNone) return scaling;
+  rope.require_known(kKnownOfRope);
+  scaling.kind = kind;
+  if (kind == RopeScaling::Kind::kLinear) {
+    scaling.factor = rope.number("factor", kMinFloat, kMaxFloat);
+    return scaling;
   }
-  return theta.value_or(1e6f);  // the default of the original implementation
+  // Some releases of transformers 4 took the ratio of the contexts even where a factor is given; the others, vLLM and
+  // the authors of yarn take the factor.
+  const std::optional<Index> original = read_original_max_positions(json, rope);
+  scaling.original_max_positions = original.value_or(max_positions);
+  const auto ratio =
+      static_cast<float>(static_cast<double>(max_positions) / static_cast<double>(scaling.original_max_positions));
+  scaling.factor = original ? rope.optional_number("factor", kMinFloat, kMaxFloat).value_or(ratio)
+                            : rope.number("factor", kMinFloat, kMaxFloat);
+  scaling.attention_factor = read_attention_factor(rope, scaling.factor);
+  scaling.beta_fast = rope.optional_number("beta_fast", kMinFloat, kMaxFloat).value_or(scaling.beta_fast);
+  scaling.beta_slow = rope.optional_number("beta_slow", kMinFloat, kMaxFloat).value_or(scaling.beta_slow);
+  scaling.truncate = rope.boolean("truncate", true);
+  return scaling;
+}
+
+// Nothing if the dictionary does not say.
+std::optional<RopeScaling::Kind> read_rope_type(const ObjectReader& rope) {
+  using enum RopeScaling::Kind;
+  std::optional<RopeScaling::Kind> kind;
+  for (const char* key : {"rope_type", "type"}) {  // older files say type
+    const std::string* type = rope.optional_string(key);
+    if (type == nullptr) continue;
+    support(*type == "default" || *type == name_of(kLinear) || *type == name_of(kYarn), rope, key, " is ",
+            json::quote(*type), ", supported are \"default\", \"linear\" and \"yarn\"");
+    const RopeScaling::Kind named = *type == "default" ? kNone : *type == name_of(kLinear) ? kLinear : kYarn;
+    require(!kind || *kind == named, ErrorCode::kBadFormat, rope.where(), ": type is ", json::quote(*type),
+            ", rope_type another");
+    kind = named;
+  }
+  return kind;
+}
+
+// transformers 4 writes the base at the top and what scales it into rope_scaling, transformers 5 both into
+// rope_parameters.
+void read_rope(const ObjectReader& json, ModelConfig& config) {
+  std::optional<float> theta = json.optional_number("rope_theta", kMinFloat, kMaxFloat);
+  std::optional<RopeScaling> scaling;
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    const std::optional<ObjectReader> rope = json.optional_object(key);
+    if (!rope) continue;
+    const float partial = rope->optional_number("partial_rotary_factor", 0, 1).value_or(1);
+    support(partial == 1, *rope, "partial_rotary_factor is ", partial, ", expected 1");
+    if (const auto kind = read_rope_type(*rope)) {
+      const RopeScaling inner = read_scaling(json, *rope, *kind, config.max_positions);
+      require(!scaling || *scaling == inner, ErrorCode::kBadFormat, rope->where(),
+              ": scales otherwise than rope_parameters");
+      scaling = inner;
+    }
+    if (const auto inner = rope->optional_number("rope_theta", kMinFloat, kMaxFloat)) {
+      require(!theta || *theta == *inner, ErrorCode::kBadFormat, rope->where(), ": rope_theta is ", *inner,
+              ", elsewhere ", theta.value_or(0));
+      theta = inner;
+    }
+  }
+  config.rope_theta = theta.value_or(1e6f);  // the default of the original implementation
+  config.rope_scaling = scaling.value_or(RopeScaling{});
 }
 
 Index read_n_experts(const ObjectReader& json) {
@@ -152,7 +226,7 @@ ModelConfig read_config(const ObjectReader& json) {
   config.max_positions = integer_or(json, "max_position_embeddings", 4096 * 32, 1, Index{1} << 30);
   config.sliding_window = json.optional_integer("sliding_window", 1, std::numeric_limits<Index>::max() / 2).value_or(0);
   config.norm_eps = json.has("rms_norm_eps") ? json.number("rms_norm_eps", 0, kMaxFloat) : 1e-5f;
-  config.rope_theta = read_rope_theta(json);
+  read_rope(json, config);
   config.tied_embeddings = json.boolean("tie_word_embeddings", false);
   read_special_ids(json, config);
   return config;
@@ -171,7 +245,7 @@ HfConfig read_hf_config(const std::filesystem::path& dir) {
     const json::Value generation = json::parse_file(generation_path, kMaxConfigBytes);
     add_eos_ids(ObjectReader(generation, generation_path.string()), config);
   }
-  config.validate();
+  require_valid(config, path.string());
   return {std::move(config), read_quantization(members)};
 }
 

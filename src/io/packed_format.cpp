@@ -1,10 +1,10 @@
 #include "io/packed_format.hpp"
 
-#include <algorithm>
 #include <charconv>
 #include <limits>
 
 #include "core/json.hpp"
+#include "io/catalog.hpp"
 #include "io/checksum.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/ops/pack.hpp"
@@ -14,12 +14,14 @@ namespace {
 
 using json::ObjectReader;
 
-constexpr float kMaxFloat = std::numeric_limits<float>::max();
+constexpr float kMinFloat = std::numeric_limits<float>::min(), kMaxFloat = std::numeric_limits<float>::max();
 constexpr std::string_view kHalfSplit = "half_split", kInterleaved = "interleaved";
 constexpr std::string_view kFields[] = {
-    "dim",        "hidden_dim",        "n_layers",   "n_heads",       "n_kv_heads",     "head_dim",
-    "n_experts",  "n_experts_per_tok", "vocab_size", "max_positions", "sliding_window", "norm_eps",
-    "rope_theta", "rope_pairing",      "bos_id",     "eos_ids",       "tied_embeddings"};
+    "dim",        "hidden_dim",        "n_layers",   "n_heads",       "n_kv_heads",      "head_dim",
+    "n_experts",  "n_experts_per_tok", "vocab_size", "max_positions", "sliding_window",  "norm_eps",
+    "rope_theta", "rope_pairing",      "bos_id",     "eos_ids",       "tied_embeddings", "rope_scaling"};
+constexpr std::string_view kFieldsOfScaling[] = {"type",      "factor",    "attention_factor", "original_max_positions",
+                                                 "beta_fast", "beta_slow", "truncate"};
 
 json::Value real(float value) { return {json::Real{static_cast<double>(value), str(value)}}; }
 
@@ -37,11 +39,37 @@ std::optional<DType> weight_type(std::string_view name) noexcept {
   return std::nullopt;
 }
 
-void require_known(const json::Value& value, const std::string& where) {
-  for (const json::Member& member : *value.get<json::Object>()) {
-    require(std::find(std::begin(kFields), std::end(kFields), member.key) != std::end(kFields), ErrorCode::kUnsupported,
-            where, ": ", json::quote(member.key), " is unknown");
+json::Object scaling_fields(const RopeScaling& s) {
+  json::Object fields = {{"type", {std::string(name_of(s.kind))}},
+                         {"factor", real(s.factor)},
+                         {"attention_factor", real(s.attention_factor)}};
+  if (s.kind == RopeScaling::Kind::kYarn) {
+    fields.push_back({"original_max_positions", {s.original_max_positions}});
+    fields.push_back({"beta_fast", real(s.beta_fast)});
+    fields.push_back({"beta_slow", real(s.beta_slow)});
+    fields.push_back({"truncate", {s.truncate}});
   }
+  return fields;
+}
+
+RopeScaling read_scaling(const ObjectReader& json) {
+  using enum RopeScaling::Kind;
+  const std::optional<ObjectReader> fields = json.optional_object("rope_scaling");
+  RopeScaling s;
+  if (!fields) return s;
+  fields->require_known(kFieldsOfScaling);
+  const std::string& type = fields->string("type");
+  require(type == name_of(kLinear) || type == name_of(kYarn), ErrorCode::kUnsupported, fields->where(), ": type is ",
+          json::quote(type), ", expected ", name_of(kLinear), " or ", name_of(kYarn));
+  s.kind = type == name_of(kLinear) ? kLinear : kYarn;
+  s.factor = fields->number("factor", kMinFloat, kMaxFloat);
+  s.attention_factor = fields->number("attention_factor", kMinFloat, kMaxFloat);
+  if (s.kind == kLinear) return s;
+  s.original_max_positions = fields->integer("original_max_positions", 1, Index{1} << 30);
+  s.beta_fast = fields->number("beta_fast", kMinFloat, kMaxFloat);
+  s.beta_slow = fields->number("beta_slow", kMinFloat, kMaxFloat);
+  s.truncate = fields->boolean("truncate", true);
+  return s;
 }
 
 }  // namespace
@@ -121,7 +149,7 @@ HeaderSum header_sum(std::string json) {
 std::string config_text(const ModelConfig& c) {
   json::Array eos_ids;
   for (const TokenId id : c.eos_ids) eos_ids.push_back({Index{id}});
-  return json::dump({json::Object{
+  json::Object fields = {
       {"dim", {c.dim}},
       {"hidden_dim", {c.hidden_dim}},
       {"n_layers", {c.n_layers}},
@@ -138,14 +166,18 @@ std::string config_text(const ModelConfig& c) {
       {"rope_pairing", {std::string(c.rope_pairing == RopePairing::kHalfSplit ? kHalfSplit : kInterleaved)}},
       {"tied_embeddings", {c.tied_embeddings}},
       {"bos_id", {Index{c.bos_id}}},
-      {"eos_ids", {std::move(eos_ids)}}}});
+      {"eos_ids", {std::move(eos_ids)}}};
+  // Only where it is set: readers of before 1.2 refuse fields that they do not know, and no other file.
+  if (c.rope_scaling.kind != RopeScaling::Kind::kNone)
+    fields.push_back({"rope_scaling", {scaling_fields(c.rope_scaling)}});
+  return json::dump({std::move(fields)});
 }
 
 ModelConfig parse_config(std::string_view text, const std::string& where) {
   using detail::kMaxDimension;
   const json::Value value = json::parse(text, where);
   const ObjectReader json(value, where);
-  require_known(value, where);
+  json.require_known(kFields);
   ModelConfig c;
   c.dim = json.integer("dim", 1, kMaxDimension);
   c.hidden_dim = json.integer("hidden_dim", 1, kMaxDimension);
@@ -161,17 +193,14 @@ ModelConfig parse_config(std::string_view text, const std::string& where) {
   c.norm_eps = json.number("norm_eps", 0, kMaxFloat);
   c.rope_theta = json.number("rope_theta", 0, kMaxFloat);
   c.rope_pairing = read_pairing(json);
+  c.rope_scaling = read_scaling(json);
   c.tied_embeddings = json.boolean("tied_embeddings", false);
   c.bos_id = static_cast<TokenId>(json.integer("bos_id", -1, c.vocab_size - 1));
   c.eos_ids.clear();
   for (const Index id : json.integer_or_list("eos_ids", 0, c.vocab_size - 1)) {
     c.eos_ids.push_back(static_cast<TokenId>(id));
   }
-  try {
-    c.validate();  // what one field alone does not say
-  } catch (const Error& error) {
-    fail(ErrorCode::kBadFormat, where, ": ", error.what());
-  }
+  require_valid(c, where);
   return c;
 }
 

@@ -1,13 +1,12 @@
 // Checks the members of params.json and translates them into ModelConfig, whose names are theirs.
 #include "io/params.hpp"
 
-#include <algorithm>
 #include <limits>
 #include <optional>
-#include <span>
 #include <string_view>
 
 #include "core/json.hpp"
+#include "io/catalog.hpp"
 #include "mixtral/core/error.hpp"
 
 namespace mixtral {
@@ -16,26 +15,18 @@ namespace {
 using json::ObjectReader;
 
 constexpr Index kMaxParamsBytes = Index{1} << 20;
-constexpr float kMaxFloat = std::numeric_limits<float>::max();
+constexpr float kMinFloat = std::numeric_limits<float>::min(), kMaxFloat = std::numeric_limits<float>::max();
 
-// All members that are read below, and those that only concern how the model is trained or served.
-constexpr std::string_view kKnown[] = {
-    "dim",           "n_layers",   "head_dim",       "hidden_dim", "n_heads",     "n_kv_heads",
-    "norm_eps",      "vocab_size", "rope_theta",     "moe",        "max_seq_len", "max_position_embeddings",
-    "model_type",    "activation", "sliding_window", "use_biases", "dtype",       "tied_embeddings",
-    "max_batch_size"};
+// All members that are read below, and those that only concern how the model is trained or served. Others may be
+// adapters, a vision encoder, quantised weights, shared experts.
+constexpr std::string_view kKnown[] = {"dim",        "n_layers",   "head_dim",        "hidden_dim",
+                                       "n_heads",    "n_kv_heads", "norm_eps",        "vocab_size",
+                                       "rope_theta", "moe",        "max_seq_len",     "max_position_embeddings",
+                                       "yarn",       "model_type", "activation",      "sliding_window",
+                                       "use_biases", "dtype",      "tied_embeddings", "max_batch_size"};
 constexpr std::string_view kKnownOfMoe[] = {"num_experts", "num_experts_per_tok"};
-
-// A member nobody here knows may ask for another computation: adapters, a vision encoder, quantised weights, RoPE
-// scaling, shared experts. null asks for nothing.
-void require_known(const json::Object& members, std::span<const std::string_view> known, std::string_view where) {
-  for (const json::Member& member : members) {
-    const bool harmless = member.value.get<std::nullptr_t>() != nullptr ||
-                          std::find(known.begin(), known.end(), member.key) != known.end();
-    require(harmless, ErrorCode::kUnsupported, where, ": ", json::quote(member.key), " is ",
-            json::describe(member.value), ", which is not supported");
-  }
-}
+constexpr std::string_view kKnownOfYarn[] = {"factor", "original_max_position_embeddings", "beta", "alpha",
+                                             "apply_scale"};
 
 // The members that say: this is a transformer of the kind that this library computes.
 void require_mixtral(const ObjectReader& json) {
@@ -66,7 +57,7 @@ void read_moe(const ObjectReader& json, ModelConfig& config) {
   const std::optional<ObjectReader> moe = json.optional_object("moe");
   require(moe.has_value(), ErrorCode::kUnsupported, json.where(),
           ": moe is missing: a dense model, expected a mixture of experts");
-  require_known(json.object("moe"), kKnownOfMoe, moe->where());
+  moe->require_known(kKnownOfMoe);
   config.n_experts = moe->integer("num_experts", 1, 1 << 16);
   config.n_experts_per_tok = moe->integer("num_experts_per_tok", 1, config.n_experts);
 }
@@ -76,6 +67,24 @@ Index read_max_positions(const ObjectReader& json) {
   const std::optional<Index> trained = json.optional_integer("max_position_embeddings", 1, kMost);
   const std::optional<Index> served = json.optional_integer("max_seq_len", 1, kMost);
   return trained ? *trained : served.value_or(32768);  // Mixtral 8x7B's
+}
+
+// Mistral's own inference code has no scaling; this is how vLLM reads the files that Mistral published for it. beta and
+// alpha are the paper's names.
+RopeScaling read_yarn(const ObjectReader& json) {
+  const std::optional<ObjectReader> yarn = json.optional_object("yarn");
+  RopeScaling scaling;
+  if (!yarn) return scaling;
+  yarn->require_known(kKnownOfYarn);
+  scaling.kind = RopeScaling::Kind::kYarn;
+  scaling.factor = yarn->number("factor", kMinFloat, kMaxFloat);
+  scaling.original_max_positions = yarn->integer("original_max_position_embeddings", 1, Index{1} << 30);
+  scaling.beta_fast = yarn->optional_number("beta", kMinFloat, kMaxFloat).value_or(scaling.beta_fast);
+  scaling.beta_slow = yarn->optional_number("alpha", kMinFloat, kMaxFloat).value_or(scaling.beta_slow);
+  if (yarn->boolean("apply_scale", true)) {
+    scaling.attention_factor = static_cast<float>(yarn_attention_factor(static_cast<double>(scaling.factor)));
+  }
+  return scaling;
 }
 
 ModelConfig read_config(const ObjectReader& json) {
@@ -93,7 +102,8 @@ ModelConfig read_config(const ObjectReader& json) {
   config.sliding_window = json.optional_integer("sliding_window", 1, std::numeric_limits<Index>::max() / 2).value_or(0);
   config.norm_eps = json.number("norm_eps", 0, kMaxFloat);
   // Mistral's own default where the file has none.
-  config.rope_theta = json.optional_number("rope_theta", std::numeric_limits<float>::min(), kMaxFloat).value_or(1e6f);
+  config.rope_theta = json.optional_number("rope_theta", kMinFloat, kMaxFloat).value_or(1e6f);
+  config.rope_scaling = read_yarn(json);
   config.rope_pairing = RopePairing::kInterleaved;
   config.bos_id = kBos;
   config.eos_ids = {kEos};
@@ -106,9 +116,9 @@ ModelConfig read_params(const std::filesystem::path& dir) {
   const std::filesystem::path path = dir / "params.json";
   const json::Value value = json::parse_file(path, kMaxParamsBytes);
   const ObjectReader reader(value, path.string());
-  require_known(*value.get<json::Object>(), kKnown, reader.where());
+  reader.require_known(kKnown);
   ModelConfig config = read_config(reader);
-  config.validate();
+  require_valid(config, reader.where());
   return config;
 }
 

@@ -32,11 +32,27 @@ nlohmann::json config_json(const ModelConfig& c) {
           {"eos_token_id", c.eos_ids}};
 }
 
+nlohmann::json scaling_json(const RopeScaling& s) {
+  nlohmann::json out = {{"rope_type", name_of(s.kind)}, {"factor", s.factor}};
+  if (s.kind == RopeScaling::Kind::kYarn) {
+    out.update({{"original_max_position_embeddings", s.original_max_positions},
+                {"attention_factor", s.attention_factor},
+                {"beta_fast", s.beta_fast},
+                {"beta_slow", s.beta_slow},
+                {"truncate", s.truncate}});
+  }
+  return out;
+}
+
 }  // namespace
 
 void write_huggingface(const std::filesystem::path& dir, const ModelConfig& config, const Weights& weights) {
   require(config.rope_pairing == RopePairing::kHalfSplit, ErrorCode::kUnsupported, dir.string(),
           ": Hugging Face checkpoints rotate halves, this model rotates neighbours");
+  const RopeScaling& scaling = config.rope_scaling;
+  require(scaling.kind != RopeScaling::Kind::kLinear || scaling.attention_factor == 1, ErrorCode::kUnsupported,
+          dir.string(), ": rope_scaling is linear with an attention_factor of ", scaling.attention_factor,
+          ", which Hugging Face checkpoints have with yarn only");
   std::error_code error;
   std::filesystem::create_directories(dir, error);
   require(!error, ErrorCode::kIo, dir.string(), ": cannot create the directory: ", error.message());
@@ -51,7 +67,9 @@ void write_huggingface(const std::filesystem::path& dir, const ModelConfig& conf
   });
   write_safetensors(dir / "model.safetensors", tensors, {{"format", "pt"}});
 
-  const std::string text = config_json(config).dump(2) + "\n";
+  nlohmann::json json = config_json(config);
+  if (scaling.kind != RopeScaling::Kind::kNone) json["rope_scaling"] = scaling_json(scaling);
+  const std::string text = json.dump(2) + "\n";
   AtomicFileWriter file(dir / "config.json");
   file.write(std::as_bytes(std::span(text)));
   file.commit();

@@ -79,6 +79,18 @@ json config_json(const ModelConfig& c) {
           {"eos_ids", c.eos_ids}};
 }
 
+json scaling_json(const RopeScaling& s) {
+  json out = {
+      {"type", name_of(s.kind)}, {"factor", shortest(s.factor)}, {"attention_factor", shortest(s.attention_factor)}};
+  if (s.kind == RopeScaling::Kind::kYarn) {
+    out.update({{"original_max_positions", s.original_max_positions},
+                {"beta_fast", shortest(s.beta_fast)},
+                {"beta_slow", shortest(s.beta_slow)},
+                {"truncate", s.truncate}});
+  }
+  return out;
+}
+
 json groups_json(const Model& model) {
   json out = json::array();
   for (const WeightGroup& g : weight_groups(model)) {
@@ -171,6 +183,8 @@ json checkpoint_json(const Checkpoint& checkpoint, const MemoryNeeds& memory, co
               {"parameters", {{"total", parameters.total}, {"active_per_token", parameters.active}}},
               {"memory", memory_json(checkpoint, memory)},
               {"notes", checkpoint.notes}};
+  const RopeScaling& scaling = model.config.rope_scaling;
+  if (scaling.kind != RopeScaling::Kind::kNone) out["config"]["rope_scaling"] = scaling_json(scaling);
   if (check) out["check"] = check_json(model, *check);
   return out;
 }

@@ -50,6 +50,26 @@ TEST_CASE("inspect --check counts the numbers of a tensor that are not finite, a
   CHECK(run_program("inspect --model " + quoted(dir.path())).status == 0);
 }
 
+TEST_CASE("inspect shows how RoPE is scaled, where it is") {
+  const test::TempDir dir;
+  test::Files files = test::read_dir(test::golden_dir() / "malformed_hf/_base");
+  nlohmann::json config = nlohmann::json::parse(files["config.json"]);
+  const std::string command = "inspect --model " + quoted(dir.path());
+  const auto inspect = [&](const std::string& scaling, const std::string& options = "") {
+    config["rope_scaling"] = nlohmann::json::parse(scaling);
+    files["config.json"] = config.dump();
+    test::write_dir(dir.path(), files);
+    return run_program(command + options).out;
+  };
+  CHECK(!contains(inspect("null"), "rope_scaling"));
+  CHECK(contains(inspect(R"({"type":"linear","factor":2.5})"),
+                 R"(  rope_scaling        {"type":"linear","factor":2.5,"attention_factor":1})"));
+  const std::string yarn = R"({"type":"yarn","factor":4,"original_max_position_embeddings":16,"attention_factor":1.1})";
+  CHECK(nlohmann::json::parse(inspect(yarn, " --json")).at("config").at("rope_scaling") ==
+        nlohmann::json::parse(R"({"type":"yarn","factor":4,"attention_factor":1.1,"original_max_positions":16,
+                                  "beta_fast":32,"beta_slow":1,"truncate":true})"));
+}
+
 TEST_CASE("inspect --check compares the checksums of a packed file") {
   const test::TempDir dir;
   REQUIRE(run_program("pack " + quoted(MIXTRAL_TINY_DIR) + " " + quoted(dir / "m") + " --weights p4").status == 0);

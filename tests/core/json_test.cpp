@@ -170,6 +170,18 @@ TEST_CASE("getters name the key, the offending value and what was expected") {
   CHECK(reader.string("str") == "8");
 }
 
+TEST_CASE("a member that is neither known nor null is refused with its value, inside an object with that in front") {
+  const Value value = json::parse(R"({"a":1,"later":null,"o":{"a":[],"b":"x"}})", "f");
+  const ObjectReader reader(value, "f");
+  constexpr std::string_view kA[] = {"a"}, kBoth[] = {"a", "o"};
+  CHECK_NOTHROW(reader.require_known(kBoth));
+  Error error = error_of([&] { reader.require_known(kA); });
+  CHECK(error.code() == ErrorCode::kUnsupported);
+  CHECK(names(error, "f: \"o\" is an object, which is not supported"));
+  error = error_of([&] { reader.optional_object("o")->require_known(kA); });
+  CHECK(names(error, "f: o: \"b\" is \"x\", which is not supported"));
+}
+
 TEST_CASE("dump gives equal values equal texts, in ASCII") {
   const Value value =
       json::parse("{\"b\": [1, -2.50, null, [], {}], \"a\\n\": {\"d\": true, \"c\": \"\xE2\x96\x81\"}}", "f");

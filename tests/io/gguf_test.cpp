@@ -7,6 +7,7 @@
 #include "mixtral/core/file.hpp"
 #include "mixtral/io/checkpoint.hpp"
 #include "support/error_of.hpp"
+#include "support/gguf_bytes.hpp"
 #include "support/gguf_parse.hpp"
 #include "support/golden.hpp"
 #include "support/mutate.hpp"
@@ -15,6 +16,9 @@
 using namespace mixtral;
 using test::error_of;
 using test::names;
+using test::gguf::header;
+using test::gguf::key;
+using test::gguf::put;
 
 namespace {
 
@@ -24,34 +28,6 @@ GgufFile parsed(const std::string& bytes) { return GgufFile(std::as_bytes(std::s
 
 Error refusal(const std::string& bytes) {
   return error_of([&] { (void)parsed(bytes); });
-}
-
-template <class T>
-void put(std::string& out, T number) {
-  char bytes[sizeof number];
-  std::memcpy(bytes, &number, sizeof number);
-  out.append(bytes, sizeof bytes);
-}
-void put(std::string& out, const std::string& text) {
-  put(out, std::uint64_t{text.size()});
-  out += text;
-}
-
-std::string header(std::uint64_t n_tensors, std::uint64_t n_keys, std::uint32_t version = 3) {
-  std::string out = "GGUF";
-  put(out, version);
-  put(out, n_tensors);
-  put(out, n_keys);
-  return out;
-}
-
-template <class T>
-std::string key(const std::string& name, GgufType type, T value) {
-  std::string out;
-  put(out, name);
-  put(out, static_cast<std::uint32_t>(type));
-  put(out, value);
-  return out;
 }
 
 }  // namespace

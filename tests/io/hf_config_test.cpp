@@ -70,6 +70,48 @@ TEST_CASE("every spelling of the same config is understood") {
   CHECK(read(patched(R"({"eos_token_id":[2,32]})")).eos_ids == std::vector<TokenId>{2, 32});
 }
 
+TEST_CASE("scaled RoPE is read from both places, with what transformers makes of absent members") {
+  using Kind = RopeScaling::Kind;
+  const auto scaling = [](const std::string& patch) { return read(patched(patch)).rope_scaling; };
+  CHECK(scaling("{}") == RopeScaling{});
+  CHECK(scaling(R"({"rope_scaling":{"type":"default","factor":4}})") == RopeScaling{});
+
+  const RopeScaling linear{.kind = Kind::kLinear, .factor = 4};
+  CHECK(scaling(R"({"rope_scaling":{"type":"linear","factor":4.0}})") == linear);
+  CHECK(scaling(R"({"rope_scaling":{"rope_type":"linear","type":"linear","factor":4}})") == linear);
+  CHECK(scaling(R"({"rope_theta":"-","rope_parameters":{"rope_type":"linear","factor":4,"rope_theta":1e6}})") ==
+        linear);
+  CHECK(scaling(R"({"rope_scaling":{"type":"linear","factor":4},"rope_parameters":{"rope_theta":1e6}})") == linear);
+
+  RopeScaling yarn{.kind = Kind::kYarn,
+                   .factor = 4,
+                   .attention_factor = static_cast<float>(yarn_attention_factor(4)),
+                   .original_max_positions = 8192};
+  const std::string original = R"("original_max_position_embeddings":8192)";
+  CHECK(scaling(R"({"rope_scaling":{"type":"yarn","factor":4,"finetuned":true,)" + original + "}}") == yarn);
+  CHECK(scaling(R"({"rope_parameters":{"rope_type":"yarn","factor":4.0,)" + original + "}}") == yarn);
+  CHECK(scaling(R"({"rope_scaling":{"type":"yarn","factor":4},)" + original + "}") == yarn);
+  CHECK(scaling(R"({"rope_scaling":{"type":"yarn",)" + original + "}}") == yarn);  // 32768 / 8192
+  CHECK(scaling(R"({"rope_scaling":{"type":"yarn","factor":4,"mscale":0.7,)" + original + "}}") == yarn);
+  CHECK(scaling(R"({"rope_scaling":{"type":"yarn","factor":4,"mscale":0.7,"mscale_all_dim":0,)" + original + "}}") ==
+        yarn);
+  yarn.attention_factor = static_cast<float>(yarn_attention_factor(4, 2) / yarn_attention_factor(4, 0.5));
+  CHECK(scaling(R"({"rope_scaling":{"type":"yarn","factor":4,"mscale":2,"mscale_all_dim":0.5,)" + original + "}}") ==
+        yarn);
+  yarn.attention_factor = 1.5f;
+  yarn.beta_fast = 16;
+  yarn.beta_slow = 2;
+  yarn.truncate = false;
+  CHECK(scaling(R"({"rope_scaling":{"type":"yarn","factor":4,"attention_factor":1.5,"mscale":2,"mscale_all_dim":1,
+                    "beta_fast":16,"beta_slow":2.0,"truncate":false,)" +
+                original + "}}") == yarn);
+
+  const ModelConfig whole = read(patched(R"({"rope_scaling":{"type":"yarn","factor":2}})"));
+  CHECK(whole.rope_scaling.original_max_positions == 32768);
+  CHECK(whole.rope_scaling.factor == 2);
+  CHECK(whole.max_positions == 32768);
+}
+
 TEST_CASE("a config that says nothing is Hugging Face's MixtralConfig") {
   const ModelConfig c = read(json::parse(R"({"model_type": "mixtral"})"));
   CHECK(c.vocab_size == 32000);
@@ -182,6 +224,24 @@ TEST_CASE("values out of range are refused with the file, the key and the value"
       {R"({"rope_theta":0})", "rope_theta is 0, expected a number from"},
       {R"({"rope_theta":1e-50})", "rope_theta is 1e-50, expected a number from"},
       {R"({"rope_parameters":{"rope_theta":1e4}})", "rope_parameters: rope_theta is 10000, elsewhere 1e+06"},
+      {R"({"rope_scaling":{"type":"linear"}})", "rope_scaling: factor is missing"},
+      {R"({"rope_scaling":{"type":"linear","factor":0}})", "rope_scaling: factor is 0, expected a number from"},
+      {R"({"rope_scaling":{"type":"linear","factor":"4"}})", "rope_scaling: factor is \"4\", expected a number"},
+      {R"({"rope_scaling":{"type":"yarn"}})", "rope_scaling: factor is missing"},
+      {R"({"rope_parameters":{"rope_type":"yarn","factor":-4}})", "rope_parameters: factor is -4, expected"},
+      {R"({"rope_scaling":{"type":"yarn","factor":4,"original_max_position_embeddings":0}})",
+       "original_max_position_embeddings is 0, expected an integer from 1 to 1073741824"},
+      {R"({"original_max_position_embeddings":4096,
+           "rope_scaling":{"type":"yarn","factor":4,"original_max_position_embeddings":8192}})",
+       "rope_scaling: original_max_position_embeddings is 8192, elsewhere 4096"},
+      {R"({"rope_scaling":{"type":"yarn","factor":4,"attention_factor":0}})", "attention_factor is 0, expected"},
+      {R"({"rope_scaling":{"type":"yarn","factor":4,"beta_fast":1,"beta_slow":2}})",
+       "config.json: rope_scaling: beta_fast is 1, beta_slow 2, expected no more than beta_fast"},
+      {R"({"rope_theta":1,"rope_scaling":{"type":"yarn","factor":4}})", "rope_theta is 1, yarn needs more than 1"},
+      {R"({"rope_scaling":{"rope_type":"linear","type":"yarn","factor":4}})",
+       "rope_scaling: type is \"yarn\", rope_type another"},
+      {R"({"rope_parameters":{"rope_type":"linear","factor":4},"rope_scaling":{"type":"linear","factor":2}})",
+       "rope_scaling: scales otherwise than rope_parameters"},
       {R"({"rope_parameters":[1]})", "rope_parameters: an array, expected an object"},
       {R"({"sliding_window":0})", "sliding_window is 0, expected an integer from 1"},
       {R"({"bos_token_id":32000})", "bos_token_id is 32000, expected an integer from 0 to 31999"},
@@ -211,7 +271,12 @@ TEST_CASE("what would compute something else is unsupported, not ignored") {
       {R"({"architectures":[]})", "architectures is [], expected"},
       {R"({"hidden_act":"gelu"})", "hidden_act is \"gelu\""},
       {R"({"attention_bias":true})", "attention_bias is true"},
-      {R"({"rope_scaling":{"type":"yarn","factor":4}})", "rope_scaling: type is \"yarn\""},
+      {R"({"rope_scaling":{"type":"dynamic","factor":4}})",
+       "rope_scaling: type is \"dynamic\", supported are \"default\", \"linear\" and \"yarn\""},
+      {R"({"rope_scaling":{"type":"ntk"}})", "rope_scaling: type is \"ntk\", supported are"},
+      {R"({"rope_scaling":{"rope_type":"longrope"}})", "rope_scaling: rope_type is \"longrope\", supported are"},
+      {R"({"rope_scaling":{"type":"yarn","factor":4,"attn_factor":0.5}})",
+       "rope_scaling: \"attn_factor\" is 0.5, which is not supported"},
       {R"({"rope_parameters":{"rope_type":"llama3","rope_theta":1e6}})", "rope_parameters: rope_type is \"llama3\""},
       {R"({"rope_parameters":{"partial_rotary_factor":0.5}})", "partial_rotary_factor is 0.5"},
   };

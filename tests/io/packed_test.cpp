@@ -146,6 +146,38 @@ TEST_CASE("every kind of matrix has the format that was asked for, every model o
   }
 }
 
+TEST_CASE("scaled RoPE is in the packed file, and nothing of it where there is none") {
+  const SmallFile plain;
+  CHECK(contents(plain.path).find("rope_scaling") == std::string::npos);
+  const RopeScaling scalings[] = {{.kind = RopeScaling::Kind::kLinear, .factor = 2.5f, .attention_factor = 0.7f},
+                                  {.kind = RopeScaling::Kind::kYarn,
+                                   .factor = 4,
+                                   .attention_factor = 1.1386294f,
+                                   .original_max_positions = 64,
+                                   .beta_fast = 8,
+                                   .beta_slow = 0.1f,
+                                   .truncate = false}};
+  for (const RopeScaling& scaling : scalings) {
+    ModelConfig config = test::small_config();
+    config.rope_scaling = scaling;
+    const test::RandomModel model(config);
+    test::TempDir dir;
+    Packing().write(dir / "m", model.model, all_in(DType::kBF16));
+    const Checkpoint loaded = load_packed(dir / "m");
+    CHECK(loaded.model.config.rope_scaling == scaling);
+    const Checkpoint memory = [&] {
+      Packing packing;
+      return pack_in_memory(
+          packing.op, config, [&](const TensorSlot& s, const Shape<2>&) { return model.model.weights.at(s); },
+          all_in(DType::kBF16));
+    }();
+    CHECK(logits_of(loaded.model) == logits_of(memory.model));
+    Model unscaled = loaded.model;
+    unscaled.config.rope_scaling = {};
+    CHECK(logits_of(loaded.model) != logits_of(unscaled));
+  }
+}
+
 TEST_CASE("the container is safetensors: byte tensors in multiples of 4096, data on a page, an expert in one piece") {
   const SmallFile small;
   const SafetensorsFile file(small.path);
@@ -337,6 +369,23 @@ TEST_CASE("files that break the format are refused by name") {
         m.emplace_back("surplus", "BF16 xxh3:0123456789abcdef");
       },
       "place for");
+  const auto scaled = [&](const std::string& scaling, const std::string& text) {
+    refused(
+        [&](auto&, auto& m) {
+          for (auto& [name, json] : m) {
+            if (name == "mixtral.config") json.insert(1, "\"rope_scaling\":" + scaling + ",");
+          }
+        },
+        text);
+  };
+  scaled(R"([])", "rope_scaling: an array, expected an object");
+  scaled(R"({"type":"ntk"})", "rope_scaling: type is \"ntk\", expected linear or yarn");
+  scaled(R"({"type":"linear","factor":0})", "rope_scaling: factor is 0, expected");
+  scaled(R"({"type":"linear","factor":2,"attention_factor":1,"low_freq_factor":1})",
+         "rope_scaling: \"low_freq_factor\" is 1, which is not supported");
+  scaled(R"({"type":"yarn","factor":2,"attention_factor":1})", "original_max_positions is missing");
+  scaled(R"({"type":"yarn","factor":2,"attention_factor":1,"original_max_positions":64,"beta_fast":1,"beta_slow":2})",
+         "rope_scaling: beta_fast is 1, beta_slow 2");
   // A configuration that claims more than the file can hold is refused before anything is made for it.
   std::string config;
   for (const auto& [key, value] : file.metadata()) {

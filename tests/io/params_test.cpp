@@ -70,6 +70,22 @@ TEST_CASE("what params.json says beyond the dimensions is obeyed, or harmless") 
                                  "quantization": null, "vision_encoder": null})"));
 }
 
+TEST_CASE("yarn of params.json has Mistral's names") {
+  RopeScaling want{.kind = RopeScaling::Kind::kYarn,
+                   .factor = 16,
+                   .attention_factor = static_cast<float>(yarn_attention_factor(16)),
+                   .original_max_positions = 16384};
+  CHECK(read_patched(R"({"yarn": {"factor": 16, "original_max_position_embeddings": 16384}})").rope_scaling == want);
+  want.beta_fast = 64;
+  want.beta_slow = 2;
+  want.attention_factor = 1;
+  const ModelConfig c = read_patched(R"({"max_position_embeddings": 262144,
+      "yarn": {"original_max_position_embeddings": 16384, "factor": 16, "apply_scale": false, "beta": 64, "alpha": 2}})");
+  CHECK(c.rope_scaling == want);
+  CHECK(c.max_positions == 262144);
+  CHECK(read_patched(R"({"yarn": null})").rope_scaling == RopeScaling{});
+}
+
 TEST_CASE("values of params.json out of range are refused with the file, the key and the value") {
   const struct {
     std::string patch, message;
@@ -89,6 +105,11 @@ TEST_CASE("values of params.json out of range are refused with the file, the key
       {R"({"norm_eps": -1})", "norm_eps is -1, expected a number from 0"},
       {R"({"vocab_size": 2})", "vocab_size is 2, expected an integer from 3"},
       {R"({"rope_theta": 0})", "rope_theta is 0, expected a number from"},
+      {R"({"yarn": []})", "params.json: yarn: an array, expected an object"},
+      {R"({"yarn": {"factor": 4}})", "params.json: yarn: original_max_position_embeddings is missing"},
+      {R"({"yarn": {"factor": 0, "original_max_position_embeddings": 4096}})", "yarn: factor is 0, expected a number"},
+      {R"({"yarn": {"factor": 4, "original_max_position_embeddings": 4096, "alpha": 33}})",
+       "params.json: rope_scaling: beta_fast is 32, beta_slow 33"},
       {R"({"max_seq_len": 0})", "max_seq_len is 0, expected an integer from 1"},
       {R"({"sliding_window": "4096"})", "sliding_window is \"4096\", expected an integer"},
       {R"({"use_biases": 0})", "use_biases is 0, expected true or false"},
@@ -119,7 +140,8 @@ TEST_CASE("members of params.json that would compute something else are unsuppor
       {R"({"quantization": {"qformat_weight": "fp8_e4m3"}})", "\"quantization\" is an object, which is not supported"},
       {R"({"lora": {"rank": 64, "scaling": 2.0}})", "\"lora\" is an object"},
       {R"({"vision_encoder": {}})", "\"vision_encoder\" is an object"},
-      {R"({"yarn": {"factor": 4}})", "\"yarn\" is an object"},
+      {R"({"yarn": {"factor": 4, "mscale": 1}})", "params.json: yarn: \"mscale\" is 1, which is not supported"},
+      {R"({"llama_4_scaling": {"beta": 0.1}})", "\"llama_4_scaling\" is an object"},
       {R"({"causal": false})", "\"causal\" is false"},
       {R"({"moe": {"num_experts": 8, "num_experts_per_tok": 2, "num_shared_experts": 1}})",
        "params.json: moe: \"num_shared_experts\" is 1, which is not supported"},

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "mixtral/io/huggingface.hpp"
+#include "support/error_of.hpp"
 #include "support/golden.hpp"
 #include "support/temp_dir.hpp"
 
@@ -29,6 +30,29 @@ TEST_CASE("write_huggingface: what was written loads again with the same bytes")
       CHECK(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.bytes())) == 0);
     });
   }
+}
+
+TEST_CASE("write_huggingface: scaled RoPE is written as Hugging Face has it, or refused where it cannot be") {
+  const Checkpoint base = load_huggingface(test::golden_dir() / "malformed_hf/_base");
+  const test::TempDir dir;
+  using Kind = RopeScaling::Kind;
+  ModelConfig config = base.model.config;
+  for (const RopeScaling& scaling :
+       {RopeScaling{.kind = Kind::kLinear, .factor = 1.3f}, RopeScaling{.kind = Kind::kYarn,
+                                                            .factor = 4,
+                                                            .attention_factor = 1.1f,
+                                                            .original_max_positions = 16,
+                                                            .beta_fast = 8,
+                                                            .beta_slow = 0.3f,
+                                                            .truncate = false}}) {
+    config.rope_scaling = scaling;
+    write_huggingface(dir / "copy", config, base.model.weights);
+    CHECK(load_huggingface(dir / "copy").model.config.rope_scaling == scaling);
+  }
+  config.rope_scaling = {.kind = Kind::kLinear, .factor = 2, .attention_factor = 0.5f};
+  const Error error = test::error_of([&] { write_huggingface(dir / "copy", config, base.model.weights); });
+  CHECK(error.code() == ErrorCode::kUnsupported);
+  CHECK(test::names(error, "rope_scaling is linear with an attention_factor of 0.5"));
 }
 
 TEST_CASE("write_huggingface: a directory that cannot be made is named") {

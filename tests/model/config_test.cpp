@@ -64,6 +64,13 @@ TEST_CASE("a wrong field is named with its value") {
       {"rope_theta is nan", [=](auto& c) { c.rope_theta = nan; }},
       {"rope_theta is inf", [=](auto& c) { c.rope_theta = infinity; }},
       {"rope_theta is 0", [](auto& c) { c.rope_theta = 0; }},
+      {"rope_scaling: factor is 0",
+       [](auto& c) { c.rope_scaling = {.kind = RopeScaling::Kind::kLinear, .factor = 0}; }},
+      {"rope_theta is 1, yarn needs more than 1",
+       [](auto& c) {
+         c.rope_theta = 1;
+         c.rope_scaling = {.kind = RopeScaling::Kind::kYarn, .original_max_positions = 64};
+       }},
       {"bos_id 50", [](auto& c) { c.bos_id = 50; }},
       {"bos_id -2", [](auto& c) { c.bos_id = -2; }},
       {"eos_id 50",

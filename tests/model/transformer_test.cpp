@@ -35,6 +35,17 @@ ModelConfig config_of(Index dim, Index n_heads, Index n_kv_heads, Index head_dim
   return c;
 }
 
+// Four times a context of 32, of which some pairs turn less than beta_slow times, some more than beta_fast, some
+// neither.
+RopeScaling yarn_of_32() {
+  return {.kind = RopeScaling::Kind::kYarn,
+          .factor = 4,
+          .attention_factor = static_cast<float>(yarn_attention_factor(4)),
+          .original_max_positions = 32,
+          .beta_fast = 3,
+          .beta_slow = 0.5f};
+}
+
 struct NamedConfig {
   std::string name;
   ModelConfig config;
@@ -48,6 +59,7 @@ std::vector<NamedConfig> configs() {
       {"head_dim 2, multi-query, 17 experts top 2, window 1, interleaved", config_of(16, 5, 1, 2, 17, 2)},
       {"head_dim 34, 8 experts top 1, window 33, tied", config_of(48, 2, 2, 34, 8, 1)},
       {"odd dim, 8 experts top 3, window 31", config_of(33, 4, 2, 16, 8, 3)},
+      {"yarn, interleaved", config_of(32, 4, 2, 16, 4, 2)},
   };
   out[1].config.tied_embeddings = out[4].config.tied_embeddings = true;
   out[2].config.sliding_window = 16;
@@ -55,6 +67,9 @@ std::vector<NamedConfig> configs() {
   out[3].config.rope_pairing = RopePairing::kInterleaved;
   out[4].config.sliding_window = 33;
   out[5].config.sliding_window = 31;
+  out[6].config.rope_pairing = RopePairing::kInterleaved;
+  out[6].config.rope_theta = 100;
+  out[6].config.rope_scaling = yarn_of_32();
   return out;
 }
 
@@ -111,6 +126,25 @@ TEST_CASE("the forward pass agrees with the double oracle, for every kind of mod
       test::check_close(run_whole(model, tokens, table, serial), want, kSmallModel);
     });
   });
+}
+
+TEST_CASE("scaled RoPE changes the logits, linear by a factor of 1 no bit") {
+  using Kind = RopeScaling::Kind;
+  ModelConfig config = test::small_config();
+  config.rope_theta = 100;
+  test::Random random(95);
+  const std::vector<TokenId> tokens = test::random_tokens(random, 40, config);
+  const auto logits = [&](const RopeScaling& scaling) {
+    config.rope_scaling = scaling;
+    return run_reference(test::RandomModel(config).model, tokens);
+  };
+  const auto plain = logits({});
+  CHECK(test::same_bits(logits({.kind = Kind::kLinear}), plain));
+  const auto linear = logits({.kind = Kind::kLinear, .factor = 4});
+  const auto yarn = logits(yarn_of_32());
+  CHECK(test::relative_error(linear, plain) > 1e-3);
+  CHECK(test::relative_error(yarn, plain) > 1e-3);
+  CHECK(test::relative_error(yarn, linear) > 1e-3);
 }
 
 TEST_CASE("every table gives the same bits, however the prompt is split") {

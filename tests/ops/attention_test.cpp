@@ -48,7 +48,7 @@ void check_golden(const std::string& name, Index window) {
     ops::linear(ctx, MatrixView(wk.view()), x.view(), k.view());
     ops::linear(ctx, MatrixView(wv.view()), x.view(), v.view());
     for (auto* rotated : {&q, &k}) {
-      ops::rope(ctx, rotated->view(), std::span<const Index>(positions), head_dim, 1e6, RopePairing::kHalfSplit);
+      ops::rope(ctx, rotated->view(), std::span<const Index>(positions), {head_dim, 1e6}, RopePairing::kHalfSplit);
     }
     ops::attention(ctx, q.cview(), k.cview(), v.cview(), head_dim, window, out.view());
     ops::linear(ctx, MatrixView(wo.view()), out.cview(), y.view());

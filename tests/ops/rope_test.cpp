@@ -29,7 +29,7 @@ void check_golden(const std::string& name, Index head_dim) {
     test::for_each_context([&](const OpContext& ctx) {
       Matrix<float> y(Shape<2>{{n, width}});
       std::copy_n(x.data(), x.size(), y.data());
-      ops::rope(ctx, y.view(), std::span<const Index>(positions), head_dim, 1e6, RopePairing::kHalfSplit);
+      ops::rope(ctx, y.view(), std::span<const Index>(positions), {head_dim, 1e6}, RopePairing::kHalfSplit);
       for (Index t = 0; t < n; ++t) {
         CAPTURE(t);
         const auto row = static_cast<std::size_t>(width);
@@ -56,11 +56,11 @@ TEST_CASE_TEMPLATE("rope of every element type agrees with the double oracle, bo
     for (const auto pairing : {RopePairing::kHalfSplit, RopePairing::kInterleaved}) {
       const auto x = random.matrix<T>(6, 3 * head_dim);
       auto want = test::in_double(x);
-      reference::rope(want.view(), positions, head_dim, 1e4, pairing == RopePairing::kInterleaved);
+      reference::rope(want.view(), positions, {head_dim, 1e4}, pairing == RopePairing::kInterleaved);
       test::for_each_context([&](const OpContext& ctx) {
         Matrix<T> y(x.shape());
         std::copy_n(x.data(), x.size(), y.data());
-        ops::rope(ctx, y.view(), std::span<const Index>(positions), head_dim, 1e4, pairing);
+        ops::rope(ctx, y.view(), std::span<const Index>(positions), {head_dim, 1e4}, pairing);
         test::check_close(y, want, test::stored_as<T>(test::kRotation));
       });
     }
@@ -77,8 +77,8 @@ TEST_CASE("both pairings rotate the same vector, its dimensions in another order
     half.data()[i] = x.data()[i];
     mixed.data()[i < d / 2 ? 2 * i : 2 * (i - d / 2) + 1] = x.data()[i];
   }
-  ops::rope(c.op, half.view(), {&position, 1}, d, 1e4, RopePairing::kHalfSplit);
-  ops::rope(c.op, mixed.view(), {&position, 1}, d, 1e4, RopePairing::kInterleaved);
+  ops::rope(c.op, half.view(), {&position, 1}, {d, 1e4}, RopePairing::kHalfSplit);
+  ops::rope(c.op, mixed.view(), {&position, 1}, {d, 1e4}, RopePairing::kInterleaved);
   for (Index i = 0; i < d; ++i) {
     CHECK(half.data()[i] == doctest::Approx(mixed.data()[i < d / 2 ? 2 * i : 2 * (i - d / 2) + 1]));
   }
@@ -91,7 +91,7 @@ TEST_CASE("rope refuses odd heads and shapes that do not fit, for every element 
   Matrix<double> wide(Shape<2>{{2, 9}});
   const auto refuse = [&](auto view, Index head_dim, std::size_t n) {
     test::error_of([&] {
-      ops::rope(c.op, view, std::span<const Index>(positions).first(n), head_dim, 1e4, RopePairing::kHalfSplit);
+      ops::rope(c.op, view, std::span<const Index>(positions).first(n), {head_dim, 1e4}, RopePairing::kHalfSplit);
     });
   };
   refuse(x.view(), 3, 2);
@@ -102,5 +102,5 @@ TEST_CASE("rope refuses odd heads and shapes that do not fit, for every element 
   refuse(x.view(), 9, 1);
   Matrix<float> cos(Shape<2>{{2, 4}}), sin(Shape<2>{{2, 3}}), y(Shape<2>{{2, 8}});
   test::error_of([&] { ops::rope(c.op, y.view(), {cos.view(), sin.view()}, RopePairing::kHalfSplit); });
-  test::error_of([&] { ops::rope_angles(positions, 8, 1e4, {cos.view(), sin.view()}); });
+  test::error_of([&] { ops::rope_angles(positions, {8, 1e4}, {cos.view(), sin.view()}); });
 }

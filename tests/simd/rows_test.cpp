@@ -204,7 +204,7 @@ TEST_CASE("rotations agree with the double oracle for both pairings, all tables 
       const auto x = random.values<float>(head_dim);
       auto want = in_double(x);
       const Index position = 3;
-      reference::rope(as_row(want), {&position, 1}, head_dim, 1e4, interleaved);
+      reference::rope(as_row(want), {&position, 1}, {head_dim, 1e4}, interleaved);
       const Row bits = rotate(test::reference_table(), x, interleaved);
       test::for_each_table([&](const KernelTable& t) { CHECK(test::same_bits(rotate(t, x, interleaved), bits)); });
       test::for_each_table_and_native(

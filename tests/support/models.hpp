@@ -115,9 +115,7 @@ inline Matrix<double> attention_oracle(const ModelConfig& c, const LayerWeights&
   auto q = linear_oracle(w.wq, h), k = linear_oracle(w.wk, h);
   const auto v = linear_oracle(w.wv, h);
   const bool interleaved = c.rope_pairing == RopePairing::kInterleaved;
-  for (auto* x : {&q, &k}) {
-    reference::rope(x->view(), positions, c.head_dim, static_cast<double>(c.rope_theta), interleaved);
-  }
+  for (auto* x : {&q, &k}) reference::rope(x->view(), positions, c.rope(), interleaved);
   Matrix<double> out(q.shape());
   reference::attention(q.cview(), k.cview(), v.cview(), c.head_dim, c.sliding_window, out.view());
   return linear_oracle(w.wo, out);

@@ -19,7 +19,7 @@ namespace mixtral {
 //   kBadFormat     a file breaks its format, a value is out of range, a tensor is missing or has another shape, a
 //                  number of a router or a norm is not finite
 //   kUnsupported   legal, but it would compute something else: another architecture or activation, RoPE
-//                  scaling, attention biases, quantisation, tensors that the model has no place for
+//                  scaling but linear and yarn, attention biases, quantisation, tensors that the model has no place for
 //                  (rotary_emb.inv_freq and the lm_head of a tied model are ignored, and so is a quantization_config
 //                  where all tensors are F32, F16 or BF16: Checkpoint::notes)
 //   kIo            the system refused

@@ -19,7 +19,7 @@ namespace mixtral {
 //
 // __metadata__ has, all strings:
 //   "mixtral.format"  "1"
-//   "mixtral.config"  ModelConfig as JSON, its fields by name
+//   "mixtral.config"  ModelConfig as JSON, its fields by name; rope_scaling only where there is one
 //   "mixtral.header"  "xxh3:" and the checksum of the header's JSON, its padding included, with zeros for these digits
 //   of each tensor    its format and the XXH3 checksum (64 bits, hexadecimal) of all its bytes: "P4
 //   xxh3:0123456789abcdef"; of an expert whose w2 has another format than w1 and w3 both: "Q4_K P8 xxh3:...";

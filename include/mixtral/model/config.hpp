@@ -8,6 +8,7 @@
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/types.hpp"
 #include "mixtral/ops/rope_pairing.hpp"
+#include "mixtral/ops/rope_scaling.hpp"
 
 namespace mixtral {
 
@@ -26,9 +27,12 @@ struct ModelConfig {
   float norm_eps = 1e-5f;
   float rope_theta = 1e6f;
   RopePairing rope_pairing = RopePairing::kHalfSplit;
+  RopeScaling rope_scaling = {};
   bool tied_embeddings = false;  // the head is the embedding matrix
   TokenId bos_id = 1;            // -1: none
   std::vector<TokenId> eos_ids = {2};
+
+  RopeFrequencies rope() const { return {head_dim, static_cast<double>(rope_theta), rope_scaling}; }
 
   // Throws Error(kInvalidArgument) that names the field and its value.
   void validate() const;
@@ -64,6 +68,7 @@ inline void ModelConfig::validate() const {
           ", expected a finite number >= 0");
   require(std::isfinite(rope_theta) && rope_theta > 0, "config: rope_theta is ", rope_theta,
           ", expected a finite number > 0");
+  rope_scaling.validate(static_cast<double>(rope_theta));
   require(bos_id >= -1 && bos_id < vocab_size, "config: bos_id ", bos_id, " is outside the vocabulary of ", vocab_size);
   for (const TokenId id : eos_ids) {
     require(id >= 0 && id < vocab_size, "config: eos_id ", id, " is outside the vocabulary of ", vocab_size);

@@ -321,7 +321,7 @@ class Forward {
     const Index places = hooks.routes.places(rows, model.config.n_experts_per_tok);
     const detail::StepBuffers b(model.config, ctx.scratch, x, x.dim(0), places);
     for (std::size_t t = 0; t < rows.size(); ++t) b.rows[t] = {cache.pages(rows[t].slot), rows[t].position};
-    ops::rope_angles(in.positions, model.config.head_dim, static_cast<double>(model.config.rope_theta), b.angles);
+    ops::rope_angles(in.positions, model.config.rope(), b.angles);
     const Index kv_begin = cache.layout().n_layers == model.config.n_layers ? 0 : begin;  // the cache's first layer
     hooks.cancel.check();
     for (Index layer = begin; layer < end; ++layer) {

@@ -10,6 +10,7 @@
 
 #include "mixtral/core/float16.hpp"
 #include "mixtral/core/tensor.hpp"
+#include "mixtral/ops/rope_scaling.hpp"
 
 namespace mixtral::reference {
 
@@ -98,17 +99,19 @@ void swiglu(TensorView<const T, 2> gate, TensorView<const T, 2> up, TensorView<T
   }
 }
 
-// Rotates pairs of each head by position * theta^(-2i/head_dim) (Su et al. 2021).  x [n, n_heads * head_dim]
+// Rotates pairs of each head by position * frequency(i) (Su et al. 2021), times the magnitude.  x [n, n_heads *
+// head_dim]
 template <class T>
-void rope(TensorView<T, 2> x, std::span<const Index> positions, Index head_dim, double theta, bool interleaved) {
-  const Index half = head_dim / 2;
+void rope(TensorView<T, 2> x, std::span<const Index> positions, const RopeFrequencies& frequencies, bool interleaved) {
+  const Index head_dim = frequencies.head_dim(), half = head_dim / 2;
+  const double magnitude = frequencies.magnitude();
   for (Index t = 0; t < x.dim(0); ++t) {
     for (Index head = 0; head < x.dim(1) / head_dim; ++head) {
       T* v = x.row(t) + head * head_dim;
       for (Index i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(positions[static_cast<std::size_t>(t)]) *
-                             std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-        const auto c = static_cast<Sum<T>>(std::cos(angle)), s = static_cast<Sum<T>>(std::sin(angle));
+        const double angle = static_cast<double>(positions[static_cast<std::size_t>(t)]) * frequencies(i);
+        const auto c = static_cast<Sum<T>>(magnitude * std::cos(angle));
+        const auto s = static_cast<Sum<T>>(magnitude * std::sin(angle));
         T& first = v[interleaved ? 2 * i : i];
         T& second = v[interleaved ? 2 * i + 1 : i + half];
         const Sum<T> a = value(first), b = value(second);

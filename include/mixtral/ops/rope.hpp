@@ -5,28 +5,29 @@
 #include <span>
 
 #include "mixtral/ops/rope_pairing.hpp"
+#include "mixtral/ops/rope_scaling.hpp"
 #include "mixtral/ops/rows.hpp"
 
 namespace mixtral::ops {
 
-// Cosines and sines of position * theta^(-2i/head_dim), i in [0, head_dim/2), one row per position. The
-// angles are computed in double: at position 32767 float32 angles are only good to 2e-3.
+// Cosines and sines of position * frequency(i), i in [0, head_dim/2), times the frequencies' magnitude, one row per
+// position. The angles are computed in double: at position 32767 float32 angles are only good to 2e-3.
 struct RopeAngles {
   TensorView<float, 2> cos, sin;  // [n, head_dim / 2]
 };
 
 // Fills `angles` for `positions` [n].
-inline void rope_angles(std::span<const Index> positions, Index head_dim, double theta, RopeAngles angles) {
-  const Shape<2> want{{static_cast<Index>(positions.size()), head_dim / 2}};
-  require(head_dim > 0 && head_dim % 2 == 0, "rope: head_dim is ", head_dim, ", expected an even number > 0");
+inline void rope_angles(std::span<const Index> positions, const RopeFrequencies& frequencies, RopeAngles angles) {
+  const Shape<2> want{{static_cast<Index>(positions.size()), frequencies.head_dim() / 2}};
   require(angles.cos.shape() == want && angles.sin.shape() == want, "rope: cos is ", angles.cos.shape(), ", sin is ",
           angles.sin.shape(), ", expected ", want);
-  for (Index i = 0; i < head_dim / 2; ++i) {
-    const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+  const double magnitude = frequencies.magnitude();
+  for (Index i = 0; i < want[1]; ++i) {
+    const double frequency = frequencies(i);
     for (Index t = 0; t < want[0]; ++t) {
       const double angle = static_cast<double>(positions[static_cast<std::size_t>(t)]) * frequency;
-      angles.cos.row(t)[i] = static_cast<float>(std::cos(angle));
-      angles.sin.row(t)[i] = static_cast<float>(std::sin(angle));
+      angles.cos.row(t)[i] = static_cast<float>(magnitude * std::cos(angle));
+      angles.sin.row(t)[i] = static_cast<float>(magnitude * std::sin(angle));
     }
   }
 }
@@ -45,18 +46,18 @@ inline void rope(const OpContext& ctx, TensorView<float, 2> x, const RopeAngles&
 
 // Angles and rotation in one call; T float, bf16, f16 (computed in float32) or double.
 template <class T>
-void rope(const OpContext& ctx, TensorView<T, 2> x, std::span<const Index> positions, Index head_dim, double theta,
-          RopePairing pairing) {
-  require(
-      static_cast<Index>(positions.size()) == x.dim(0) && head_dim > 0 && head_dim % 2 == 0 && x.dim(1) % head_dim == 0,
-      "rope: x is ", x.shape(), ", ", positions.size(), " positions, head_dim ", head_dim);
+void rope(const OpContext& ctx, TensorView<T, 2> x, std::span<const Index> positions,
+          const RopeFrequencies& frequencies, RopePairing pairing) {
+  const Index head_dim = frequencies.head_dim();
+  require(static_cast<Index>(positions.size()) == x.dim(0) && x.dim(1) % head_dim == 0, "rope: x is ", x.shape(), ", ",
+          positions.size(), " positions, head_dim ", head_dim);
   if constexpr (!kHasKernels<T>) {
-    reference::rope(x, positions, head_dim, theta, pairing == RopePairing::kInterleaved);
+    reference::rope(x, positions, frequencies, pairing == RopePairing::kInterleaved);
   } else {
     const ScratchScope scope(ctx.scratch);
     const RopeAngles angles{ctx.scratch.matrix<float>(x.dim(0), head_dim / 2),
                             ctx.scratch.matrix<float>(x.dim(0), head_dim / 2)};
-    rope_angles(positions, head_dim, theta, angles);
+    rope_angles(positions, frequencies, angles);
     if constexpr (std::is_same_v<T, float>) {
       rope(ctx, x, angles, pairing);
     } else {
