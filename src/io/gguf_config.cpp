@@ -136,4 +136,24 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   return config;
 }
 
+void add_gguf_config(const ModelConfig& c, GgufKeys& keys) {
+  const auto integer = [&](std::string_view name, Index value) { keys.integer(str(kPrefix, name), value); };
+  const auto number = [&](std::string_view name, float value) { keys.number(str(kPrefix, name), value); };
+  integer("vocab_size", c.vocab_size);
+  integer("context_length", c.max_positions);
+  integer("embedding_length", c.dim);
+  integer("block_count", c.n_layers);
+  integer("feed_forward_length", c.hidden_dim);
+  integer("attention.head_count", c.n_heads);
+  integer("attention.head_count_kv", c.n_kv_heads);
+  integer("attention.key_length", c.head_dim);
+  integer("attention.value_length", c.head_dim);
+  if (c.sliding_window > 0) integer("attention.sliding_window", c.sliding_window);
+  number("attention.layer_norm_rms_epsilon", c.norm_eps);
+  integer("rope.dimension_count", c.head_dim);
+  number("rope.freq_base", c.rope_theta);
+  integer("expert_count", c.n_experts);
+  integer("expert_used_count", c.n_experts_per_tok);
+}
+
 }  // namespace mixtral
