@@ -6,6 +6,7 @@
 #include "cli/commands.hpp"
 #include "cli/deferred_signals.hpp"
 #include "cli/loaded_model.hpp"
+#include "cli/pack_gguf.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/gguf_weights.hpp"
@@ -112,6 +113,7 @@ void pack(const Options& o) {
   } else {
     const std::filesystem::path in = o.paths.front();
     require_no_input(out, in);
+    if (names_gguf(out)) return pack_gguf({in, out, o.weights, o.attention, o.head}, o.common);
     if (!o.calibrate.empty()) {  // a tokenizer is only opened if there is something to read
       CommonOptions common = o.common;
       common.model = in;
@@ -133,6 +135,21 @@ void pack(const Options& o) {
     write_packed(out, table, executor, checkpoint.model.config, source, options);
   }
   tell(out, seconds() - begin);
+}
+
+// The formats of a GGUF file are its own.
+void require_formats_of(const Options& o) {
+  const bool gguf = names_gguf(o.paths.back());
+  for (const auto& [option, format] :
+       {std::pair{"--weights", o.weights}, {"--attention", o.attention}, {"--head", o.head}}) {
+    const bool of_gguf = std::find(kGgufFormats.begin(), kGgufFormats.end(), format) != kGgufFormats.end();
+    if (format.empty() || of_gguf == gguf) continue;
+    throw CLI::ValidationError(option, gguf ? format + " is no format of a GGUF file, which has f16, q8_0 or q4_0"
+                                            : format + " is a format of GGUF files: OUT should end in .gguf");
+  }
+  if (gguf && !o.calibrate.empty()) throw CLI::ValidationError("--calibrate", "is for P4 and P8, not for GGUF files");
+  if (gguf && !o.synthetic.empty())
+    throw CLI::ValidationError("--synthetic", "is for packed files, not for GGUF files");
 }
 
 void verify(const std::filesystem::path& path, int threads) {
@@ -158,18 +175,24 @@ void verify(const std::filesystem::path& path, int threads) {
 
 void add_pack(CLI::App& program) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("pack", "Write a model as one file of 4- or 8-bit weights, or check one");
+  CLI::App* command =
+      program.add_subcommand("pack", "Write a model as one file of 4- or 8-bit weights, or as a GGUF file; check one");
   command->footer(
       "Examples: mixtral pack DIR model.mixtral --weights p4 --head p8\n"
       "          mixtral pack DIR model.mixtral --weights p4 --calibrate FILE\n"
+      "          mixtral pack DIR model.gguf --weights q8_0\n"
       "          mixtral pack --synthetic mixtral-8x7b --layers 2 random.mixtral --weights p4\n"
       "          mixtral pack --verify model.mixtral");
   add_texts(*command, "paths", options->paths, "IN OUT: a model and the file to write; with --synthetic: OUT")
       ->type_name("PATH")
       ->expected(2);
-  const auto formats = CLI::IsMember(kWeightsFormats);
-  auto* weights =
-      command->add_option("--weights", options->weights, "Format of experts, attention and head")->check(formats);
+  std::vector<std::string> names = kWeightsFormats;
+  names.insert(names.end(), kGgufFormats.begin(), kGgufFormats.end());
+  const auto formats = CLI::IsMember(names);
+  auto* weights = command
+                      ->add_option("--weights", options->weights,
+                                   "Format of experts, attention and head; the last three are for OUT.gguf")
+                      ->check(formats);
   command->add_option("--attention", options->attention, "Another format of the attention")->check(formats);
   command->add_option("--head", options->head, "Another format of the head")->check(formats);
   auto* synthetic = add_synthetic_option(*command, options->synthetic);
@@ -195,6 +218,7 @@ void add_pack(CLI::App& program) {
     if (options->paths.size() != (options->synthetic.empty() ? 2u : 1u)) {
       throw CLI::RequiredError(options->synthetic.empty() ? "IN and OUT" : "OUT, and nothing else,");
     }
+    require_formats_of(*options);
     pack(*options);
   });
 }
