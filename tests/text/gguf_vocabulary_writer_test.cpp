@@ -18,7 +18,8 @@ struct Written {
   std::string bytes;
   std::vector<std::string> notes;
 
-  GgufFile file() const { return GgufFile(std::as_bytes(std::span(bytes)), "file"); }
+  GgufFile file() && = delete;  // it looks at the bytes
+  GgufFile file() const& { return GgufFile(std::as_bytes(std::span(bytes)), "file"); }
   Vocabulary vocabulary() const { return parse_gguf_vocabulary(bytes, "file"); }
 };
 
@@ -119,7 +120,8 @@ TEST_CASE("a piece that no merge makes stays one that no text becomes") {
 TEST_CASE("the special tokens, what ends a sequence and the space in front are keys") {
   Vocabulary v = vocabulary_of({"a", "<end>", "<more>", "<most>"});
   v.add_bos = true;
-  const GgufFile first = written(v).file();
+  const Written plain = written(v);
+  const GgufFile first = plain.file();
   CHECK(first.text("tokenizer.ggml.model") == "llama");
   CHECK(first.integer("tokenizer.ggml.unknown_token_id", 0, 9) == 0);
   CHECK(first.integer("tokenizer.ggml.bos_token_id", 0, 9) == 1);
