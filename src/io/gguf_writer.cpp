@@ -23,7 +23,7 @@ constexpr Index kAlignment = 32;
 constexpr Index padded(Index bytes) noexcept { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 // One tensor of the file to be: a matrix, or as many as a layer has experts.
-struct Tensor {
+struct FileTensor {
   std::string name;
   TensorSlot slot;  // of the first matrix
   Shape<2> shape;   // of each
@@ -62,14 +62,14 @@ class GgufWriter {
     for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) {
       if (slot.expert <= 0) add(slot, shape);  // the others are in the first one's tensor
     });
-    for (const Tensor& tensor : tensors_) all_ += tensor.bytes();
+    for (const FileTensor& tensor : tensors_) all_ += tensor.bytes();
   }
 
   // Keys and the list of tensors, up to where data begin.
   std::string header() const {
     std::string out = keys().header(static_cast<Index>(tensors_.size()));
     std::uint64_t offset = 0;
-    for (const Tensor& tensor : tensors_) {
+    for (const FileTensor& tensor : tensors_) {
       std::vector<Index> dims = {tensor.shape[1]};  // the fastest first
       if (!is_vector(tensor.slot.kind)) dims.push_back(tensor.shape[0]);
       if (tensor.slot.expert >= 0) dims.push_back(tensor.n_matrices);
@@ -88,14 +88,14 @@ class GgufWriter {
     AtomicFileWriter file(path);
     const std::string head = header();
     Index data_bytes = 0, most_bytes = 0;
-    for (const Tensor& tensor : tensors_) {
+    for (const FileTensor& tensor : tensors_) {
       data_bytes += padded(tensor.bytes());
       most_bytes = std::max(most_bytes, tensor.matrix_bytes() + tensor.padding());
     }
     file.reserve(static_cast<Index>(head.size()) + data_bytes);
     file.write(std::as_bytes(std::span(head)));
     OverlappedWriter pieces(file, most_bytes);
-    for (const Tensor& tensor : tensors_) {
+    for (const FileTensor& tensor : tensors_) {
       for (Index i = 0; i < tensor.n_matrices; ++i) {
         fill(tensor, i, pieces.room());
         const Index padding = i + 1 == tensor.n_matrices ? tensor.padding() : 0;
@@ -156,7 +156,7 @@ class GgufWriter {
   }
 
   // Matrix i of a tensor, [matrix_bytes()].
-  void fill(const Tensor& tensor, Index i, std::byte* out) {
+  void fill(const FileTensor& tensor, Index i, std::byte* out) {
     TensorSlot slot = tensor.slot;
     if (slot.expert >= 0) slot.expert = i;
     const MatrixView w = read(slot, tensor.shape);
@@ -173,7 +173,7 @@ class GgufWriter {
 
   // The row of the source that becomes row r. RoPE turns rows i and i + head_dim / 2 of a head of half-split weights,
   // rows 2i and 2i + 1 of interleaved ones, which is what a GGUF file has.
-  Index row_of(const Tensor& tensor, Index r) const noexcept {
+  Index row_of(const FileTensor& tensor, Index r) const noexcept {
     const bool turned = tensor.slot.kind == TensorKind::kWq || tensor.slot.kind == TensorKind::kWk;
     if (!turned || config_.rope_pairing == RopePairing::kInterleaved) return r;
     const Index i = r % config_.head_dim;
@@ -207,7 +207,7 @@ class GgufWriter {
   const ModelConfig& config_;
   WeightSource source_;
   const GgufOptions& options_;
-  std::vector<Tensor> tensors_;
+  std::vector<FileTensor> tensors_;
   Index all_ = 0, done_ = 0;
 };
 
