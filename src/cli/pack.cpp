@@ -6,6 +6,7 @@
 #include "cli/commands.hpp"
 #include "cli/deferred_signals.hpp"
 #include "cli/loaded_model.hpp"
+#include "cli/pack_gguf.hpp"
 #include "mixtral/core/file.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "mixtral/io/gguf_weights.hpp"
@@ -55,12 +56,6 @@ double giga(Index bytes) { return 1e-9 * static_cast<double>(bytes); }
 
 // What opening a GGUF file makes of it.
 constexpr std::string_view kImport = "import";
-
-std::vector<std::string> all_formats() {
-  std::vector<std::string> all = kWeightsFormats;
-  all.emplace_back(kImport);
-  return all;
-}
 
 PackFormats formats_of(const Options& o) {
   const auto format = [&](const std::string& own) { return weights_format(own.empty() ? o.weights : own); };
@@ -114,8 +109,13 @@ void pack(const Options& o) {
   const KernelTable table = table_of(o.common);
   ThreadExecutor workers(o.common.threads);
   SignalledExecutor executor(workers);
-  PackOptions options{.formats = formats_of(o), .type_of = {}, .importance = {}, .files = {}, .progress = {}};
+  PackOptions options{.formats = formats_of(o), .importance = {}, .files = {}, .progress = {}};
 
+  if (names_gguf(out)) {
+    const std::filesystem::path in = random ? std::filesystem::path() : o.paths.front();
+    if (!random) require_no_input(out, in);
+    return pack_gguf({in, out, o.weights, o.attention, o.head, o.synthetic, o.layers}, o.common);
+  }
   double begin = seconds();
   if (random) {
     SyntheticWeights source(executor);
@@ -148,6 +148,22 @@ void pack(const Options& o) {
   tell(out, seconds() - begin);
 }
 
+// The formats of a GGUF file are its own.
+void require_formats_of(const Options& o) {
+  const bool gguf = names_gguf(o.paths.back());
+  for (const auto& [option, format] :
+       {std::pair{"--weights", o.weights}, {"--attention", o.attention}, {"--head", o.head}}) {
+    const bool of_gguf = std::find(kGgufFormats.begin(), kGgufFormats.end(), format) != kGgufFormats.end();
+    if (format.empty() || of_gguf == gguf) continue;
+    throw CLI::ValidationError(option, gguf ? format + " is no format of a GGUF file, which has f16, q8_0 or q4_0"
+                                            : format + " is a format of GGUF files: OUT should end in .gguf");
+  }
+  if (o.weights == kImport && !(o.attention.empty() && o.head.empty() && o.calibrate.empty())) {
+    throw CLI::ValidationError("--weights", "import leaves no choice to --attention, --head and --calibrate");
+  }
+  if (gguf && !o.calibrate.empty()) throw CLI::ValidationError("--calibrate", "is for P4 and P8, not for GGUF files");
+}
+
 void verify(const std::filesystem::path& path, int threads) {
   ThreadExecutor executor(threads);
   ProgressBar bar("verify");
@@ -171,22 +187,28 @@ void verify(const std::filesystem::path& path, int threads) {
 
 void add_pack(CLI::App& program) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("pack", "Write a model as one file of 4- or 8-bit weights, or check one");
+  CLI::App* command =
+      program.add_subcommand("pack", "Write a model as one file of 4- or 8-bit weights, or as a GGUF file; check one");
   command->footer(
       "Examples: mixtral pack DIR model.mixtral --weights p4 --head p8\n"
       "          mixtral pack DIR model.mixtral --weights p4 --calibrate FILE\n"
+      "          mixtral pack DIR model.gguf --weights q8_0\n"
       "          mixtral pack --synthetic mixtral-8x7b --layers 2 random.mixtral --weights p4\n"
       "          mixtral pack FILE.gguf model.mixtral --weights import\n"
       "          mixtral pack --verify model.mixtral");
   add_texts(*command, "paths", options->paths, "IN OUT: a model and the file to write; with --synthetic: OUT")
       ->type_name("PATH")
       ->expected(2);
-  const auto formats = CLI::IsMember(kWeightsFormats);
+  std::vector<std::string> names = kWeightsFormats;
+  names.insert(names.end(), kGgufFormats.begin(), kGgufFormats.end());
+  const auto formats = CLI::IsMember(names);
+  names.emplace_back(kImport);
   auto* weights = command
                       ->add_option("--weights", options->weights,
-                                   "Format of experts, attention and head; import: what opening a GGUF file makes of "
-                                   "each, Q8_0, Q4_0, Q4_1 and Q4_K as they are")
-                      ->check(CLI::IsMember(all_formats()));
+                                   "Format of experts, attention and head; f16, q8_0 and q4_0 are for OUT.gguf; "
+                                   "import: what opening a GGUF file makes of each, Q8_0, Q4_0, Q4_1 and Q4_K as they "
+                                   "are")
+                      ->check(CLI::IsMember(names));
   command->add_option("--attention", options->attention, "Another format of the attention")->check(formats);
   command->add_option("--head", options->head, "Another format of the head")->check(formats);
   auto* synthetic = add_synthetic_option(*command, options->synthetic);
@@ -212,6 +234,7 @@ void add_pack(CLI::App& program) {
     if (options->paths.size() != (options->synthetic.empty() ? 2u : 1u)) {
       throw CLI::RequiredError(options->synthetic.empty() ? "IN and OUT" : "OUT, and nothing else,");
     }
+    require_formats_of(*options);
     pack(*options);
   });
 }

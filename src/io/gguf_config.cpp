@@ -143,6 +143,30 @@ std::vector<TokenId> read_ends(const GgufFile& file) {
   return ids;
 }
 
+// What read_rope_scaling() makes the same of.
+void add_rope_scaling(const RopeScaling& s, GgufKeys& keys) {
+  using enum RopeScaling::Kind;
+  if (s.kind == kNone) return;
+  require(s.kind != kYarn || s.truncate, ErrorCode::kUnsupported,
+          "rope_scaling: a ramp that is not truncated to whole pairs has no keys in a GGUF file");
+  const auto number = [&](std::string_view name, float value) { keys.number(str(kPrefix, name), value); };
+  keys.text(str(kPrefix, "rope.scaling.type"), name_of(s.kind));
+  number("rope.scaling.factor", s.factor);
+  float more = s.attention_factor;
+  if (s.kind == kYarn) {
+    const auto own = static_cast<float>(yarn_attention_factor(static_cast<double>(s.factor)));
+    more /= own;
+    for (const float to : {0.0f, 10 * more}) {  // a quotient may be one step beside the factor that gives it back
+      const float beside = std::nextafter(s.attention_factor / own, to);
+      if (more * own != s.attention_factor && beside * own == s.attention_factor) more = beside;
+    }
+    keys.integer(str(kPrefix, "rope.scaling.original_context_length"), s.original_max_positions);
+    number("rope.scaling.yarn_beta_fast", s.beta_fast);
+    number("rope.scaling.yarn_beta_slow", s.beta_slow);
+  }
+  if (more != 1) number("rope.scaling.attn_factor", more);
+}
+
 }  // namespace
 
 ModelConfig read_gguf_config(const GgufFile& file) {
@@ -164,6 +188,27 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   config.bos_id = static_cast<TokenId>(file.integer("tokenizer.ggml.bos_token_id", 0, kMaxDimension).value_or(1));
   config.eos_ids = read_ends(file);
   return config;
+}
+
+void add_gguf_config(const ModelConfig& c, GgufKeys& keys) {
+  const auto integer = [&](std::string_view name, Index value) { keys.integer(str(kPrefix, name), value); };
+  const auto number = [&](std::string_view name, float value) { keys.number(str(kPrefix, name), value); };
+  integer("vocab_size", c.vocab_size);
+  integer("context_length", c.max_positions);
+  integer("embedding_length", c.dim);
+  integer("block_count", c.n_layers);
+  integer("feed_forward_length", c.hidden_dim);
+  integer("attention.head_count", c.n_heads);
+  integer("attention.head_count_kv", c.n_kv_heads);
+  integer("attention.key_length", c.head_dim);
+  integer("attention.value_length", c.head_dim);
+  if (c.sliding_window > 0) integer("attention.sliding_window", c.sliding_window);
+  number("attention.layer_norm_rms_epsilon", c.norm_eps);
+  integer("rope.dimension_count", c.head_dim);
+  number("rope.freq_base", c.rope_theta);
+  integer("expert_count", c.n_experts);
+  integer("expert_used_count", c.n_experts_per_tok);
+  add_rope_scaling(c.rope_scaling, keys);
 }
 
 }  // namespace mixtral

@@ -14,35 +14,6 @@ namespace {
 
 constexpr Index kMostFiles = 1 << 15;
 
-// Of a tensor of its own; of all experts of a layer.
-struct Names {
-  std::string own, merged;
-};
-
-Names names_of(const TensorSlot& slot) {
-  using enum TensorKind;
-  const std::string layer = str("blk.", slot.layer, ".");
-  const auto expert = [&](const char* name) {
-    return Names{str(layer, name, ".", slot.expert, ".weight"), str(layer, name, "_exps.weight")};
-  };
-  switch (slot.kind) {
-    case kEmbedding: return {"token_embd.weight", {}};
-    case kAttentionNorm: return {layer + "attn_norm.weight", {}};
-    case kWq: return {layer + "attn_q.weight", {}};
-    case kWk: return {layer + "attn_k.weight", {}};
-    case kWv: return {layer + "attn_v.weight", {}};
-    case kWo: return {layer + "attn_output.weight", {}};
-    case kFfnNorm: return {layer + "ffn_norm.weight", {}};
-    case kRouter: return {layer + "ffn_gate_inp.weight", {}};
-    case kW1: return expert("ffn_gate");
-    case kW2: return expert("ffn_down");
-    case kW3: return expert("ffn_up");
-    case kFinalNorm: return {"output_norm.weight", {}};
-    case kHead: return {"output.weight", {}};
-  }
-  return {};
-}
-
 // "model-00002-of-00003.gguf" for part 1 of "model-00001-of-00003.gguf".
 std::filesystem::path part_path(const std::filesystem::path& first, Index part, Index count) {
   const auto number = [](Index n) {
@@ -68,9 +39,28 @@ std::vector<Index> plain_shape(std::vector<Index> dims) {
 
 }  // namespace
 
-Index GgufMatrix::row_bytes() const noexcept {
-  const GgmlTypeInfo& info = info_of(type);
-  return cols / info.block_weights * info.block_bytes;
+GgufNames gguf_names(const TensorSlot& slot) {
+  using enum TensorKind;
+  const std::string layer = str("blk.", slot.layer, ".");
+  const auto expert = [&](const char* name) {
+    return GgufNames{str(layer, name, ".", slot.expert, ".weight"), str(layer, name, "_exps.weight")};
+  };
+  switch (slot.kind) {
+    case kEmbedding: return {"token_embd.weight", {}};
+    case kAttentionNorm: return {layer + "attn_norm.weight", {}};
+    case kWq: return {layer + "attn_q.weight", {}};
+    case kWk: return {layer + "attn_k.weight", {}};
+    case kWv: return {layer + "attn_v.weight", {}};
+    case kWo: return {layer + "attn_output.weight", {}};
+    case kFfnNorm: return {layer + "ffn_norm.weight", {}};
+    case kRouter: return {layer + "ffn_gate_inp.weight", {}};
+    case kW1: return expert("ffn_gate");
+    case kW2: return expert("ffn_down");
+    case kW3: return expert("ffn_up");
+    case kFinalNorm: return {"output_norm.weight", {}};
+    case kHead: return {"output.weight", {}};
+  }
+  return {};
 }
 
 bool GgufMatrix::is_dense() const noexcept {
@@ -142,7 +132,7 @@ ModelConfig GgufFiles::read_config() const {
 }
 
 GgufMatrix GgufFiles::find(const TensorSlot& slot, const Shape<2>& shape, const ModelConfig& config) const {
-  const Names names = names_of(slot);
+  const GgufNames names = gguf_names(slot);
   const auto check = [&](const GgufTensor& tensor, std::vector<Index> want) {
     want = plain_shape(std::move(want));
     require(tensor.shape == want, ErrorCode::kBadFormat, head().name(), ": tensor ", tensor.name, " is ",
@@ -164,7 +154,7 @@ GgufMatrix GgufFiles::find(const TensorSlot& slot, const Shape<2>& shape, const 
 void GgufFiles::require_known(const ModelConfig& config) const {
   std::set<std::string, std::less<>> known;
   for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>&) {
-    const Names names = names_of(slot);
+    const GgufNames names = gguf_names(slot);
     known.insert(find_tensor(names.own) != nullptr ? names.own : names.merged);
   });
   for (const auto& file : files_) {

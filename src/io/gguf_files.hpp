@@ -15,6 +15,12 @@
 
 namespace mixtral {
 
+// What a slot's tensor is called; what that of all experts of the layer is, for an expert's slot.
+struct GgufNames {
+  std::string own, merged;
+};
+GgufNames gguf_names(const TensorSlot& slot);
+
 // A matrix in a type of GGUF's, row-major.
 struct GgufMatrix {
   GgmlType type = GgmlType::kF32;
@@ -22,7 +28,7 @@ struct GgufMatrix {
   const std::byte* data = nullptr;
   std::string_view tensor;  // its name
 
-  Index row_bytes() const noexcept;
+  Index row_bytes() const noexcept { return bytes_of(type, cols); }
   Index bytes() const noexcept { return rows * row_bytes(); }
   Index float_bytes() const noexcept { return rows * cols * static_cast<Index>(sizeof(float)); }
   // F32, F16 and BF16 are used where they lie.

@@ -1,17 +1,16 @@
 // Writes packed files, and the same image into memory.
 #include <algorithm>
 #include <cstring>
-#include <future>
 #include <memory>
 
 #include "io/checksum.hpp"
 #include "io/finite.hpp"
+#include "io/overlapped_writer.hpp"
 #include "io/packed_format.hpp"
 #include "io/safetensors_layout.hpp"
 #include "mixtral/core/arena.hpp"
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/file.hpp"
-#include "mixtral/core/worker_thread.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/ops/pack.hpp"
 
@@ -218,20 +217,12 @@ void pack_model(const std::filesystem::path& path, const OpContext& ctx, const M
   const std::string header = packer.header();
   file.reserve(static_cast<Index>(header.size()) + packer.all_bytes());
   file.write(bytes_of(header));
-  // One item is written while the next one is packed; without a thread for it, before.
-  const Arena buffers[] = {Arena(packer.most_bytes()), Arena(packer.most_bytes())};
-  std::future<void> writing;
-  std::size_t turn = 0;
+  OverlappedWriter pieces(file, packer.most_bytes());
   for (Item& item : packer.items()) {
-    std::byte* const buffer = buffers[turn++ % 2].data();
-    packer.fill(item, buffer);
-    if (writing.valid()) writing.get();
-    const detail::SignalsBlocked blocked;
-    writing = std::async(std::launch::async | std::launch::deferred, [&file, buffer, n = item.bytes] {
-      file.write({buffer, static_cast<std::size_t>(n)});
-    });
+    packer.fill(item, pieces.room());
+    pieces.write(item.bytes);
   }
-  if (writing.valid()) writing.get();
+  pieces.finish();
   file.rewrite_beginning(bytes_of(packer.header()));
   file.flush();
   packer.report();

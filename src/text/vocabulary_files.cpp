@@ -139,6 +139,23 @@ std::optional<std::string> find_chat_template(std::span<const EmbeddedFile> list
   return {};
 }
 
+std::string gguf_tokenizer(std::span<const EmbeddedFile> list, const std::string& where, Index n_ids,
+                           std::span<const TokenId> ends, std::vector<std::string>& notes) {
+  if (list.empty()) return {};
+  const Files files(list, where);
+  if (const std::string_view gguf = files.get(kGgufTokenizerName); !gguf.empty()) return std::string(gguf);
+  Vocabulary v = parse_tokenizer_files(list, where);
+  v.n_ids = n_ids;
+  notes.insert(notes.end(), v.notes.begin(), v.notes.end());
+  std::optional<std::string> chat_template;
+  try {
+    chat_template = find_chat_template(list, where);
+  } catch (const Error& error) {  // only a conversation cannot be had then
+    notes.push_back(error.what());
+  }
+  return gguf_vocabulary_file(v, chat_template, ends, where, notes);
+}
+
 Vocabulary load_vocabulary(const std::filesystem::path& model) {
   return parse_tokenizer_files(read_tokenizer_files(model), model.string());
 }

@@ -23,9 +23,9 @@ namespace {
 
 const std::string kTiny = test::quoted(MIXTRAL_TINY_DIR);
 
-// Packs the tiny model into `out` and sends the signal so many microseconds after the program was started. What
-// waitpid() says.
-int pack_and_signal(const std::string& out, int signal, useconds_t microseconds) {
+// Packs the tiny model into `out`, as `weights`, and sends the signal so many microseconds after the program was
+// started. What waitpid() says.
+int pack_and_signal(const std::string& out, const char* weights, int signal, useconds_t microseconds) {
   int started[2];
   REQUIRE(::pipe2(started, O_CLOEXEC) == 0);
   const pid_t child = ::fork();
@@ -33,7 +33,7 @@ int pack_and_signal(const std::string& out, int signal, useconds_t microseconds)
     const int null = ::open("/dev/null", O_RDWR);
     for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, descriptor);
     for (const int s : {SIGINT, SIGTERM}) std::signal(s, SIG_DFL);
-    ::execl(MIXTRAL_PROGRAM, "mixtral", "pack", MIXTRAL_TINY_DIR, out.c_str(), "--weights", "p8", "--threads", "2",
+    ::execl(MIXTRAL_PROGRAM, "mixtral", "pack", MIXTRAL_TINY_DIR, out.c_str(), "--weights", weights, "--threads", "2",
             nullptr);
     ::_exit(127);
   }
@@ -168,36 +168,42 @@ TEST_CASE("a full disk is a clear error that leaves the file as it was, and no o
     MESSAGE("skipped: no right to mount a small file system");
     return;
   }
-  test::write_text(dir / "model", "what was there");
-  const auto full = run_program("pack " + kTiny + " " + quoted(dir / "model") + " --weights p8");
-  CHECK(full.status == 1);
-  CHECK(contains(full.err, "cannot take"));
-  CHECK(contains(full.err, "No space left"));
-  CHECK(read_file(dir / "model", 100) == "what was there");
-  CHECK(std::distance(std::filesystem::directory_iterator(dir.path()), {}) == 1);
+  for (const auto& [name, weights] : {std::pair{"model", "p8"}, {"model.gguf", "q8_0"}}) {
+    test::write_text(dir / name, "what was there");
+    const auto full = run_program("pack " + kTiny + " " + quoted(dir / name) + " --weights " + weights);
+    CHECK(full.status == 1);
+    CHECK(contains(full.err, "cannot take"));
+    CHECK(contains(full.err, "No space left"));
+    CHECK(read_file(dir / name, 100) == "what was there");
+    CHECK(names_in(dir) == std::set<std::string>{name});
+    std::filesystem::remove(dir / name);
+  }
   CHECK(std::system(("umount " + mount).c_str()) == 0);
 }
 
 TEST_CASE("a signal at any moment of packing leaves the old file or the new one, whole, and nothing else") {
-  const test::TempDir dir, whole;
-  const double begin = seconds();
-  REQUIRE(pack_and_signal(whole / "out", 0, 0) == 0);
-  const auto time = static_cast<useconds_t>(1e6 * (seconds() - begin));
-  const std::string packed = read_file(whole / "out", Index{1} << 30);
-  int n_killed = 0;
-  for (useconds_t moment = 0; moment < 20; ++moment) {
-    CAPTURE(moment);
-    test::write_text(dir / "out", "what was there");
-    const int signal = moment % 2 == 0 ? SIGINT : SIGTERM;
-    const int status = pack_and_signal(dir / "out", signal, time * moment / 20);
-    const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == signal;
-    n_killed += killed;
-    CHECK((killed || status == 0));
-    CHECK(names_in(dir) == std::set<std::string>{"out"});
-    const std::string found = read_file(dir / "out", Index{1} << 30);
-    CHECK((found == packed || (killed && found == "what was there")));
+  for (const auto& [name, weights] : {std::pair{"out", "p8"}, {"out.gguf", "q8_0"}}) {
+    CAPTURE(name);
+    const test::TempDir dir, whole;
+    const double begin = seconds();
+    REQUIRE(pack_and_signal(whole / name, weights, 0, 0) == 0);
+    const auto time = static_cast<useconds_t>(1e6 * (seconds() - begin));
+    const std::string packed = read_file(whole / name, Index{1} << 30);
+    int n_killed = 0;
+    for (useconds_t moment = 0; moment < 20; ++moment) {
+      CAPTURE(moment);
+      test::write_text(dir / name, "what was there");
+      const int signal = moment % 2 == 0 ? SIGINT : SIGTERM;
+      const int status = pack_and_signal(dir / name, weights, signal, time * moment / 20);
+      const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == signal;
+      n_killed += killed;
+      CHECK((killed || status == 0));
+      CHECK(names_in(dir) == std::set<std::string>{name});
+      const std::string found = read_file(dir / name, Index{1} << 30);
+      CHECK((found == packed || (killed && found == "what was there")));
+    }
+    CHECK(n_killed > 0);
   }
-  CHECK(n_killed > 0);
 }
 
 TEST_CASE("pack writes where a link leads, and the link stays") {
@@ -216,4 +222,74 @@ TEST_CASE("pack --calibrate reads standard input, too") {
   CHECK(run_program("pack " + kTiny + " " + quoted(dir / "a") + options + text).status == 0);
   CHECK(run_program("pack " + kTiny + " " + quoted(dir / "b") + options + "- <" + text).status == 0);
   CHECK(read_file(dir / "a", Index{1} << 30) == read_file(dir / "b", Index{1} << 30));
+}
+
+TEST_CASE("pack writes a GGUF file where OUT is called one, and every command runs it") {
+  const test::TempDir dir;
+  const std::string text = quoted(std::string(MIXTRAL_GOLDEN_DIR) + "/tiny/heldout/en.txt");
+  for (const char* weights : {"f16", "q8_0", "q4_0"}) {
+    CAPTURE(weights);
+    const std::string file = quoted(dir / "tiny.gguf");
+    const auto packed = run_program("pack " + kTiny + " " + file + " --weights " + weights);
+    CHECK(packed.status == 0);
+    CHECK(packed.err.empty());
+    CHECK(contains(packed.out, "bits a weight"));
+    CHECK(contains(run_program("inspect --model " + file).out, weights[0] == 'f'   ? "F16"
+                                                               : weights[1] == '8' ? "Q8_0"
+                                                                                   : "Q4_0"));
+    const auto got = run_program("generate --model " + file + " --prompt 'RETURN VALUE' --greedy --n 8");
+    CHECK(got.status == 0);
+    if (weights[0] == 'f') {
+      CHECK(got.out == run_program("generate --model " + kTiny + " --prompt 'RETURN VALUE' --greedy --n 8").out);
+    }
+  }
+  // A packed file and a GGUF file are models to write, too; the tokenizer goes on with them.
+  const std::string wide = quoted(dir / "wide"), again = quoted(dir / "again.gguf"), third = quoted(dir / "third.gguf");
+  CHECK(run_program("pack " + kTiny + " " + wide + " --weights bf16").status == 0);
+  CHECK(run_program("pack " + wide + " " + again + " --weights q4_0 --attention q8_0 --head f16").status == 0);
+  CHECK(contains(run_program("inspect --model " + again).out, "Q8_0"));
+  CHECK(run_program("pack " + again + " " + third + " --weights q4_0 --attention q8_0 --head f16").status == 0);
+  CHECK(read_file(dir / "again.gguf", Index{1} << 30) == read_file(dir / "third.gguf", Index{1} << 30));
+  CHECK(run_program("tokenize --model " + third + " <" + text).out == run_program("tokenize <" + text).out);
+}
+
+TEST_CASE("a model without a tokenizer becomes a GGUF file without one, and the user is told") {
+  const test::TempDir dir;
+  std::filesystem::create_directory(dir / "m");
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::copy(std::filesystem::path(MIXTRAL_TINY_DIR) / name, dir / "m" / name);
+  }
+  const auto packed = run_program("pack " + quoted(dir / "m") + " " + quoted(dir / "m.gguf") + " --weights q8_0");
+  CHECK(packed.status == 0);
+  CHECK(packed.err == "mixtral: note: " + (dir / "m").string() + ": no tokenizer, so the GGUF file has none either\n");
+  CHECK(run_program("eval --model " + quoted(dir / "m.gguf") + " --ids 1,2,3").status == 0);
+}
+
+TEST_CASE("formats of GGUF files and of packed ones are not taken for each other") {
+  const test::TempDir dir;
+  const std::string gguf = quoted(dir / "m.gguf"), packed = quoted(dir / "m");
+  const auto refused = [&](const std::string& arguments, const char* why) {
+    const auto answer = run_program("pack " + arguments);
+    CAPTURE(answer.err);
+    CHECK(answer.status == 2);
+    CHECK(contains(answer.err, why));
+  };
+  refused(kTiny + " " + gguf + " --weights p4",
+          "--weights: p4 is no format of a GGUF file, which has f16, q8_0 or q4_0");
+  refused(kTiny + " " + gguf + " --weights q4_0 --head p8", "--head: p8 is no format of a GGUF file");
+  refused(kTiny + " " + packed + " --weights q4_0",
+          "--weights: q4_0 is a format of GGUF files: OUT should end in .gguf");
+  refused(kTiny + " " + packed + " --weights p4 --attention f16", "--attention: f16 is a format of GGUF files");
+  refused(kTiny + " " + gguf + " --weights q4_0 --calibrate x", "--calibrate: is for P4 and P8");
+  refused(dir + " " + gguf + " --weights import", "import is no format of a GGUF file");
+  CHECK(names_in(dir).empty());
+  CHECK(contains(run_program("pack --help").out, "model.gguf --weights q8_0"));
+  // 24 columns are no whole block: told before anything is written.
+  const std::string narrow = quoted(std::string(MIXTRAL_GOLDEN_DIR) + "/gguf/models/S_hf");
+  const auto blocks = run_program("pack " + narrow + " " + gguf + " --weights q8_0");
+  CHECK(blocks.status == 1);
+  CHECK(contains(blocks.err, "blk.0.ffn_down_exps.weight has rows of 24 weights, Q8_0 has blocks of 32"));
+  CHECK(run_program("pack " + narrow + " " + gguf + " --weights f16").status == 0);
+  const std::string same = quoted(dir / "m.gguf");
+  CHECK(contains(run_program("pack " + gguf + " " + same + " --weights f16").err, "is the input"));
 }

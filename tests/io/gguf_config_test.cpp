@@ -11,19 +11,19 @@
 using namespace mixtral;
 using test::error_of;
 using test::names;
-using test::gguf::key;
+using test::gguf_key;
 using Kind = RopeScaling::Kind;
 using Keys = std::vector<std::string>;
 
 namespace {
 
-std::string u32(const std::string& name, std::uint32_t value) { return key("llama." + name, GgufType::kU32, value); }
-std::string f32(const std::string& name, float value) { return key("llama." + name, GgufType::kF32, value); }
-std::string type(const std::string& value) { return key("llama.rope.scaling.type", GgufType::kString, value); }
+std::string u32(const std::string& name, std::uint32_t value) { return gguf_key("llama." + name, GgufType::kU32, value); }
+std::string f32(const std::string& name, float value) { return gguf_key("llama." + name, GgufType::kF32, value); }
+std::string type(const std::string& value) { return gguf_key("llama.rope.scaling.type", GgufType::kString, value); }
 
 // A small model's keys, and more.
 ModelConfig read(const Keys& more) {
-  Keys keys = {key("general.architecture", GgufType::kString, std::string("llama")),
+  Keys keys = {gguf_key("general.architecture", GgufType::kString, std::string("llama")),
                u32("context_length", 65536),
                u32("embedding_length", 32),
                u32("block_count", 2),
@@ -34,7 +34,7 @@ ModelConfig read(const Keys& more) {
                f32("attention.layer_norm_rms_epsilon", 1e-5f),
                f32("rope.freq_base", 1e6f)};
   keys.insert(keys.end(), more.begin(), more.end());
-  std::string bytes = test::gguf::header(0, keys.size());
+  std::string bytes = test::gguf_header(0, keys.size());
   for (const std::string& key : keys) bytes += key;
   return read_gguf_config(GgufFile(std::as_bytes(std::span(bytes)), "file"));
 }
@@ -48,7 +48,7 @@ TEST_CASE("a GGUF file that scales nothing, in any spelling, has no scaling") {
   CHECK(read({type("linear"), f32("rope.scaling.factor", 1)}).rope_scaling == RopeScaling{});
   CHECK(read({type("linear"), f32("rope.scaling.factor", 0)}).rope_scaling == RopeScaling{});
   CHECK(
-      read({key("llama.rope.scaling.finetuned", GgufType::kBool, std::uint8_t{1}), f32("rope.scaling.attn_factor", 1)})
+      read({gguf_key("llama.rope.scaling.finetuned", GgufType::kBool, std::uint8_t{1}), f32("rope.scaling.attn_factor", 1)})
           .rope_scaling == RopeScaling{});
 }
 
@@ -96,7 +96,7 @@ TEST_CASE("a scaling of a GGUF file that is unknown or out of range is refused b
        ErrorCode::kBadFormat,
        "llama.rope.scaling.original_context_length is 0, expected 1 to 1073741824"},
       {{type("yarn"), f32("rope.scaling.yarn_beta_slow", 0)}, ErrorCode::kBadFormat, "yarn_beta_slow is 0, expected"},
-      {{key("llama.rope.scaling.type", GgufType::kU32, std::uint32_t{2})},
+      {{gguf_key("llama.rope.scaling.type", GgufType::kU32, std::uint32_t{2})},
        ErrorCode::kBadFormat,
        "llama.rope.scaling.type is of type u32, expected a string"},
   };

@@ -15,10 +15,10 @@
 
 using namespace mixtral;
 using test::error_of;
+using test::gguf_header;
+using test::gguf_key;
 using test::names;
-using test::gguf::header;
-using test::gguf::key;
-using test::gguf::put;
+using test::put;
 
 namespace {
 
@@ -52,15 +52,15 @@ TEST_CASE("the tensors of the golden files are where another reader finds them")
 }
 
 TEST_CASE("values of every type, and what their readers say of another one") {
-  std::string bytes = header(0, 9);
-  bytes += key("a.u8", GgufType::kU8, std::uint8_t{200});
-  bytes += key("b.i8", GgufType::kI8, std::int8_t{-3});
-  bytes += key("c.u64", GgufType::kU64, ~std::uint64_t{0});
-  bytes += key("d.i64", GgufType::kI64, std::int64_t{-5});
-  bytes += key("e.f32", GgufType::kF32, 1.5f);
-  bytes += key("f.f64", GgufType::kF64, -2.25);
-  bytes += key("g.bool", GgufType::kBool, std::uint8_t{1});
-  bytes += key("h.text", GgufType::kString, std::string("caf\xC3\xA9"));
+  std::string bytes = gguf_header(0, 9);
+  bytes += gguf_key("a.u8", GgufType::kU8, std::uint8_t{200});
+  bytes += gguf_key("b.i8", GgufType::kI8, std::int8_t{-3});
+  bytes += gguf_key("c.u64", GgufType::kU64, ~std::uint64_t{0});
+  bytes += gguf_key("d.i64", GgufType::kI64, std::int64_t{-5});
+  bytes += gguf_key("e.f32", GgufType::kF32, 1.5f);
+  bytes += gguf_key("f.f64", GgufType::kF64, -2.25);
+  bytes += gguf_key("g.bool", GgufType::kBool, std::uint8_t{1});
+  bytes += gguf_key("h.text", GgufType::kString, std::string("caf\xC3\xA9"));
   std::string list;
   put(list, std::string("i.list"));
   put(list, static_cast<std::uint32_t>(GgufType::kArray));
@@ -90,22 +90,25 @@ TEST_CASE("values of every type, and what their readers say of another one") {
 
 TEST_CASE("what is wrong in a header is named with its place and numbers") {
   CHECK(names(refusal(""), "file: the magic at byte 0 has 4 bytes, the file ends after 0"));
-  CHECK(names(refusal("GGML" + header(0, 0).substr(4)), "begins with \"GGML\""));
-  CHECK(refusal(header(0, 0, 1)).code() == ErrorCode::kUnsupported);
-  CHECK(names(refusal(header(0, 0, 3u << 24)), "big-endian"));
-  CHECK(names(refusal(header(~std::uint64_t{0}, 0)), "18446744073709551615 tensors, expected at most 1048576"));
-  CHECK(names(refusal(header(0, std::uint64_t{1} << 60)), "1152921504606846976 keys"));
-  CHECK(names(refusal(header(0, 1) + key("x", static_cast<GgufType>(13), 0)), "\"x\" has type 13, expected 0 to 12"));
-  CHECK(names(refusal(header(0, 1) + key("x", GgufType::kBool, std::uint8_t{2})), "\"x\" is 2, expected 0 or 1"));
-  CHECK(
-      names(refusal(header(0, 2) + key("x", GgufType::kU8, std::uint8_t{2}) + key("x", GgufType::kU8, std::uint8_t{2})),
-            "key \"x\" comes twice"));
+  CHECK(names(refusal("GGML" + gguf_header(0, 0).substr(4)), "begins with \"GGML\""));
+  CHECK(refusal(gguf_header(0, 0, 1)).code() == ErrorCode::kUnsupported);
+  CHECK(names(refusal(gguf_header(0, 0, 3u << 24)), "big-endian"));
+  CHECK(names(refusal(gguf_header(~std::uint64_t{0}, 0)), "18446744073709551615 tensors, expected at most 1048576"));
+  CHECK(names(refusal(gguf_header(0, std::uint64_t{1} << 60)), "1152921504606846976 keys"));
+  CHECK(names(refusal(gguf_header(0, 1) + gguf_key("x", static_cast<GgufType>(13), 0)),
+              "\"x\" has type 13, expected 0 to 12"));
+  CHECK(names(refusal(gguf_header(0, 1) + gguf_key("x", GgufType::kBool, std::uint8_t{2})),
+              "\"x\" is 2, expected 0 or 1"));
+  CHECK(names(refusal(gguf_header(0, 2) + gguf_key("x", GgufType::kU8, std::uint8_t{2}) +
+                      gguf_key("x", GgufType::kU8, std::uint8_t{2})),
+              "key \"x\" comes twice"));
   std::string nested;
   put(nested, std::string("x"));
   put(nested, static_cast<std::uint32_t>(GgufType::kArray));
   put(nested, static_cast<std::uint32_t>(GgufType::kArray));
-  CHECK(names(refusal(header(0, 1) + nested), "\"x\" is an array of arrays"));
-  CHECK(names(refusal(header(0, 1) + key("general.alignment", GgufType::kU32, std::uint32_t{48})), "power of two"));
+  CHECK(names(refusal(gguf_header(0, 1) + nested), "\"x\" is an array of arrays"));
+  CHECK(names(refusal(gguf_header(0, 1) + gguf_key("general.alignment", GgufType::kU32, std::uint32_t{48})),
+              "power of two"));
 }
 
 TEST_CASE("a file that is cut anywhere is refused") {

@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "mixtral/io/gguf.hpp"
+#include "mixtral/io/gguf_writer.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/runtime/evaluator.hpp"
 #include "mixtral/runtime/loaded_model.hpp"
+#include "mixtral/text/vocabulary_files.hpp"
 #include "support/error_of.hpp"
 #include "support/golden.hpp"
 #include "support/temp_dir.hpp"
@@ -75,6 +78,24 @@ void for_each_file(F&& f) {
       f(path, expected, manifest.at("tolerances"));
     }
   }
+}
+
+// The model's GGUF file, with its tokenizer.
+void write_gguf_of(const std::filesystem::path& path, const LoadedModel& model, GgmlType type) {
+  const Checkpoint& checkpoint = model.checkpoint;
+  const ModelConfig& config = checkpoint.model.config;
+  const std::vector<EmbeddedFile> files =
+      checkpoint.files.empty() ? read_tokenizer_files(model.path) : checkpoint.files;
+  std::vector<std::string> notes;
+  SerialExecutor executor;
+  Scratch scratch;
+  CheckpointWeights source(checkpoint);
+  write_gguf(path, {model.table, executor, scratch}, config, source,
+             {.formats = GgufFormats::all(type),
+              .name = "m",
+              .tokenizer = gguf_tokenizer(files, model.path.string(), config.vocab_size, config.eos_ids, notes),
+              .progress = {}});
+  CHECK(notes.empty());
 }
 
 }  // namespace
@@ -205,4 +226,74 @@ TEST_CASE("the malformed golden files are refused with their name, and the unusu
   }
   CHECK(refused == 39);
   CHECK(loaded == 7);
+}
+
+TEST_CASE("the tiny model as a GGUF file computes what it did, as near as the type is") {
+  const test::TempDir dir;
+  const LoadedModel model = open(test::tiny_dir());
+  const std::vector<TokenId> ids = model.prompt("RETURN VALUE\n       On success, zero is returned. On error, -1.");
+  const std::vector<float> want = trace_of(model, ids).logits;
+  const auto n_vocab = static_cast<std::size_t>(model.config().vocab_size);
+  // F16 has more mantissa than bf16, so that only numbers below 2^-14 move, by at most 2^-25.
+  for (const auto& [type, budget] :
+       {std::pair{GgmlType::kF16, 1e-9}, {GgmlType::kQ8_0, 2e-4}, {GgmlType::kQ4_0, 0.03}}) {
+    CAPTURE(name_of(type));
+    write_gguf_of(dir / "m.gguf", model, type);
+    const LoadedModel written = open(dir / "m.gguf");
+    const std::vector<float> got = trace_of(written, ids).logits;
+    const auto [mean, most] = divergence(want, got, n_vocab);
+    MESSAGE(name_of(type), ": KL ", mean, ", at most ", most);
+    CHECK(mean < budget);
+    if (type == GgmlType::kF16) CHECK(test::excess(got, want, {2e-4, 2e-5}) <= 1);
+    CHECK(written.config().eos_ids == model.config().eos_ids);
+    CHECK(written.chat_template == model.chat_template);
+    CHECK(written.chat_style().style == model.chat_style().style);
+    for (const char* text :
+         {"On success, zero", " two  spaces", "caf\xC3\xA9 \xF0\x9F\x99\x82", "", "\n\n", "a<s>b</s>"}) {
+      CAPTURE(text);
+      CHECK(written.prompt(text) == model.prompt(text));
+      CHECK(written.prompt(text, SpecialTokens::kAll) == model.prompt(text, SpecialTokens::kAll));
+    }
+  }
+}
+
+TEST_CASE("a directory's tokenizer becomes the keys that another program's converter made of it") {
+  const std::filesystem::path models = test::golden_dir() / "gguf/models";
+  const test::TempDir dir;
+  write_gguf_of(dir / "m.gguf", open(models / "S_hf"), GgmlType::kF16);
+  const GgufFile got(dir / "m.gguf"), want(models / "S_f16.gguf");
+  for (const GgufKey& key : want.keys()) {
+    // The directory has no template, and another name.
+    if (key.name == "tokenizer.chat_template" || key.name == "general.name") continue;
+    CAPTURE(key.name);
+    const GgufKey* const own = got.find_key(key.name);
+    REQUIRE(own != nullptr);
+    CHECK(own->type == key.type);
+    CHECK(own->element == key.element);
+    CHECK(std::equal(own->bytes.begin(), own->bytes.end(), key.bytes.begin(), key.bytes.end()));
+  }
+  const Tokenizer tokenizer = Tokenizer::load(dir / "m.gguf");
+  for (const json& c : test::read_json(test::golden_dir() / "tokenizer/tokenizer_1/cases.json").at("encode")) {
+    CHECK(tokenizer.encode(c.at("text").get<std::string>()) == c.at("ids").get<std::vector<TokenId>>());
+  }
+}
+
+TEST_CASE("golden GGUF files that are written again compute the same logits, with the same keys") {
+  const std::filesystem::path models = test::golden_dir() / "gguf/models";
+  const test::TempDir dir;
+  for (const auto& [name, type] : {std::pair{"S_f16.gguf", GgmlType::kF16}, {"G_q4_0.gguf", GgmlType::kQ4_0}}) {
+    CAPTURE(name);
+    const LoadedModel model = open(models / name);
+    write_gguf_of(dir / "m.gguf", model, type);
+    const std::vector<TokenId> ids = {1, 5, 9, 200, 7, 31, 77};
+    CHECK(trace_of(open(dir / "m.gguf"), ids).logits == trace_of(model, ids).logits);
+    const GgufFile got(dir / "m.gguf"), want(models / name);
+    for (const GgufKey& key : want.keys()) {
+      if (!key.name.starts_with("tokenizer.")) continue;
+      CAPTURE(key.name);
+      const GgufKey* const own = got.find_key(key.name);
+      REQUIRE(own != nullptr);
+      CHECK(std::equal(own->bytes.begin(), own->bytes.end(), key.bytes.begin(), key.bytes.end()));
+    }
+  }
 }

@@ -1,4 +1,4 @@
-// GGUF files written byte by byte, sound or not.
+// Bytes of GGUF files, put together by hand.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 #include "mixtral/io/gguf.hpp"
 
-namespace mixtral::test::gguf {
+namespace mixtral::test {
 
 template <class T>
 void put(std::string& out, T number) {
@@ -20,7 +20,7 @@ inline void put(std::string& out, const std::string& text) {
   out += text;
 }
 
-inline std::string header(std::uint64_t n_tensors, std::uint64_t n_keys, std::uint32_t version = 3) {
+inline std::string gguf_header(std::uint64_t n_tensors, std::uint64_t n_keys, std::uint32_t version = 3) {
   std::string out = "GGUF";
   put(out, version);
   put(out, n_tensors);
@@ -29,7 +29,7 @@ inline std::string header(std::uint64_t n_tensors, std::uint64_t n_keys, std::ui
 }
 
 template <class T>
-std::string key(const std::string& name, GgufType type, T value) {
+std::string gguf_key(const std::string& name, GgufType type, T value) {
   std::string out;
   put(out, name);
   put(out, static_cast<std::uint32_t>(type));
@@ -37,4 +37,4 @@ std::string key(const std::string& name, GgufType type, T value) {
   return out;
 }
 
-}  // namespace mixtral::test::gguf
+}  // namespace mixtral::test

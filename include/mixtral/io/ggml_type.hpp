@@ -77,6 +77,10 @@ constexpr const GgmlTypeInfo* find_ggml_type(std::uint32_t number) noexcept {
 constexpr const GgmlTypeInfo& info_of(GgmlType type) noexcept {
   return *find_ggml_type(static_cast<std::uint32_t>(type));
 }
+// Of n_weights, whole blocks.
+constexpr Index bytes_of(GgmlType type, Index n_weights) noexcept {
+  return n_weights / info_of(type).block_weights * info_of(type).block_bytes;
+}
 constexpr std::string_view name_of(GgmlType type) noexcept { return info_of(type).name; }
 
 }  // namespace mixtral

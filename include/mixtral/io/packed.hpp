@@ -62,9 +62,6 @@ class CheckpointWeights {
 
 struct PackOptions {
   PackFormats formats;
-  // In place of these: the format of each matrix, of w1 and w3 the same (GgufWeights::type_of). Packed ones that the
-  // source has in this format are copied.
-  std::function<DType(const TensorSlot&)> type_of;
   // Weights of importance of a matrix's input channels, [cols] or empty (ops/pack.hpp); asked for w1 alone of w1 and
   // w3, which are packed together. Default: all count the same. runtime/importance.hpp measures them.
   std::function<std::vector<float>(const TensorSlot&)> importance;
@@ -72,6 +69,9 @@ struct PackOptions {
   // Bytes that are packed, of all; once more when all are on the disk and the file is about to appear. What it throws
   // ends the packing.
   std::function<void(Index done, Index all)> progress;
+  // In place of `formats`: the format of each matrix, of w1 and w3 the same (GgufWeights::type_of). Packed ones that
+  // the source has in this format are copied.
+  std::function<DType(const TensorSlot&)> type_of = {};
 };
 
 // Writes `path` in place of whatever was there, once it is whole; on any error `path` is as it was. Two tensors

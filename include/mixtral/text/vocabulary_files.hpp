@@ -47,6 +47,14 @@ Vocabulary parse_tokenizer_files(std::span<const EmbeddedFile> files, const std:
 // Error(kBadFormat).
 std::optional<std::string> find_chat_template(std::span<const EmbeddedFile> files, const std::string& where);
 
+// The keys of the same tokenizer in a GGUF file, as one without tensors: GgufOptions::tokenizer of write_gguf(). Those
+// that came from a GGUF file are as they were there. `n_ids`: the model's rows; ids without a piece become unused
+// tokens, "[PAD7]". `ends`: what ends a sequence, which the tokenizer need not say. `notes` gets what such keys cannot
+// say. Empty: no files. Throws what parse_tokenizer_files() throws, and Error(kUnsupported) if there are more pieces
+// than rows.
+std::string gguf_tokenizer(std::span<const EmbeddedFile> files, const std::string& where, Index n_ids,
+                           std::span<const TokenId> ends, std::vector<std::string>& notes);
+
 // read_tokenizer_files() and parse_tokenizer_files(). Throws Error(kNotFound | kIo | kBadFormat | kUnsupported).
 Vocabulary load_vocabulary(const std::filesystem::path& model);
 
