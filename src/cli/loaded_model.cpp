@@ -6,12 +6,13 @@
 
 namespace mixtral::cli {
 
-LoadedModel load_model(const CommonOptions& options) {
+LoadedModel load_model(const CommonOptions& options, Head head) {
   LoadedModel loaded(options.model, {.isa = isa_of(options),
                                      .bf16_products = bf16_products_of(options),
                                      .threads = options.threads,
                                      .resident = options.resident,
-                                     .import = import_of(options)});
+                                     .import = import_of(options),
+                                     .head = head});
   for (const std::string& note : loaded.checkpoint.notes) write_message("mixtral: note: " + note);
   return loaded;
 }

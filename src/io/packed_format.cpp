@@ -17,9 +17,9 @@ using json::ObjectReader;
 constexpr float kMaxFloat = std::numeric_limits<float>::max();
 constexpr std::string_view kHalfSplit = "half_split", kInterleaved = "interleaved";
 constexpr std::string_view kFields[] = {
-    "dim",        "hidden_dim",        "n_layers",   "n_heads",       "n_kv_heads",     "head_dim",
-    "n_experts",  "n_experts_per_tok", "vocab_size", "max_positions", "sliding_window", "norm_eps",
-    "rope_theta", "rope_pairing",      "bos_id",     "eos_ids",       "tied_embeddings"};
+    "dim",        "hidden_dim",        "n_layers",   "n_heads",       "n_kv_heads",      "head_dim",
+    "n_experts",  "n_experts_per_tok", "vocab_size", "max_positions", "sliding_window",  "norm_eps",
+    "rope_theta", "rope_pairing",      "bos_id",     "eos_ids",       "tied_embeddings", "has_head"};
 
 json::Value real(float value) { return {json::Real{static_cast<double>(value), str(value)}}; }
 
@@ -109,10 +109,11 @@ HeaderSum header_sum(std::string json) {
   return {place, checksum(std::as_bytes(std::span(json)))};
 }
 
+// has_head stands only in files without one: readers that do not know it refuse those, and read the others.
 std::string config_text(const ModelConfig& c) {
   json::Array eos_ids;
   for (const TokenId id : c.eos_ids) eos_ids.push_back({Index{id}});
-  return json::dump({json::Object{
+  json::Object fields{
       {"dim", {c.dim}},
       {"hidden_dim", {c.hidden_dim}},
       {"n_layers", {c.n_layers}},
@@ -129,7 +130,9 @@ std::string config_text(const ModelConfig& c) {
       {"rope_pairing", {std::string(c.rope_pairing == RopePairing::kHalfSplit ? kHalfSplit : kInterleaved)}},
       {"tied_embeddings", {c.tied_embeddings}},
       {"bos_id", {Index{c.bos_id}}},
-      {"eos_ids", {std::move(eos_ids)}}}});
+      {"eos_ids", {std::move(eos_ids)}}};
+  if (!c.has_head) fields.push_back({"has_head", {false}});
+  return json::dump({std::move(fields)});
 }
 
 ModelConfig parse_config(std::string_view text, const std::string& where) {
@@ -153,6 +156,7 @@ ModelConfig parse_config(std::string_view text, const std::string& where) {
   c.rope_theta = json.number("rope_theta", 0, kMaxFloat);
   c.rope_pairing = read_pairing(json);
   c.tied_embeddings = json.boolean("tied_embeddings", false);
+  c.has_head = json.boolean("has_head", true);
   c.bos_id = static_cast<TokenId>(json.integer("bos_id", -1, c.vocab_size - 1));
   c.eos_ids.clear();
   for (const Index id : json.integer_or_list("eos_ids", 0, c.vocab_size - 1)) {

@@ -217,3 +217,27 @@ TEST_CASE("pack --calibrate reads standard input, too") {
   CHECK(run_program("pack " + kTiny + " " + quoted(dir / "b") + options + "- <" + text).status == 0);
   CHECK(read_file(dir / "a", Index{1} << 30) == read_file(dir / "b", Index{1} << 30));
 }
+
+TEST_CASE("pack --head none writes a file for embeddings: smaller by the head, and no command draws from it") {
+  const test::TempDir dir;
+  const std::string whole = quoted(dir / "whole"), headless = quoted(dir / "headless");
+  REQUIRE(run_program("pack " + kTiny + " " + whole + " --weights p4 --head bf16").status == 0);
+  const auto packed = run_program("pack " + kTiny + " " + headless + " --weights p4 --head none");
+  CHECK(packed.status == 0);
+  CHECK(packed.err.empty());
+  constexpr std::uintmax_t kHead = 512 * 192 * 2;  // a multiple of 4096, in bf16
+  CHECK(std::filesystem::file_size(dir / "whole") - std::filesystem::file_size(dir / "headless") >= kHead);
+  CHECK(run_program("pack --verify " + headless).status == 0);
+  CHECK(run_program("tokenize --model " + headless).status == 0);
+  for (const std::string command : {"generate --n 1 --prompt x", "eval --ids 1,2", "inspect"}) {
+    const auto refused = run_program(command + " --model " + headless);
+    CHECK(refused.status == 1);
+    CHECK(contains(refused.err, "headless: was packed without a head: without one it opens for embeddings alone"));
+  }
+  // A GGUF file's head is not imported, and one that is packed already gives no other file.
+  const std::string gguf = quoted(std::string(MIXTRAL_GOLDEN_DIR) + "/gguf/models/K_q4_k_m.gguf");
+  CHECK(run_program("pack " + gguf + " " + quoted(dir / "gguf") + " --weights p4 --head none").status == 0);
+  CHECK(run_program("inspect --without-head --model " + quoted(dir / "gguf")).status == 0);
+  CHECK(run_program("pack " + kTiny + " " + whole + " --weights none").status == 2);
+  CHECK(run_program("pack " + kTiny + " " + whole + " --weights p4 --attention none").status == 2);
+}

@@ -28,7 +28,9 @@ class World {
   // Directories to open, good and bad.
   struct Place {
     std::string path;
-    mixtral_status status;  // of mixtral_ctx_create()
+    mixtral_status status;       // of mixtral_ctx_create()
+    bool lacks_head = false;     // then only without one it opens
+    bool has_tokenizer = false;  // if it opens
   };
   const std::vector<Place>& places() const noexcept { return places_; }
 

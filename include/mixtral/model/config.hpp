@@ -27,9 +27,12 @@ struct ModelConfig {
   float rope_theta = 1e6f;
   RopePairing rope_pairing = RopePairing::kHalfSplit;
   bool tied_embeddings = false;  // the head is the embedding matrix
+  bool has_head = true;          // false: the model ends at the hidden rows, there are no logits
   TokenId bos_id = 1;            // -1: none
   std::vector<TokenId> eos_ids = {2};
 
+  // Whether the head is a matrix of its own.
+  bool has_own_head() const noexcept { return has_head && !tied_embeddings; }
   // Throws Error(kInvalidArgument) that names the field and its value.
   void validate() const;
 };

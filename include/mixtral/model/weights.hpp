@@ -70,7 +70,7 @@ void for_each_tensor(const ModelConfig& c, F&& f) {
     }
   }
   f(TensorSlot{kFinalNorm}, shape(1, c.dim));
-  if (!c.tied_embeddings) f(TensorSlot{kHead}, shape(c.vocab_size, c.dim));
+  if (c.has_own_head()) f(TensorSlot{kHead}, shape(c.vocab_size, c.dim));
 }
 
 // What an adapter adds to a layer's attention; null: nothing.
