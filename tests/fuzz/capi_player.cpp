@@ -33,7 +33,7 @@ void play(std::span<const std::uint8_t> bytes, Counts& counts) {
 
 Player::Player(const World& world, Bytes bytes, Counts& counts) : world_(world), bytes_(bytes), counts_(counts) {
   for (mixtral_ctx* ctx : world.ctxs()) {
-    ctxs_.push_back(std::make_unique<LiveCtx>(LiveCtx{ctx, ctx != world.ctxs().back(), true}));
+    ctxs_.push_back(std::make_unique<LiveCtx>(LiveCtx{ctx, world.has_tokenizer(ctx), true, world.has_head(ctx)}));
   }
   frames_.reserve(2 * kMostDepth);
   current = this;

@@ -11,7 +11,7 @@ namespace mixtral::fuzz {
 namespace {
 
 mixtral_ctx* open(const std::string& path, std::int32_t executor, std::int32_t n_threads, mixtral_run_fn run,
-                  mixtral_log_fn log, void* user) {
+                  mixtral_log_fn log, void* user, std::int32_t head = MIXTRAL_HEAD_REQUIRED) {
   mixtral_params params;
   expect(mixtral_params_init(&params, sizeof params) == MIXTRAL_OK, "the defaults can be had");
   params.executor = executor;
@@ -20,6 +20,7 @@ mixtral_ctx* open(const std::string& path, std::int32_t executor, std::int32_t n
   params.run_user = user;
   params.log = log;
   params.log_user = user;
+  params.head = head;
   mixtral_ctx* ctx = nullptr;
   if (mixtral_ctx_create(path.data(), path.size(), &params, &ctx) != MIXTRAL_OK) broken(mixtral_last_error());
   return ctx;
@@ -54,6 +55,7 @@ World::World(mixtral_run_fn run, mixtral_log_fn log, void* user) {
   ctxs_ = {open(model, MIXTRAL_EXECUTOR_THREADS, 1, nullptr, nullptr, nullptr),
            open(model, MIXTRAL_EXECUTOR_THREADS, 2, nullptr, nullptr, nullptr),
            open(model, MIXTRAL_EXECUTOR_HOST, 3, run, log, user),
+           open(dir_ / "headless", MIXTRAL_EXECUTOR_THREADS, 1, nullptr, nullptr, nullptr, MIXTRAL_HEAD_NONE),
            open(ids_only, MIXTRAL_EXECUTOR_THREADS, 1, nullptr, nullptr, nullptr)};
 }
 

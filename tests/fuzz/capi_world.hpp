@@ -22,8 +22,10 @@ class World {
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
-  // The same weights on one thread, on two, on the host's, and without a tokenizer.
+  // The same weights on one thread, on two, on the host's, without a head, and without a tokenizer.
   std::span<mixtral_ctx* const> ctxs() const noexcept { return ctxs_; }
+  bool has_head(const mixtral_ctx* ctx) const noexcept { return ctx != ctxs_[3]; }
+  bool has_tokenizer(const mixtral_ctx* ctx) const noexcept { return ctx != ctxs_[4]; }
 
   // Directories to open, good and bad.
   struct Place {
@@ -43,7 +45,7 @@ class World {
   std::vector<Place> places_;
   SerialExecutor serial_;
   std::optional<LoadedModel> opened_;
-  std::array<mixtral_ctx*, 4> ctxs_{};
+  std::array<mixtral_ctx*, 5> ctxs_{};
 };
 
 }  // namespace mixtral::fuzz
