@@ -24,7 +24,7 @@ constexpr mixtral_params kDefaults{.struct_size = sizeof(mixtral_params),
                                    .resident = 0,
                                    .reserved2 = 0,
                                    .import_weights = MIXTRAL_IMPORT_PACKED,
-                                   .reserved3 = 0};
+                                   .head = MIXTRAL_HEAD_REQUIRED};
 
 // The numbers of both are the same ones.
 constexpr bool is(Isa isa, std::int32_t number) { return static_cast<std::int32_t>(isa) == number; }
@@ -58,10 +58,15 @@ bool is_resident(const mixtral_params& params) {
 
 QuantizedImport import_of(const mixtral_params& params) {
   const std::int32_t import = params.import_weights;
-  require(params.reserved3 == 0, "params: reserved3 is ", params.reserved3, ", expected 0");
   require(import == MIXTRAL_IMPORT_PACKED || import == MIXTRAL_IMPORT_FLOAT, "params: import_weights is ", import,
           ", expected MIXTRAL_IMPORT_*");
   return static_cast<QuantizedImport>(import);
+}
+
+Head head_of(const mixtral_params& params) {
+  require(params.head == MIXTRAL_HEAD_REQUIRED || params.head == MIXTRAL_HEAD_NONE, "params: head is ", params.head,
+          ", expected MIXTRAL_HEAD_*");
+  return static_cast<Head>(params.head);
 }
 
 std::unique_ptr<Executor> make_executor(const mixtral_params& params) {
@@ -170,7 +175,8 @@ mixtral_status mixtral_ctx_create(const char* path, size_t path_size, const mixt
                                                    .bf16_products = bf16_products(p),
                                                    .executor = make_executor(p),
                                                    .resident = is_resident(p),
-                                                   .import = import_of(p)});
+                                                   .import = import_of(p),
+                                                   .head = head_of(p)});
     const ModelConfig config = model.config();
     const std::shared_ptr<Engine> engine(new Engine{.model = std::move(model),
                                                     .executor_kind = p.executor,

@@ -151,6 +151,14 @@ enum {
   MIXTRAL_IMPORT_FLOAT = 1   /**< exactly, in four bytes a weight: for checks and small models */
 };
 
+/** Values of mixtral_params::head. Since 1.2. */
+enum {
+  MIXTRAL_HEAD_REQUIRED = 0,
+  MIXTRAL_HEAD_NONE = 1 /**< the head is not opened, and need not be there: for mixtral_hidden(). What wants logits
+                             (eval, step, generate, say, answer) returns NOT_FOUND and leaves the session's tokens
+                             queued, also if the head is the embedding. */
+};
+
 /** Values of mixtral_params::executor. */
 enum {
   MIXTRAL_EXECUTOR_THREADS = 0, /**< threads of the ctx's own, which sleep between steps */
@@ -209,7 +217,7 @@ typedef struct mixtral_params {
   int32_t resident;
   int32_t reserved2; /**< 0. Since 1.1. */
   int32_t import_weights; /**< MIXTRAL_IMPORT_*, default MIXTRAL_IMPORT_PACKED. Since 1.2. */
-  int32_t reserved3;      /**< 0. Since 1.2. */
+  int32_t head;           /**< MIXTRAL_HEAD_*, default MIXTRAL_HEAD_REQUIRED. Since 1.2. */
 } mixtral_params;
 
 /**
@@ -264,9 +272,9 @@ typedef struct mixtral_info {
   int64_t vocab_size;        /**< logits per row */
   int64_t max_positions;     /**< the longest sequence */
   int64_t sliding_window;    /**< keys that a token sees; 0: all before it */
-  int64_t n_parameters;      /**< all */
+  int64_t n_parameters;      /**< of these weights */
   int64_t n_active;          /**< parameters that work on one token */
-  int64_t weight_bytes;      /**< of all weights */
+  int64_t weight_bytes;      /**< of all weights that are open: with MIXTRAL_HEAD_NONE without the head */
   int64_t kv_bytes_per_page; /**< memory of 32 positions of one session, in MIXTRAL_KV_BF16 */
   int64_t n_pieces;          /**< of the tokenizer; 0: this model has none, and works with token ids only */
   int32_t bos_id;            /**< -1: none */
@@ -424,8 +432,8 @@ enum { MIXTRAL_HIDDEN_FINAL = -1 };
 
 /**
  * Hidden states of a text, or its embedding. Reads the tokens from position 0, as a session of the ctx would, without
- * computing logits; the rows are those that a session has, to the bit. Memory for keys and values is taken for the time
- * of the call.
+ * computing logits, so that the ctx may do without the head (mixtral_params::head); the rows are those that a session
+ * has, to the bit. Memory for keys and values is taken for the time of the call.
  *
  * @param ctx       the ctx. Its steps and those of its sessions take turns.
  * @param tokens    the text, at least one token; mixtral_tokenize() with MIXTRAL_TOKENIZE_BOS gives them.
@@ -565,9 +573,9 @@ MIXTRAL_API mixtral_status mixtral_session_tokens(mixtral_session* session, int3
  * Computes all queued tokens.
  *
  * @param session  the session.
- * @return MIXTRAL_OK, also if nothing is queued; INVALID_ARGUMENT if the model gives numbers that are none; CANCELLED;
- *   OUT_OF_MEMORY; BUSY. After an error the tokens are still queued and everything is as before: the call may be
- *   repeated.
+ * @return MIXTRAL_OK, also if nothing is queued; INVALID_ARGUMENT if the model gives numbers that are none; NOT_FOUND if
+ *   the ctx was opened with MIXTRAL_HEAD_NONE (since 1.2); CANCELLED; OUT_OF_MEMORY; BUSY. After an error the tokens are
+ *   still queued and everything is as before: the call may be repeated.
  *
  * Threads: one call at a time per session; steps of other sessions wait. Since 1.0. */
 MIXTRAL_API mixtral_status mixtral_session_eval(mixtral_session* session);

@@ -108,6 +108,7 @@ struct ContextOptions {
   std::int32_t bf16_products = MIXTRAL_BF16_FLOAT32;
   bool resident = false;
   std::int32_t import_weights = MIXTRAL_IMPORT_PACKED;
+  std::int32_t head = MIXTRAL_HEAD_REQUIRED;
   std::function<void(std::int32_t level, std::string_view text)> log;
   // MIXTRAL_EXECUTOR_HOST: calls `job` n_jobs times, on several threads, and returns when all calls have.
   std::function<void(std::int32_t n_jobs, const std::function<void()>& job)> run;
@@ -123,6 +124,7 @@ class Context {
     params.bf16_products = options_->bf16_products;
     params.resident = options_->resident ? 1 : 0;
     params.import_weights = options_->import_weights;
+    params.head = options_->head;
     params.executor = options_->executor;
     params.n_threads = options_->n_threads;
     params.log = options_->log ? on_log : nullptr;

@@ -53,7 +53,7 @@ std::string answer_of(const Text& text, std::size_t n_tokens, const std::vector<
 }
 
 void run(const Options& options) {
-  const LoadedModel loaded = load_model(options.common);
+  const LoadedModel loaded = load_model(options.common, Head::kNone);
   Embedder embedder(loaded, {.kv_dtype = kv_type(options.common.kv)});
   const Pooling pooling = options.pooling == name_of(Pooling::kMean) ? Pooling::kMean : Pooling::kLast;
   for (const std::filesystem::path& path : options.texts) {

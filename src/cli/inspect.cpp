@@ -38,7 +38,7 @@ Index working_bytes(const Model& model, const KvLayout& kv, const KernelTable& t
 
 struct Options {
   CommonOptions common;
-  bool check = false;
+  bool check = false, without_head = false;
   Index chunk = SessionOptions{}.chunk;
 };
 
@@ -77,8 +77,10 @@ report::WeightCheck check(const Model& model, const CommonOptions& options) {
 void run(const Options& options) {
   ThreadExecutor executor(options.common.threads);
   const Checkpoint checkpoint =
-      load_checkpoint(options.common.model,
-                      {.executor = &executor, .import = import_of(options.common), .headers_only = !options.check});
+      load_checkpoint(options.common.model, {.executor = &executor,
+                                             .import = import_of(options.common),
+                                             .headers_only = !options.check,
+                                             .head = options.without_head ? Head::kNone : Head::kRequired});
   const report::MemoryNeeds memory = memory_needs(checkpoint.model, options);
   std::optional<report::WeightCheck> checked;
   if (options.check) checked = check(checkpoint.model, options.common);
@@ -100,6 +102,8 @@ void add_inspect(CLI::App& program) {
   add_number(*command, "--chunk", options->chunk, {1, Index{1} << 16},
              "Tokens of a prompt in one step, which working memory is for")
       ->capture_default_str();
+  command->add_flag("--without-head", options->without_head,
+                    "As for embeddings: what is taken without the head, which need not be there");
   command->add_flag("--check", options->check,
                     "Look through all weights for numbers that are not finite, and compare the checksums of a packed "
                     "file; exit status 1 if anything is wrong");

@@ -6,14 +6,15 @@
 
 namespace mixtral::cli {
 
-LoadedModel load_model(const CommonOptions& options) {
+LoadedModel load_model(const CommonOptions& options, Head head) {
   ProgressBar bar("open");
   LoadedModel loaded(options.model, {.isa = isa_of(options),
                                      .bf16_products = bf16_products_of(options),
                                      .threads = options.threads,
                                      .resident = options.resident,
                                      .import = import_of(options),
-                                     .progress = [&](Index done, Index all) { bar.show(done, all); }});
+                                     .progress = [&](Index done, Index all) { bar.show(done, all); },
+                                     .head = head});
   bar.finish();
   for (const std::string& note : loaded.checkpoint.notes) write_message("mixtral: note: " + note);
   return loaded;

@@ -14,7 +14,7 @@
 namespace mixtral::cli {
 
 // Opens the model, and tells on stderr what its files made the library note.
-LoadedModel load_model(const CommonOptions& options);
+LoadedModel load_model(const CommonOptions& options, Head head = Head::kRequired);
 
 // A bar on stderr, on a terminal only, at most ten times a second.
 class ProgressBar {

@@ -56,10 +56,11 @@ double giga(Index bytes) { return 1e-9 * static_cast<double>(bytes); }
 
 // What opening a GGUF file makes of it.
 constexpr std::string_view kImport = "import";
+constexpr const char* kNoHead = "none";  // value of --head
 
 PackFormats formats_of(const Options& o) {
   const auto format = [&](const std::string& own) { return weights_format(own.empty() ? o.weights : own); };
-  return {.experts = format({}), .attention = format(o.attention), .head = format(o.head)};
+  return {.experts = format({}), .attention = format(o.attention), .head = format(o.head == kNoHead ? "" : o.head)};
 }
 
 // Weights whose format is chosen, as stored and as packed.
@@ -79,7 +80,8 @@ Sizes sizes_of(const Checkpoint& packed) {
 
 // A signal meanwhile ends it and leaves nothing.
 void write_packed(const std::filesystem::path& out, const KernelTable& table, SignalledExecutor& executor,
-                  const ModelConfig& config, WeightSource source, PackOptions options) {
+                  ModelConfig config, Head head, WeightSource source, PackOptions options) {
+  config.has_head = head == Head::kRequired;
   const DeferredSignals signals;
   Scratch scratch;
   ProgressBar bar("pack");
@@ -91,8 +93,8 @@ void write_packed(const std::filesystem::path& out, const KernelTable& table, Si
 }
 
 // What was written, and how fast.
-void tell(const std::filesystem::path& out, double time) {
-  const Sizes sizes = sizes_of(load_packed(out));
+void tell(const std::filesystem::path& out, Head head, double time) {
+  const Sizes sizes = sizes_of(load_packed(out, head));
   const double bits = 8 * static_cast<double>(sizes.bytes) / static_cast<double>(std::max<Index>(sizes.weights, 1));
   write_stdout(str(out.string(), ": ", report::fixed(giga(static_cast<Index>(std::filesystem::file_size(out))), 2),
                    " GB, ", report::fixed(bits, 2), " bits a weight, ", report::fixed(time, 1), " s, ",
@@ -101,6 +103,7 @@ void tell(const std::filesystem::path& out, double time) {
 
 void pack(const Options& o) {
   const bool random = !o.synthetic.empty();
+  const Head head = o.head == kNoHead ? Head::kNone : Head::kRequired;
   const std::filesystem::path out = o.paths.back();
   std::error_code ignored;
   require(o.weights != kImport || (!random && is_gguf(o.paths.front())),
@@ -112,14 +115,14 @@ void pack(const Options& o) {
   PackOptions options{.formats = formats_of(o), .importance = {}, .files = {}, .progress = {}};
 
   if (names_gguf(out)) {
-    const std::filesystem::path in = random ? std::filesystem::path() : o.paths.front();
+    const std::filesystem::path in = random ? std::string() : o.paths.front();
     if (!random) require_no_input(out, in);
     return pack_gguf({in, out, o.weights, o.attention, o.head, o.synthetic, o.layers}, o.common);
   }
   double begin = seconds();
   if (random) {
     SyntheticWeights source(executor);
-    write_packed(out, table, executor, synthetic_config(o.synthetic, o.layers), source, options);
+    write_packed(out, table, executor, synthetic_config(o.synthetic, o.layers), head, source, options);
   } else {
     const std::filesystem::path in = o.paths.front();
     require_no_input(out, in);
@@ -136,16 +139,16 @@ void pack(const Options& o) {
       if (import) options.type_of = [&](const TensorSlot& slot) { return source.type_of(slot); };
       options.files = source.files();
       begin = seconds();
-      write_packed(out, table, executor, source.config(), source, options);
-      return tell(out, seconds() - begin);
+      write_packed(out, table, executor, source.config(), head, source, options);
+      return tell(out, head, seconds() - begin);
     }
-    const Checkpoint checkpoint = load_checkpoint(in);
+    const Checkpoint checkpoint = load_checkpoint(in, {.head = head});
     options.files = checkpoint.files.empty() ? read_tokenizer_files(in) : checkpoint.files;
     CheckpointWeights source(checkpoint);
     begin = seconds();
-    write_packed(out, table, executor, checkpoint.model.config, source, options);
+    write_packed(out, table, executor, checkpoint.model.config, head, source, options);
   }
-  tell(out, seconds() - begin);
+  tell(out, head, seconds() - begin);
 }
 
 // The formats of a GGUF file are its own.
@@ -158,7 +161,7 @@ void require_formats_of(const Options& o) {
     throw CLI::ValidationError(option, gguf ? format + " is no format of a GGUF file, which has f16, q8_0 or q4_0"
                                             : format + " is a format of GGUF files: OUT should end in .gguf");
   }
-  if (o.weights == kImport && !(o.attention.empty() && o.head.empty() && o.calibrate.empty())) {
+  if (o.weights == kImport && !(o.attention.empty() && (o.head.empty() || o.head == kNoHead) && o.calibrate.empty())) {
     throw CLI::ValidationError("--weights", "import leaves no choice to --attention, --head and --calibrate");
   }
   if (gguf && !o.calibrate.empty()) throw CLI::ValidationError("--calibrate", "is for P4 and P8, not for GGUF files");
@@ -210,7 +213,8 @@ void add_pack(CLI::App& program) {
                                    "are")
                       ->check(CLI::IsMember(names));
   command->add_option("--attention", options->attention, "Another format of the attention")->check(formats);
-  command->add_option("--head", options->head, "Another format of the head")->check(formats);
+  command->add_option("--head", options->head, "Another format of the head; none: a file for embeddings alone")
+      ->check(formats | CLI::IsMember({kNoHead}));
   auto* synthetic = add_synthetic_option(*command, options->synthetic);
   add_number(*command, "--layers", options->layers, {1, 1024}, "Layers of the synthetic model (default: all)")
       ->needs(synthetic);

@@ -99,7 +99,7 @@ void require_room(const ModelConfig& c, const std::string& where, double bytes, 
   const double attention = 2 * real(c.dim) * real(c.head_dim) * real(c.n_heads + c.n_kv_heads);
   const double expert = 3 * real(c.dim) * real(c.hidden_dim);
   const double layer = 2 * real(c.dim) + attention + real(c.n_experts) * (real(c.dim) + expert);
-  const double vocabulary = real(c.vocab_size) * real(c.dim) * (c.tied_embeddings ? 1 : 2);
+  const double vocabulary = real(c.vocab_size) * real(c.dim) * (c.has_own_head() ? 2 : 1);
   const double claimed = vocabulary + real(c.n_layers) * layer + real(c.dim);
   require(least_bytes * claimed <= bytes, ErrorCode::kBadFormat, where, ": claims ", claimed, " parameters (dim ",
           c.dim, ", hidden_dim ", c.hidden_dim, ", ", c.n_layers, " layers, ", c.n_experts, " experts, vocabulary ",
@@ -118,6 +118,10 @@ Catalog::Tensor* Catalog::find(std::string_view name) noexcept {
   const auto found = std::lower_bound(tensors.begin(), tensors.end(), name,
                                       [](const Tensor& t, std::string_view n) { return t.entry->name < n; });
   return found != tensors.end() && found->entry->name == name ? &*found : nullptr;
+}
+
+void Catalog::drop(std::string_view name) noexcept {
+  std::erase_if(tensors, [&](const Tensor& tensor) { return tensor.entry->name == name; });
 }
 
 Catalog open_files(std::span<const std::filesystem::path> paths) {

@@ -28,6 +28,8 @@ struct Catalog {
   std::vector<Tensor> tensors;
 
   Tensor* find(std::string_view name) noexcept;
+  // As if no file had it.
+  void drop(std::string_view name) noexcept;
 };
 
 // The tensors of all these files. Throws Error(kBadFormat) on a name that two of them have.

@@ -53,20 +53,25 @@ Catalog open_catalog(const std::filesystem::path& dir) {
 
 }  // namespace
 
-Checkpoint load_consolidated(const std::filesystem::path& dir) {
-  const ModelConfig config = read_params(dir);
+Checkpoint load_consolidated(const std::filesystem::path& dir, Head head) {
+  ModelConfig config = read_params(dir);
   Catalog catalog = open_catalog(dir);
+  if (head == Head::kNone) {
+    config.has_head = false;
+    catalog.drop(name_in_file({TensorKind::kHead}));
+  }
   return assemble(config, dir / "params.json", catalog, [&](const TensorSlot& slot, const Shape<2>& shape) {
     const std::string name = name_in_file(slot);
     Catalog::Tensor* tensor = catalog.find(name);
-    require(tensor != nullptr, ErrorCode::kBadFormat, dir.string(), ": no tensor ", name);
+    require(tensor != nullptr, ErrorCode::kBadFormat, dir.string(), ": no tensor ", name, advice_without(slot.kind));
     return whole(*tensor, slot, shape);
   });
 }
 
 const CheckpointFormat kConsolidatedFormat{
     .recognises = [](const std::filesystem::path& path) { return may_exist(path / "params.json"); },
-    .load = [](const std::filesystem::path& path, const LoadOptions&) { return load_consolidated(path); },
+    .load = [](const std::filesystem::path& path,
+               const LoadOptions& options) { return load_consolidated(path, options.head); },
     .files = nullptr,
     .vocab_size = [](const std::filesystem::path& path) { return read_params(path).vocab_size; }};
 

@@ -2,10 +2,17 @@
 #pragma once
 
 #include <filesystem>
+#include <string_view>
 
 #include "mixtral/io/checkpoint.hpp"
 
 namespace mixtral {
+
+// What to do about a tensor that a checkpoint lacks: only a head can be done without.
+inline std::string_view advice_without(TensorKind kind) noexcept {
+  return kind == TensorKind::kHead ? ": without one it opens for embeddings alone (Head::kNone, MIXTRAL_HEAD_NONE)"
+                                   : "";
+}
 
 struct CheckpointFormat {
   // Whether what is at `path` is to be read in this format. Looks at names and first bytes, no further. Throws

@@ -90,7 +90,8 @@ Checkpoint load_gguf(const std::filesystem::path& path, const LoadOptions& optio
   Checkpoint out;
   out.model.config = files->read_config();
   files->require_known(out.model.config);
-  out.tensors = files->list();
+  out.model.config.has_head = options.head == Head::kRequired;
+  out.tensors = files->list(out.model.config);
   out.files = gguf_tokenizer_files(files->head());
   out.model.weights = Weights(out.model.config);
   SerialExecutor caller;

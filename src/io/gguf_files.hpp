@@ -52,7 +52,8 @@ class GgufFiles {
   // Throws Error(kUnsupported) that names a tensor that is no part of such a model.
   void require_known(const ModelConfig& config) const;
 
-  std::vector<CheckpointTensor> list() const;
+  // The tensors of the files, without a head that the model does without.
+  std::vector<CheckpointTensor> list(const ModelConfig& config) const;
 
  private:
   const GgufTensor* find_tensor(std::string_view name) const noexcept;

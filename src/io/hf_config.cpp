@@ -47,10 +47,10 @@ void require_mixtral(const ObjectReader& json) {
     if (names == nullptr) json.fail_member("architectures", *architectures, "an array");
     const bool found = std::any_of(names->begin(), names->end(), [](const json::Value& name) {
       const auto* text = name.get<std::string>();
-      return text != nullptr && *text == "MixtralForCausalLM";
+      return text != nullptr && (*text == "MixtralForCausalLM" || *text == "MixtralModel");
     });
     support(found, json, "architectures is [", names->empty() ? "" : json::describe(names->front()),
-            "], expected [\"MixtralForCausalLM\"]");
+            "], expected [\"MixtralForCausalLM\"] or, without a head, [\"MixtralModel\"]");
   }
   const std::string* activation = json.optional_string("hidden_act");
   support(activation == nullptr || *activation == "silu", json, "hidden_act is ",

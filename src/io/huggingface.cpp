@@ -55,15 +55,23 @@ MatrixView part_of_stack(Catalog::Tensor& tensor, const FusedName& fused, const 
   return stack.rows_from((slot.expert * fused.n_parts + fused.part) * shape[0], shape[0]);
 }
 
+// Under this name, or that of a saved MixtralModel: without "model.".
+Catalog::Tensor* find_named(Catalog& catalog, std::string_view name) {
+  constexpr std::string_view kPrefix = "model.";
+  Catalog::Tensor* const tensor = catalog.find(name);
+  return tensor != nullptr || !name.starts_with(kPrefix) ? tensor : catalog.find(name.substr(kPrefix.size()));
+}
+
 MatrixView find_weight(Catalog& catalog, const TensorSlot& slot, const Shape<2>& shape, const ModelConfig& config,
                        const std::filesystem::path& dir) {
   const std::string name = hf_name(slot);
-  if (Catalog::Tensor* tensor = catalog.find(name)) return whole(*tensor, slot, shape);
+  if (Catalog::Tensor* tensor = find_named(catalog, name)) return whole(*tensor, slot, shape);
   const FusedName fused = hf_fused_name(slot);
-  if (Catalog::Tensor* tensor = catalog.find(fused.name)) {
+  if (Catalog::Tensor* tensor = find_named(catalog, fused.name)) {
     return fused.stacked ? part_of_stack(*tensor, fused, slot, shape, config.n_experts) : whole(*tensor, slot, shape);
   }
-  fail(ErrorCode::kBadFormat, dir.string(), ": no tensor ", name, fused.name.empty() ? "" : " and no ", fused.name);
+  fail(ErrorCode::kBadFormat, dir.string(), ": no tensor ", name, fused.name.empty() ? "" : " and no ", fused.name,
+       advice_without(slot.kind));
 }
 
 bool has_weights(const std::filesystem::path& dir) {
@@ -72,11 +80,15 @@ bool has_weights(const std::filesystem::path& dir) {
 
 }  // namespace
 
-Checkpoint load_huggingface(const std::filesystem::path& dir) {
+Checkpoint load_huggingface(const std::filesystem::path& dir, Head head) {
   const std::filesystem::path config_path = dir / "config.json";
-  const HfConfig read = read_hf_config(dir);
-  const ModelConfig& config = read.model;
+  HfConfig read = read_hf_config(dir);
+  ModelConfig& config = read.model;
   Catalog catalog = open_catalog(dir);
+  if (head == Head::kNone) {
+    config.has_head = false;
+    catalog.drop(hf_name({TensorKind::kHead}));
+  }
   for (Catalog::Tensor& tensor : catalog.tensors)
     tensor.used = hf_ignorable(tensor.entry->name, config.tied_embeddings);
   std::vector<std::string> notes = check_quantization(read.quantization, catalog, config_path);
@@ -93,7 +105,8 @@ const CheckpointFormat kHuggingFaceFormat{
         [](const std::filesystem::path& path) {
           return may_exist(path / "config.json") && (!may_exist(path / "params.json") || has_weights(path));
         },
-    .load = [](const std::filesystem::path& path, const LoadOptions&) { return load_huggingface(path); },
+    .load = [](const std::filesystem::path& path,
+               const LoadOptions& options) { return load_huggingface(path, options.head); },
     .files = nullptr,
     .vocab_size = [](const std::filesystem::path& path) { return read_hf_config(path).model.vocab_size; }};
 

@@ -35,10 +35,13 @@ class Header {
             json::quote(version->second), ", expected ", kPackedVersion);
   }
 
-  ModelConfig config() const {
+  ModelConfig config(Head head) const {
     const auto text = values_.find(kConfigKey);
     require(text != values_.end(), ErrorCode::kBadFormat, file_.name(), ": __metadata__ has no ", kConfigKey);
-    const ModelConfig config = parse_config(text->second, str(file_.name(), ": ", kConfigKey));
+    ModelConfig config = parse_config(text->second, str(file_.name(), ": ", kConfigKey));
+    require(config.has_head || head == Head::kNone, ErrorCode::kNotFound, file_.name(), ": was packed without a head",
+            advice_without(TensorKind::kHead));
+    config.has_head = head == Head::kRequired;
     double bytes = 0;
     for (const SafetensorsEntry& entry : file_.entries()) bytes += static_cast<double>(entry.data.size());
     require_room(config, file_.name(), bytes, 0.5);  // P4 takes more than four bits
@@ -117,17 +120,17 @@ void list_unit(const PackedUnit& unit, const Weights& weights, const std::string
 
 }  // namespace
 
-Checkpoint load_packed(const std::filesystem::path& path) {
+Checkpoint load_packed(const std::filesystem::path& path, Head head) {
   const auto file = std::make_shared<const SafetensorsFile>(path);
   const Header header(*file);
   Checkpoint out;
-  out.model.config = header.config();
+  out.model.config = header.config(head);
   out.model.weights = Weights(out.model.config);
   std::size_t used = 0;
   for_each_unit(out.model.config, [&](const PackedUnit& unit) {
     const std::string name = unit.name();
     const SafetensorsEntry* entry = file->find(name);
-    require(entry != nullptr, ErrorCode::kBadFormat, header.where(name), " is missing");
+    require(entry != nullptr, ErrorCode::kBadFormat, header.where(name), " is missing", advice_without(unit.slot.kind));
     const TensorNote note = header.note(name);
     require(may_have(unit, note.types), ErrorCode::kBadFormat, header.where(name), ": format ",
             note.types ? str(name_of(note.types->own), ' ', name_of(note.types->w2)) : "file");
@@ -150,6 +153,8 @@ Checkpoint load_packed(const std::filesystem::path& path) {
     out.files.push_back({entry.name, {text, static_cast<std::size_t>(note.file_bytes)}});
     ++used;
   }
+  const std::string left_out = slot_name({TensorKind::kHead});
+  if (head == Head::kNone && file->find(left_out) != nullptr && header.note(left_out).types) ++used;
   require(used == file->entries().size(), ErrorCode::kUnsupported, file->name(), ": ", file->entries().size(),
           " tensors, the model has a place for ", used);
   require_finite_routing(out.model.weights, out.model.config, file->name());
@@ -165,9 +170,11 @@ const CheckpointFormat kPackedFormat{
           std::error_code ignored;
           return std::filesystem::is_regular_file(path, ignored);
         },
-    .load = [](const std::filesystem::path& path, const LoadOptions&) { return load_packed(path); },
-    .files = [](const std::filesystem::path& path) { return load_packed(path).files; },
-    .vocab_size = [](const std::filesystem::path& path) { return load_packed(path).model.config.vocab_size; }};
+    .load = [](const std::filesystem::path& path,
+               const LoadOptions& options) { return load_packed(path, options.head); },
+    .files = [](const std::filesystem::path& path) { return load_packed(path, Head::kNone).files; },
+    .vocab_size =
+        [](const std::filesystem::path& path) { return load_packed(path, Head::kNone).model.config.vocab_size; }};
 
 std::vector<std::string> verify_packed(const std::filesystem::path& path, Executor& executor,
                                        const std::function<void(Index done, Index all)>& progress) {

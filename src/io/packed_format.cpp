@@ -19,7 +19,8 @@ constexpr std::string_view kHalfSplit = "half_split", kInterleaved = "interleave
 constexpr std::string_view kFields[] = {
     "dim",        "hidden_dim",        "n_layers",   "n_heads",       "n_kv_heads",      "head_dim",
     "n_experts",  "n_experts_per_tok", "vocab_size", "max_positions", "sliding_window",  "norm_eps",
-    "rope_theta", "rope_pairing",      "bos_id",     "eos_ids",       "tied_embeddings", "rope_scaling"};
+    "rope_theta", "rope_pairing",      "bos_id",     "eos_ids",       "tied_embeddings", "rope_scaling",
+    "has_head"};
 constexpr std::string_view kFieldsOfScaling[] = {"type",      "factor",    "attention_factor", "original_max_positions",
                                                  "beta_fast", "beta_slow", "truncate"};
 
@@ -146,6 +147,7 @@ HeaderSum header_sum(std::string json) {
   return {place, checksum(std::as_bytes(std::span(json)))};
 }
 
+// has_head stands only in files without one: readers that do not know it refuse those, and read the others.
 std::string config_text(const ModelConfig& c) {
   json::Array eos_ids;
   for (const TokenId id : c.eos_ids) eos_ids.push_back({Index{id}});
@@ -170,6 +172,7 @@ std::string config_text(const ModelConfig& c) {
   // Only where it is set: readers of before 1.2 refuse fields that they do not know, and no other file.
   if (c.rope_scaling.kind != RopeScaling::Kind::kNone)
     fields.push_back({"rope_scaling", {scaling_fields(c.rope_scaling)}});
+  if (!c.has_head) fields.push_back({"has_head", {false}});
   return json::dump({std::move(fields)});
 }
 
@@ -195,6 +198,7 @@ ModelConfig parse_config(std::string_view text, const std::string& where) {
   c.rope_pairing = read_pairing(json);
   c.rope_scaling = read_scaling(json);
   c.tied_embeddings = json.boolean("tied_embeddings", false);
+  c.has_head = json.boolean("has_head", true);
   c.bos_id = static_cast<TokenId>(json.integer("bos_id", -1, c.vocab_size - 1));
   c.eos_ids.clear();
   for (const Index id : json.integer_or_list("eos_ids", 0, c.vocab_size - 1)) {

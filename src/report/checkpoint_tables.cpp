@@ -75,6 +75,7 @@ json config_json(const ModelConfig& c) {
           {"norm_eps", shortest(c.norm_eps)},
           {"rope_theta", shortest(c.rope_theta)},
           {"tied_embeddings", c.tied_embeddings},
+          {"has_head", c.has_head},
           {"bos_id", c.bos_id},
           {"eos_ids", c.eos_ids}};
 }

@@ -65,7 +65,8 @@ LoadedModel::LoadedModel(const std::filesystem::path& at, const ModelOptions& op
   checkpoint = load_checkpoint(path, {.resident = options.resident,
                                       .executor = executor.get(),
                                       .import = options.import,
-                                      .progress = options.progress});
+                                      .progress = options.progress,
+                                      .head = options.head});
   open_texts(*this);
 }
 
@@ -78,6 +79,11 @@ const Tokenizer& LoadedModel::require_tokenizer() const {
   require(tokenizer.has_value(), ErrorCode::kNotFound, path.string(),
           ": no tokenizer file to read text with, give token ids");
   return *tokenizer;
+}
+
+void LoadedModel::require_head() const {
+  require(config().has_head, ErrorCode::kNotFound, path.string(),
+          ": opened without its head, which logits need: it gives hidden rows and embeddings");
 }
 
 ChatStyleChoice LoadedModel::chat_style() const {

@@ -90,6 +90,7 @@ Index Session::set_tokens(std::span<const TokenId> tokens) {
 void Session::eval(const StepHooks& hooks, const LogitsSink& all_logits) {
   const Index before = length_, end = static_cast<Index>(tokens_.size());
   if (before == end) return;
+  loaded_.require_head();  // before the chunks that want no logits yet are computed
   require(!evaluating_, ErrorCode::kBusy,
           "eval: another one of this session runs, or ran when this process was forked");
   pending_.positions.clear();

@@ -189,6 +189,8 @@ TEST_CASE("options of a ctx that make no sense are refused by name") {
         "params: run must be given for MIXTRAL_EXECUTOR_HOST and for nothing else");
   CHECK(text([](auto& p) { p.bf16_products = 2; }) == "params: bf16_products is 2, expected MIXTRAL_BF16_*");
   CHECK(text([](auto& p) { p.reserved = 1; }) == "params: reserved is 1, expected 0");
+  CHECK(text([](auto& p) { p.head = 2; }) == "params: head is 2, expected MIXTRAL_HEAD_*");
+  CHECK(text([](auto& p) { p.head = -1; }) == "params: head is -1, expected MIXTRAL_HEAD_*");
   CHECK(text([](auto& p) { p.struct_size = 8; }) == "params: struct_size is 8, expected 48 to 1024");
   mixtral_ctx* ctx = nullptr;
   CHECK(refused(mixtral_ctx_create("a\0b", 3, nullptr, &ctx), MIXTRAL_INVALID_ARGUMENT) ==
@@ -286,4 +288,52 @@ TEST_CASE("a model without a tokenizer works with ids and says what it lacks") {
   g.max_tokens = 3;
   ok(mixtral_session_generate(session.get(), &g, nullptr));
   CHECK(tokens_of(session.get()).size() == 6);
+}
+
+TEST_CASE("a ctx without a head gives the hidden rows of the whole model, and refuses what wants logits") {
+  mixtral_params p = params();
+  p.head = MIXTRAL_HEAD_NONE;
+  const Ctx headless = open_ctx(p);
+  const std::vector<std::int32_t> ids = tokenize(headless.get(), "RETURN VALUE");
+  mixtral_info info{}, whole{};
+  info.struct_size = whole.struct_size = sizeof info;
+  ok(mixtral_ctx_info(headless.get(), &info));
+  ok(mixtral_ctx_info(tiny_ctx(), &whole));
+  CHECK(info.n_parameters == whole.n_parameters - info.vocab_size * info.dim);
+  CHECK(info.weight_bytes == 2 * info.n_parameters);
+  std::vector<float> rows[2];
+  for (mixtral_ctx* ctx : {headless.get(), tiny_ctx()}) {
+    std::vector<float>& out = rows[ctx == tiny_ctx() ? 1 : 0];
+    out.resize(ids.size() * static_cast<std::size_t>(info.dim));
+    std::size_t n = 0;
+    ok(mixtral_hidden(ctx, ids.data(), ids.size(), MIXTRAL_HIDDEN_FINAL, MIXTRAL_POOL_NONE, out.data(), out.size(),
+                      &n));
+    CHECK(n == out.size());
+  }
+  CHECK(rows[0] == rows[1]);
+
+  const CSession session = make_session(headless.get());
+  feed(session.get(), ids);
+  const std::string want = tiny_dir().string() + ": opened without its head, which logits need";
+  std::int32_t token = -7;
+  CHECK(refused(mixtral_session_eval(session.get()), MIXTRAL_NOT_FOUND).find(want) == 0);
+  CHECK(refused(mixtral_session_step(session.get(), &token), MIXTRAL_NOT_FOUND).find(want) == 0);
+  CHECK(refused(mixtral_session_generate(session.get(), nullptr, nullptr), MIXTRAL_NOT_FOUND).find(want) == 0);
+  CHECK(token == -7);
+  mixtral_session_state state{};
+  state.struct_size = sizeof state;
+  ok(mixtral_session_info(session.get(), &state));
+  CHECK(state.n_tokens == static_cast<std::int64_t>(ids.size()));
+  CHECK(state.n_computed == 0);
+  ok(mixtral_chat_begin(session.get(), MIXTRAL_CHAT_AUTO, 0));
+  CHECK(refused(mixtral_chat_say(session.get(), "hi", 2, nullptr, nullptr), MIXTRAL_NOT_FOUND).find(want) == 0);
+  ok(mixtral_session_info(session.get(), &state));
+  CHECK(state.n_messages == 0);
+
+  // A program of version 1.1 ends before the field, and asks for the head.
+  p.struct_size = offsetof(mixtral_params, import_weights);
+  const Ctx older = open_ctx(p);
+  const CSession complete = make_session(older.get());
+  feed(complete.get(), ids);
+  ok(mixtral_session_eval(complete.get()));
 }

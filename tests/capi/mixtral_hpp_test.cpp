@@ -272,3 +272,19 @@ TEST_CASE("mixtral.hpp: logits, routes and counts have the model's shapes") {
   session.reset();
   CHECK(session.tokens().empty());
 }
+
+TEST_CASE("mixtral.hpp: a context may do without the head") {
+  c::ContextOptions options;
+  options.head = MIXTRAL_HEAD_NONE;
+  const c::Context context = tiny(), headless = tiny(options);
+  const c::Tokens ids = context.tokenize(kPrompt);
+  CHECK(headless.hidden(ids) == context.hidden(ids));
+  c::Session session(headless);
+  session.feed(ids);
+  try {
+    session.eval();
+    FAIL("an eval without a head");
+  } catch (const c::Error& error) {
+    CHECK(error.status() == MIXTRAL_NOT_FOUND);
+  }
+}

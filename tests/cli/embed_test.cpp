@@ -72,3 +72,17 @@ TEST_CASE("embed: what cannot be read is refused by name") {
   test::write_text(dir / "short", "a");
   CHECK(contains(run_program("embed --layer 99 --text " + quoted(dir / "short")).err, "layer 99, expected 0 to 5"));
 }
+
+TEST_CASE("embed: needs no head, and gives the same numbers without one") {
+  const test::TempDir dir;
+  test::write_text(dir / "text", "RETURN VALUE");
+  const std::string tiny = quoted(MIXTRAL_TINY_DIR), text = " --text " + quoted(dir / "text");
+  const std::string whole = quoted(dir / "whole"), headless = quoted(dir / "headless");
+  REQUIRE(run_program("pack " + tiny + " " + whole + " --weights p8").status == 0);
+  REQUIRE(run_program("pack " + tiny + " " + headless + " --weights p8 --head none").status == 0);
+  const Answer want = run_program("embed --model " + whole + text),
+               got = run_program("embed --model " + headless + text);
+  REQUIRE(want.status == 0);
+  CHECK(got.status == 0);
+  CHECK(got.out == want.out);
+}

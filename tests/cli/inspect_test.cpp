@@ -104,3 +104,26 @@ TEST_CASE("inspect states the working memory of longer steps") {
   CHECK(working(" --chunk 2048").get<Index>() > 2 * usual);
   CHECK(run_program("inspect --chunk 0").status == 2);
 }
+
+TEST_CASE("inspect --without-head counts what embeddings take") {
+  const auto tell = [](const std::string& options) {
+    return nlohmann::json::parse(run_program("inspect --json" + options).out);
+  };
+  for (const std::string& model :
+       {std::string(MIXTRAL_TINY_DIR), std::string(MIXTRAL_GOLDEN_DIR) + "/gguf/models/K_q4_k_m.gguf"}) {
+    CAPTURE(model);
+    const auto whole = tell(" --model " + quoted(model)), headless = tell(" --without-head --model " + quoted(model));
+    CHECK(whole.at("config").at("has_head") == true);
+    CHECK(headless.at("config").at("has_head") == false);
+    CHECK(headless.at("n_tensors").get<int>() == whole.at("n_tensors").get<int>() - 1);
+    const auto& groups = whole.at("memory").at("weights");
+    REQUIRE(groups.back().at("group") == "head");
+    CHECK(headless.at("memory").at("weights").back().at("group") != "head");
+    CHECK(headless.at("memory").at("weights_bytes").get<Index>() ==
+          whole.at("memory").at("weights_bytes").get<Index>() - groups.back().at("bytes").get<Index>());
+    CHECK(headless.at("parameters").at("total").get<Index>() ==
+          whole.at("parameters").at("total").get<Index>() -
+              whole.at("config").at("vocab_size").get<Index>() * whole.at("config").at("dim").get<Index>());
+  }
+  CHECK(contains(run_program("inspect --without-head --check").out, "all weights are sound"));
+}

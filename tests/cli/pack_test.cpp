@@ -281,7 +281,7 @@ TEST_CASE("formats of GGUF files and of packed ones are not taken for each other
           "--weights: q4_0 is a format of GGUF files: OUT should end in .gguf");
   refused(kTiny + " " + packed + " --weights p4 --attention f16", "--attention: f16 is a format of GGUF files");
   refused(kTiny + " " + gguf + " --weights q4_0 --calibrate x", "--calibrate: is for P4 and P8");
-  refused(dir + " " + gguf + " --weights import", "import is no format of a GGUF file");
+  refused(kTiny + " " + gguf + " --weights import", "import is no format of a GGUF file");
   CHECK(names_in(dir).empty());
   CHECK(contains(run_program("pack --help").out, "model.gguf --weights q8_0"));
   // 24 columns are no whole block: told before anything is written.
@@ -292,4 +292,28 @@ TEST_CASE("formats of GGUF files and of packed ones are not taken for each other
   CHECK(run_program("pack " + narrow + " " + gguf + " --weights f16").status == 0);
   const std::string same = quoted(dir / "m.gguf");
   CHECK(contains(run_program("pack " + gguf + " " + same + " --weights f16").err, "is the input"));
+}
+
+TEST_CASE("pack --head none writes a file for embeddings: smaller by the head, and no command draws from it") {
+  const test::TempDir dir;
+  const std::string whole = quoted(dir / "whole"), headless = quoted(dir / "headless");
+  REQUIRE(run_program("pack " + kTiny + " " + whole + " --weights p4 --head bf16").status == 0);
+  const auto packed = run_program("pack " + kTiny + " " + headless + " --weights p4 --head none");
+  CHECK(packed.status == 0);
+  CHECK(packed.err.empty());
+  constexpr std::uintmax_t kHead = 512 * 192 * 2;  // a multiple of 4096, in bf16
+  CHECK(std::filesystem::file_size(dir / "whole") - std::filesystem::file_size(dir / "headless") >= kHead);
+  CHECK(run_program("pack --verify " + headless).status == 0);
+  CHECK(run_program("tokenize --model " + headless).status == 0);
+  for (const std::string command : {"generate --n 1 --prompt x", "eval --ids 1,2", "inspect"}) {
+    const auto refused = run_program(command + " --model " + headless);
+    CHECK(refused.status == 1);
+    CHECK(contains(refused.err, "headless: was packed without a head: without one it opens for embeddings alone"));
+  }
+  // A GGUF file's head is not imported, and one that is packed already gives no other file.
+  const std::string gguf = quoted(std::string(MIXTRAL_GOLDEN_DIR) + "/gguf/models/K_q4_k_m.gguf");
+  CHECK(run_program("pack " + gguf + " " + quoted(dir / "gguf") + " --weights p4 --head none").status == 0);
+  CHECK(run_program("inspect --without-head --model " + quoted(dir / "gguf")).status == 0);
+  CHECK(run_program("pack " + kTiny + " " + whole + " --weights none").status == 2);
+  CHECK(run_program("pack " + kTiny + " " + whole + " --weights p4 --attention none").status == 2);
 }

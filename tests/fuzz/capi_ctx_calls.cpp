@@ -54,12 +54,18 @@ void Player::ctx_create() {
   const bool run = host != bytes_.chance(12);
   params->run = run ? run_callback() : nullptr;
   params->log = bytes_.chance(2) ? log_callback() : nullptr;
+  // A struct of the first version ends before it.
+  const bool first_version = params->struct_size == offsetof(mixtral_params, bf16_products);
+  params->head = bytes_.pick(std::array<std::int32_t, 8>{0, 0, 0, 0, 1, 1, 2, -1});
   const bool defaults = bytes_.chance(12), no_place = bytes_.chance(16), no_path = bytes_.chance(16);
   const bool good_params = params.valid() && params->isa >= -1 && params->isa <= 6 && params->executor >= 0 &&
-                           params->executor <= 2 && params->n_threads > 0 && params->n_threads <= 1024 && run == host;
+                           params->executor <= 2 && params->n_threads > 0 && params->n_threads <= 1024 && run == host &&
+                           (first_version || params->head == 0 || params->head == 1);
+  const bool head = defaults || first_version || params->head != MIXTRAL_HEAD_NONE;
   Terms terms{.invalid = no_place || no_path || (!defaults && !good_params)};
   // OpenMP may not be there.
-  if (defaults || params->executor != MIXTRAL_EXECUTOR_OPENMP) terms.want = place.status;
+  if (defaults || params->executor != MIXTRAL_EXECUTOR_OPENMP)
+    terms.want = place.lacks_head && !head ? MIXTRAL_OK : place.status;
   if (live_ctxs().size() > world_.ctxs().size() + 2) return;
   mixtral_ctx* made = nullptr;
   const mixtral_status status = call(Function::ctx_create, terms, [&] {
@@ -68,8 +74,7 @@ void Player::ctx_create() {
   });
   expect((made != nullptr) == (status == MIXTRAL_OK), "a ctx is there if and only if it was made");
   if (made == nullptr) return;
-  const bool tokenizer = &place == &world_.places()[0];
-  ctxs_.push_back(std::make_unique<LiveCtx>(LiveCtx{made, tokenizer, false}));
+  ctxs_.push_back(std::make_unique<LiveCtx>(LiveCtx{made, place.has_tokenizer, false, head}));
 }
 
 void Player::ctx_destroy() {

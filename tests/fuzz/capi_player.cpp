@@ -33,7 +33,7 @@ void play(std::span<const std::uint8_t> bytes, Counts& counts) {
 
 Player::Player(const World& world, Bytes bytes, Counts& counts) : world_(world), bytes_(bytes), counts_(counts) {
   for (mixtral_ctx* ctx : world.ctxs()) {
-    ctxs_.push_back(std::make_unique<LiveCtx>(LiveCtx{ctx, ctx != world.ctxs().back(), true}));
+    ctxs_.push_back(std::make_unique<LiveCtx>(LiveCtx{ctx, world.has_tokenizer(ctx), true, world.has_head(ctx)}));
   }
   frames_.reserve(2 * kMostDepth);
   current = this;
@@ -76,6 +76,7 @@ void Player::open_session() {
                             .handle = made,
                             .tokenizer = ctx.tokenizer,
                             .records = params.flags == MIXTRAL_SESSION_RECORD_ROUTES,
+                            .head = ctx.head,
                             .max_positions = 40});
   if (!ctx.tokenizer || bytes_.chance(2)) return;
   expect(mixtral_chat_begin(made, MIXTRAL_CHAT_AUTO, 0) == MIXTRAL_OK, "a conversation can be begun");
@@ -89,7 +90,9 @@ void Player::finish(Live& live) {
   if (live.tokens.empty()) return;
   expect(mixtral_session_set_tokens(live.handle, live.tokens.data(), live.tokens.size(), nullptr) == MIXTRAL_OK,
          "a session takes its own tokens");
-  if (mixtral_session_eval(live.handle) != MIXTRAL_OK) broken(mixtral_last_error());
+  const mixtral_status evaluated = mixtral_session_eval(live.handle);
+  if (!live.head) return expect(evaluated == MIXTRAL_NOT_FOUND, "without a head there are no logits");
+  if (evaluated != MIXTRAL_OK) broken(mixtral_last_error());
   std::vector<float> logits(world_.vocab_size());
   std::size_t n = 0;
   expect(mixtral_session_logits(live.handle, live.tokens.size() - 1, logits.data(), logits.size(), &n) == MIXTRAL_OK,
@@ -165,6 +168,9 @@ void Player::check_status(Function function, const Terms& terms, mixtral_status 
     require(length > 0 && length < 1024, "the last error says nothing, or too much");
   }
   if (status == MIXTRAL_INTERNAL) require(last_.threw, "no callback threw");
+  if (status == MIXTRAL_NOT_FOUND && terms.live != nullptr && function != Function::chat_begin) {
+    require(!terms.live->head, "the model has a head");
+  }
   if (status == MIXTRAL_OUT_OF_MEMORY) return;
   if (was_busy && !terms.always) return require(status == MIXTRAL_BUSY, "another call is using the session");
   if (status == MIXTRAL_BUSY) return require(running_ > 0, "no other call is using the session");

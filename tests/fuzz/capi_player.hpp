@@ -26,7 +26,7 @@ struct Said {  // a message of a conversation
 struct Live {
   Player* player;
   mixtral_session* handle;
-  bool tokenizer, records;
+  bool tokenizer, records, head;
   std::int64_t max_positions;
   std::int32_t kv_type = MIXTRAL_KV_BF16;
   std::vector<std::int32_t> tokens = {};
@@ -40,7 +40,7 @@ struct Live {
 
 struct LiveCtx {
   mixtral_ctx* handle;
-  bool tokenizer, shared;
+  bool tokenizer, shared, head = true;
   bool alive = true;
 };
 

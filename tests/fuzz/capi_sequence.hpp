@@ -22,6 +22,7 @@ namespace mixtral::fuzz {
   (MIXTRAL_FUZZ_SESSION_FILLS | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL) | MIXTRAL_FUZZ_STATUS(INTERNAL))
 #define MIXTRAL_FUZZ_FEED (MIXTRAL_FUZZ_SESSION | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))
 #define MIXTRAL_FUZZ_COMPUTES (MIXTRAL_FUZZ_SESSION | MIXTRAL_FUZZ_STATUS(CANCELLED) | MIXTRAL_FUZZ_STATUS(INTERNAL))
+#define MIXTRAL_FUZZ_EVALUATE (MIXTRAL_FUZZ_COMPUTES | MIXTRAL_FUZZ_STATUS(NOT_FOUND))
 #define MIXTRAL_FUZZ_CREATE                                                                                          \
   (MIXTRAL_FUZZ_PLAIN | MIXTRAL_FUZZ_STATUS(NOT_FOUND) | MIXTRAL_FUZZ_STATUS(IO) | MIXTRAL_FUZZ_STATUS(BAD_FORMAT) | \
    MIXTRAL_FUZZ_STATUS(UNSUPPORTED) | MIXTRAL_FUZZ_STATUS(INTERNAL))
@@ -41,8 +42,8 @@ namespace mixtral::fuzz {
   X(chat_tokens, MIXTRAL_FUZZ_TEXT)                                              \
   X(chat_begin, MIXTRAL_FUZZ_SESSION | MIXTRAL_FUZZ_STATUS(NOT_FOUND))           \
   X(chat_add, MIXTRAL_FUZZ_SESSION)                                              \
-  X(chat_answer, MIXTRAL_FUZZ_COMPUTES | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))      \
-  X(chat_say, MIXTRAL_FUZZ_COMPUTES | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))         \
+  X(chat_answer, MIXTRAL_FUZZ_EVALUATE | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))      \
+  X(chat_say, MIXTRAL_FUZZ_EVALUATE | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))         \
   X(chat_message_text, MIXTRAL_FUZZ_SESSION_FILLS)                               \
   X(chat_message_tokens, MIXTRAL_FUZZ_SESSION_FILLS)                             \
   X(chat_keep, MIXTRAL_FUZZ_SESSION)                                             \
@@ -54,13 +55,13 @@ namespace mixtral::fuzz {
   X(session_feed, MIXTRAL_FUZZ_FEED)                                             \
   X(session_set_tokens, MIXTRAL_FUZZ_FEED)                                       \
   X(session_tokens, MIXTRAL_FUZZ_SESSION_FILLS)                                  \
-  X(session_eval, MIXTRAL_FUZZ_COMPUTES)                                         \
+  X(session_eval, MIXTRAL_FUZZ_EVALUATE)                                         \
   X(session_logits, MIXTRAL_FUZZ_SESSION_FILLS)                                  \
   X(sampler_params_init, MIXTRAL_FUZZ_PLAIN)                                     \
   X(session_set_sampler, MIXTRAL_FUZZ_SESSION)                                   \
   X(session_set_logits_callback, MIXTRAL_FUZZ_SESSION)                           \
   X(session_sample, MIXTRAL_FUZZ_COMPUTES)                                       \
-  X(session_step, MIXTRAL_FUZZ_COMPUTES | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))     \
+  X(session_step, MIXTRAL_FUZZ_EVALUATE | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL))     \
   X(session_cancel, MIXTRAL_FUZZ_PLAIN)                                          \
   X(session_clear_cancel, MIXTRAL_FUZZ_SESSION)                                  \
   X(session_error, MIXTRAL_FUZZ_SESSION_FILLS)                                   \
@@ -68,7 +69,7 @@ namespace mixtral::fuzz {
   X(session_fork, MIXTRAL_FUZZ_SESSION)                                          \
   X(session_truncate, MIXTRAL_FUZZ_SESSION)                                      \
   X(generate_params_init, MIXTRAL_FUZZ_PLAIN)                                    \
-  X(session_generate, MIXTRAL_FUZZ_COMPUTES | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL)) \
+  X(session_generate, MIXTRAL_FUZZ_EVALUATE | MIXTRAL_FUZZ_STATUS(CONTEXT_FULL)) \
   X(ctx_routing_counts, MIXTRAL_FUZZ_FILLS)                                      \
   X(ctx_reset_routing_counts, MIXTRAL_FUZZ_PLAIN)                                \
   X(session_routes, MIXTRAL_FUZZ_SESSION_FILLS)                                  \

@@ -69,6 +69,7 @@ void Player::session_create() {
                            .handle = made,
                            .tokenizer = c.ctx->tokenizer,
                            .records = !defaults && params->flags == 1,
+                           .head = c.ctx->head,
                            .max_positions = room,
                            .kv_type = defaults || first_version ? MIXTRAL_KV_BF16 : params->kv_type}));
 }
@@ -170,7 +171,9 @@ void Player::session_eval() {
   const SessionArgument s = any_session();
   Terms terms{.live = s.live, .invalid = s.live == nullptr};
   if (s.live != nullptr && s.live->cancel == Live::Cancel::kYes) terms.want = MIXTRAL_CANCELLED;
-  if (s.live != nullptr && s.live->cancel == Live::Cancel::kNo && run_mode_ < 5) terms.want = MIXTRAL_OK;
+  if (s.live != nullptr && s.live->cancel == Live::Cancel::kNo && run_mode_ < 5) {
+    terms.want = s.live->head || s.live->tokens.empty() ? MIXTRAL_OK : MIXTRAL_NOT_FOUND;
+  }
   const mixtral_status status = call(Function::session_eval, terms, [&] { return mixtral_session_eval(s.handle); });
   if (s.live != nullptr && s.live->alive && s.live->busy == 0) {
     check_cancel(*s.live, status);

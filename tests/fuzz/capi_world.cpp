@@ -11,7 +11,7 @@ namespace mixtral::fuzz {
 namespace {
 
 mixtral_ctx* open(const std::string& path, std::int32_t executor, std::int32_t n_threads, mixtral_run_fn run,
-                  mixtral_log_fn log, void* user) {
+                  mixtral_log_fn log, void* user, std::int32_t head = MIXTRAL_HEAD_REQUIRED) {
   mixtral_params params;
   expect(mixtral_params_init(&params, sizeof params) == MIXTRAL_OK, "the defaults can be had");
   params.executor = executor;
@@ -20,6 +20,7 @@ mixtral_ctx* open(const std::string& path, std::int32_t executor, std::int32_t n
   params.run_user = user;
   params.log = log;
   params.log_user = user;
+  params.head = head;
   mixtral_ctx* ctx = nullptr;
   if (mixtral_ctx_create(path.data(), path.size(), &params, &ctx) != MIXTRAL_OK) broken(mixtral_last_error());
   return ctx;
@@ -29,7 +30,8 @@ mixtral_ctx* open(const std::string& path, std::int32_t executor, std::int32_t n
 
 World::World(mixtral_run_fn run, mixtral_log_fn log, void* user) {
   const std::string model = dir_ / "model", ids_only = dir_ / "ids_only";
-  for (const std::string& path : {model, ids_only, (dir_ / "broken").string(), (dir_ / "gelu").string()}) {
+  for (const std::string& path :
+       {model, ids_only, (dir_ / "broken").string(), (dir_ / "gelu").string(), (dir_ / "headless").string()}) {
     test::write_small_checkpoint(path);
   }
   std::filesystem::remove(ids_only + "/tokenizer.model");
@@ -38,18 +40,22 @@ World::World(mixtral_run_fn run, mixtral_log_fn log, void* user) {
   gelu.replace(gelu.find("silu"), 4, "gelu");
   test::write_text(dir_ / "gelu/config.json", gelu);
   std::filesystem::create_directories(dir_ / "directory/config.json");
-  places_ = {{model, MIXTRAL_OK},
+  const Checkpoint headless = load_checkpoint(dir_ / "headless", {.resident = true, .head = Head::kNone});
+  write_huggingface(dir_ / "headless", headless.model.config, headless.model.weights);
+  places_ = {{model, MIXTRAL_OK, false, true},
              {ids_only, MIXTRAL_OK},
              {dir_ / "broken", MIXTRAL_BAD_FORMAT},
              {dir_ / "gelu", MIXTRAL_UNSUPPORTED},
              {dir_ / "directory", MIXTRAL_IO},
              {dir_ / "missing", MIXTRAL_NOT_FOUND},
              {std::string("a\0b", 3), MIXTRAL_INVALID_ARGUMENT},
-             {"", MIXTRAL_INVALID_ARGUMENT}};
+             {"", MIXTRAL_INVALID_ARGUMENT},
+             {dir_ / "headless", MIXTRAL_BAD_FORMAT, true, true}};
   opened_.emplace(load_checkpoint(model).model, make_table(best_isa()), serial_);
   ctxs_ = {open(model, MIXTRAL_EXECUTOR_THREADS, 1, nullptr, nullptr, nullptr),
            open(model, MIXTRAL_EXECUTOR_THREADS, 2, nullptr, nullptr, nullptr),
            open(model, MIXTRAL_EXECUTOR_HOST, 3, run, log, user),
+           open(dir_ / "headless", MIXTRAL_EXECUTOR_THREADS, 1, nullptr, nullptr, nullptr, MIXTRAL_HEAD_NONE),
            open(ids_only, MIXTRAL_EXECUTOR_THREADS, 1, nullptr, nullptr, nullptr)};
 }
 

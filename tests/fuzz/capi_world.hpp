@@ -22,13 +22,17 @@ class World {
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
-  // The same weights on one thread, on two, on the host's, and without a tokenizer.
+  // The same weights on one thread, on two, on the host's, without a head, and without a tokenizer.
   std::span<mixtral_ctx* const> ctxs() const noexcept { return ctxs_; }
+  bool has_head(const mixtral_ctx* ctx) const noexcept { return ctx != ctxs_[3]; }
+  bool has_tokenizer(const mixtral_ctx* ctx) const noexcept { return ctx != ctxs_[4]; }
 
   // Directories to open, good and bad.
   struct Place {
     std::string path;
-    mixtral_status status;  // of mixtral_ctx_create()
+    mixtral_status status;       // of mixtral_ctx_create()
+    bool lacks_head = false;     // then only without one it opens
+    bool has_tokenizer = false;  // if it opens
   };
   const std::vector<Place>& places() const noexcept { return places_; }
 
@@ -41,7 +45,7 @@ class World {
   std::vector<Place> places_;
   SerialExecutor serial_;
   std::optional<LoadedModel> opened_;
-  std::array<mixtral_ctx*, 4> ctxs_{};
+  std::array<mixtral_ctx*, 5> ctxs_{};
 };
 
 }  // namespace mixtral::fuzz

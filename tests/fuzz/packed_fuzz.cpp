@@ -34,21 +34,23 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::string header(fuzz::Bytes(data, size).rest());
   header.resize((8 + header.size() + 4095) / 4096 * 4096 - 8, ' ');
   test::write_text(path, test::with_header(header, std::string(data_bytes(header), '\0')));
-  try {
-    const Checkpoint model = load_packed(path);
-    model.model.config.validate();
-    validate(model.model.weights, model.model.config);
-    bool zeros = true;
-    for_each_tensor(model.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
-      const MatrixView& w = model.model.weights.at(slot);
-      zeros = zeros && std::all_of(w.data, w.data + w.storage_bytes(), [](std::byte b) { return b == std::byte{0}; });
-    });
-    fuzz::expect(zeros, "weights lie in the data");
-    SerialExecutor executor;
-    verify_packed(path, executor);
-  } catch (const Error& error) {
-    fuzz::expect(error.code() != ErrorCode::kInternal, "a bad file is no defect of the library");
-    fuzz::expect(std::string_view(error.what()).starts_with(path.string()), "the message begins with the file");
+  for (const Head head : {Head::kRequired, Head::kNone}) {
+    try {
+      const Checkpoint model = load_packed(path, head);
+      model.model.config.validate();
+      validate(model.model.weights, model.model.config);
+      bool zeros = true;
+      for_each_tensor(model.model.config, [&](const TensorSlot& slot, const Shape<2>&) {
+        const MatrixView& w = model.model.weights.at(slot);
+        zeros = zeros && std::all_of(w.data, w.data + w.storage_bytes(), [](std::byte b) { return b == std::byte{0}; });
+      });
+      fuzz::expect(zeros, "weights lie in the data");
+      SerialExecutor executor;
+      verify_packed(path, executor);
+    } catch (const Error& error) {
+      fuzz::expect(error.code() != ErrorCode::kInternal, "a bad file is no defect of the library");
+      fuzz::expect(std::string_view(error.what()).starts_with(path.string()), "the message begins with the file");
+    }
   }
   return 0;
 }

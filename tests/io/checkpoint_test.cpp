@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "mixtral/core/error.hpp"
 #include "mixtral/core/thread_executor.hpp"
 #include "support/consolidated_files.hpp"
@@ -21,6 +23,23 @@ const Files kConsolidated = test::consolidated(kHuggingFace);
 Files together(Files a, const Files& b) {
   a.insert(b.begin(), b.end());
   return a;
+}
+
+// Of a model's weights file: the tensors, changed.
+template <class F>
+Files with_changed(Files files, const std::string& file, F change) {
+  const std::string original = files.at(file);
+  const SafetensorsFile source(std::as_bytes(std::span(original)), file);
+  std::vector<SafetensorsEntry> tensors = source.entries();
+  change(tensors);
+  files[file] = test::safetensors_text(tensors);
+  return files;
+}
+
+Checkpoint load(const Files& files, const LoadOptions& options) {
+  const test::TempDir dir;
+  test::write_dir(dir.path(), files);
+  return load_checkpoint(dir.path(), options);
 }
 
 RopePairing pairing_of(const Files& files) {
@@ -95,6 +114,43 @@ TEST_CASE("resident weights are those of the files, whoever copies them") {
       test::check_same_values(got.model, want.model);
       CHECK(got.tensors.size() == want.tensors.size());
       CHECK(got.model.weights.embedding.data != want.model.weights.embedding.data);
+    }
+  }
+}
+
+TEST_CASE("a head may be missing if none is asked for, and one that is there is then as if it were not") {
+  const struct {
+    Files files;
+    std::string file, head;
+  } cases[] = {{kHuggingFace, "model.safetensors", "lm_head.weight"},
+               {kConsolidated, "consolidated.safetensors", "output.weight"}};
+  for (const auto& c : cases) {
+    CAPTURE(c.head);
+    const auto is_head = [&](const auto& tensor) { return tensor.name == c.head; };
+    const Checkpoint whole = load(c.files, {});
+    REQUIRE(whole.model.config.has_head);
+    const Files headless = with_changed(c.files, c.file, [&](auto& tensors) { std::erase_if(tensors, is_head); });
+    const Error error = error_of([&] { load(headless, {}); });
+    CHECK(error.code() == ErrorCode::kBadFormat);
+    CHECK(names(error, "no tensor " + c.head + ": without one it opens for embeddings alone (Head::kNone"));
+    // Nobody looks at a head that is left out.
+    const Files broken = with_changed(c.files, c.file, [&](auto& tensors) {
+      SafetensorsEntry& head = *std::find_if(tensors.begin(), tensors.end(), is_head);
+      head.dtype = DType::kU8;
+      head.shape = {static_cast<Index>(head.data.size())};
+    });
+    CHECK(error_of([&] { load(broken, {}); }).code() == ErrorCode::kUnsupported);
+    for (const Files& files : {c.files, headless, broken}) {
+      for (const bool resident : {false, true}) {
+        const Checkpoint got = load(files, {.resident = resident, .head = Head::kNone});
+        CHECK_FALSE(got.model.config.has_head);
+        CHECK(got.model.weights.head.data == nullptr);
+        CHECK_NOTHROW(validate(got.model.weights, got.model.config));
+        test::check_same_values(whole.model, got.model);
+        CHECK(weight_bytes(got.model) == weight_bytes(whole.model) - whole.model.weights.head.bytes());
+        CHECK(got.tensors.size() == whole.tensors.size() - 1);
+        CHECK(std::none_of(got.tensors.begin(), got.tensors.end(), is_head));
+      }
     }
   }
 }

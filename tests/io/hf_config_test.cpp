@@ -60,6 +60,7 @@ TEST_CASE("every spelling of the same config is understood") {
   CHECK(read(patched(R"({"tie_word_embeddings":true})")).tied_embeddings);
   CHECK(read(patched(R"({"model_type":"-"})")).dim == 4096);
   CHECK(read(patched(R"({"architectures":"-"})")).dim == 4096);
+  CHECK(read(patched(R"({"architectures":["MixtralModel"]})")).dim == 4096);
   CHECK(read(patched(R"({"rope_theta":"-"})")).rope_theta == 1e6f);
   CHECK(read(patched(R"({"rope_theta":10000})")).rope_theta == 1e4f);
   CHECK(read(patched(R"({"rope_theta":"-","rope_parameters":{"rope_theta":5e5,"rope_type":"default"}})")).rope_theta ==

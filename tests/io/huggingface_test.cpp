@@ -271,6 +271,12 @@ TEST_CASE("a tied model has no head of its own and ignores one in the file") {
   CHECK(load(files).model.weights.head.data == nullptr);
   const SafetensorsFile file(kGolden / "malformed_hf/missing_lm_head_untied/model.safetensors");
   CHECK(load(with_tensors(files, file.entries())).model.config.tied_embeddings);
+  const TempDir dir;
+  test::write_dir(dir.path(), files);
+  const Checkpoint headless = load_huggingface(dir.path(), Head::kNone);
+  CHECK(headless.model.config.tied_embeddings);
+  CHECK_FALSE(headless.model.config.has_head);
+  CHECK(headless.model.weights.embedding.data != nullptr);
 }
 
 TEST_CASE("tensors that the model has no place for are refused, not dropped") {
@@ -441,4 +447,27 @@ TEST_CASE("links that lead nowhere, as a copy of a snapshot has them, are told w
   const Error error = error_of([&] { load_huggingface(dir.path()); });
   CHECK(error.code() == ErrorCode::kNotFound);
   CHECK(names(error, "model.safetensors: cannot open, is a link to ../../blobs/0123: No such file"));
+}
+
+TEST_CASE("a saved MixtralModel has no head and names without their prefix") {
+  for (const std::string base : {"_base", "legal_fused_experts"}) {
+    CAPTURE(base);
+    Files files = test::read_dir(kGolden / "malformed_hf" / base);
+    const std::string original = files.at("model.safetensors");
+    const SafetensorsFile source(std::as_bytes(std::span(original)), base);
+    std::vector<SafetensorsEntry> tensors = source.entries();
+    std::erase_if(tensors, [](const auto& t) { return t.name == "lm_head.weight"; });
+    for (SafetensorsEntry& t : tensors) {
+      REQUIRE(t.name.starts_with("model."));
+      t.name.erase(0, 6);
+    }
+    files = with_tensors(files, tensors);
+    replace(files["config.json"], "MixtralForCausalLM", "MixtralModel");
+    CHECK(names(error_of([&] { load(files); }), "no tensor lm_head.weight"));
+    const TempDir dir;
+    test::write_dir(dir.path(), files);
+    const Checkpoint got = load_huggingface(dir.path(), Head::kNone);
+    CHECK_NOTHROW(validate(got.model.weights, got.model.config));
+    check_same_values(load_huggingface(kGolden / "malformed_hf" / base).model, got.model);
+  }
 }

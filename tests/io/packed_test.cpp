@@ -397,6 +397,57 @@ TEST_CASE("files that break the format are refused by name") {
           "parameters");
 }
 
+TEST_CASE("a file without a head says so, and opens where none is asked for") {
+  const SmallFile small;
+  const Checkpoint whole = load_packed(small.path), left_out = load_packed(small.path, Head::kNone);
+  ModelConfig config = small.model.model.config;
+  config.has_head = false;
+  Packing packing;
+  PackOptions options = options_of(DType::kP4, DType::kP8, DType::kBF16);
+  options.files = {{"tokenizer.model", "no tokenizer"}};
+  pack_model(
+      small.dir / "headless", packing.op, config,
+      [&](const TensorSlot& s, const Shape<2>&) {
+        REQUIRE(s.kind != TensorKind::kHead);
+        return small.model.model.weights.at(s);
+      },
+      options);
+  const Error error = error_of([&] { load_packed(small.dir / "headless"); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(names(error, "headless: was packed without a head: without one it opens for embeddings alone"));
+  const Checkpoint headless = load_checkpoint(small.dir / "headless", {.head = Head::kNone});
+  for (const Checkpoint* got : {&left_out, &headless}) {
+    CHECK_FALSE(got->model.config.has_head);
+    CHECK_NOTHROW(validate(got->model.weights, got->model.config));
+    CHECK(weight_bytes(got->model) == weight_bytes(whole.model) - whole.model.weights.head.bytes());
+    CHECK(got->tensors.size() == whole.tensors.size() - 1);
+    for_each_tensor(got->model.config, [&](const TensorSlot& slot, const Shape<2>&) {
+      const MatrixView &a = got->model.weights.at(slot), &b = whole.model.weights.at(slot);
+      CHECK(std::memcmp(a.data, b.data, static_cast<std::size_t>(a.storage_bytes())) == 0);
+    });
+  }
+  CHECK(read_embedded_files(small.dir / "headless").at(0).contents == "no tokenizer");
+  CHECK(read_vocab_size(small.dir / "headless") == config.vocab_size);
+  SerialExecutor serial;
+  CHECK(verify_packed(small.dir / "headless", serial).empty());
+  // Versions before 1.2 read files with a head, and refuse those without by the name of this field.
+  CHECK(contents(small.path).find("has_head") == std::string::npos);
+  CHECK(contents(small.dir / "headless").find("has_head") != std::string::npos);
+}
+
+TEST_CASE("a file whose head got lost is refused by its name, and opens where none is asked for") {
+  const SmallFile small;
+  const SafetensorsFile file(small.path);
+  std::vector<SafetensorsEntry> entries = file.entries();
+  std::erase_if(entries, [](const SafetensorsEntry& e) { return e.name == "head"; });
+  REQUIRE(entries.size() == file.entries().size() - 1);
+  write_safetensors(small.dir / "lost", entries, file.metadata());
+  const Error error = error_of([&] { load_packed(small.dir / "lost"); });
+  CHECK(error.code() == ErrorCode::kBadFormat);
+  CHECK(names(error, "\"head\" is missing: without one it opens for embeddings alone"));
+  CHECK_FALSE(load_packed(small.dir / "lost", Head::kNone).model.config.has_head);
+}
+
 TEST_CASE("mutated files are refused or run, nothing else") {
   const SmallFile small;
   const std::string good = contents(small.path);

@@ -515,6 +515,33 @@ TEST_CASE("a step that does not fit is refused with the row and the numbers, and
   }
 }
 
+TEST_CASE("logits of a model without a head are refused before anything is computed, its layers are not") {
+  test::RandomModel m(test::small_config());
+  m.model.weights.head = {};
+  m.model.config.has_head = false;
+  const test::SerialContext c;
+  KvCache cache(kv_layout(m.model.config, DType::kF32), 1, 4);
+  const SlotId s = cache.open();
+  cache.reserve(s, 2);
+  const std::vector<TokenId> tokens = {4, 9};
+  const std::vector<Index> positions = {0, 1}, last = {1};
+  const std::vector<SlotId> slots = {s, s};
+  Matrix<float> logits(Shape<2>{{1, m.model.config.vocab_size}}), x(Shape<2>{{2, m.model.config.dim}});
+  Forward forward;
+  for (const bool tied : {false, true}) {
+    m.model.config.tied_embeddings = tied;
+    const Error step = test::error_of([&] {
+      forward(c.op, m.model, {tokens, positions, slots, last}, cache, logits.view());
+    });
+    CHECK(step.code() == ErrorCode::kNotFound);
+    CHECK(test::names(step, "step: logits of 1 rows are wanted, the model has no head"));
+    CHECK(test::error_of([&] { forward.head(c.op, m.model, last, x.view(), logits.view()); }).code() ==
+          ErrorCode::kNotFound);
+    CHECK(cache.length(s) == 0);
+    CHECK_NOTHROW(forward(c.op, m.model, {tokens, positions, slots, {}}, cache, {}));
+  }
+}
+
 TEST_CASE("a packed model gives the same bits for every table, executor, split and batch, near the dense model's") {
   ModelConfig c = config_of(576, 9, 3, 64, 8, 2);
   c.hidden_dim = 1100;

@@ -56,6 +56,16 @@ TEST_CASE("a model with tied embeddings has no head") {
   for_each_tensor(c, [&](const TensorSlot& slot, const Shape<2>&) { CHECK(slot.kind != TensorKind::kHead); });
 }
 
+TEST_CASE("a model without a head has all tensors but that one, and parameters of these alone") {
+  ModelConfig c = test::small_config();
+  const Index all = count_parameters(c).total;
+  CHECK(c.has_own_head());
+  c.has_head = false;
+  CHECK_FALSE(c.has_own_head());
+  for_each_tensor(c, [&](const TensorSlot& slot, const Shape<2>&) { CHECK(slot.kind != TensorKind::kHead); });
+  CHECK(count_parameters(c).total == all - c.vocab_size * c.dim);
+}
+
 TEST_CASE("validation names the tensor that is missing or has another shape") {
   test::RandomModel m(test::small_config());
   const auto refuse = [&](const TensorSlot& slot, const MatrixView& view) {

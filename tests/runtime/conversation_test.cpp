@@ -262,3 +262,14 @@ TEST_CASE("markers are refused or escaped as the options say") {
   CHECK(escaping.ids() == plain.ids());
   CHECK(error_of([] { Conversation(tiny(), {.style = ChatStyle::kV3}); }).code() == ErrorCode::kInvalidArgument);
 }
+
+TEST_CASE("without a head there is no answer, and what was asked is forgotten") {
+  const LoadedModel headless(test::tiny_dir(), {.threads = 1, .head = Head::kNone});
+  Session session(headless);
+  Sampler sampler{SamplerOptions{}};
+  Conversation conversation(headless);
+  const Error error = error_of([&] { conversation.say(session, sampler, "hello", most(4)); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(names(error, "opened without its head"));
+  CHECK(conversation.messages().empty());
+}

@@ -87,13 +87,27 @@ TEST_CASE("an embedding is the mean or the last of the rows, of length 1, whatev
   CHECK(name_of(Pooling::kLast) == "last");
 }
 
-TEST_CASE("a model without its head has hidden rows") {
-  Model headless = model_b().model();
-  headless.weights.head = {};
-  SerialExecutor executor;
-  const LoadedModel model(headless, model_b().table, executor);
-  const auto tokens = some_tokens(9);
-  CHECK(test::same_bits(Embedder(model).hidden(tokens), Embedder(model_b()).hidden(tokens)));
+TEST_CASE("a model that is opened without its head has the hidden rows of the whole one, to the bit") {
+  const std::filesystem::path paths[] = {test::golden_dir() / "models/A", test::golden_dir() / "models/B",
+                                         test::golden_dir() / "gguf/models/K_q4_k_m.gguf",
+                                         test::golden_dir() / "gguf/models/S_f16.gguf",
+                                         test::golden_dir() / "gguf/models/VT_q8_0.gguf"};  // tied
+  for (const std::filesystem::path& path : paths) {
+    CAPTURE(path.string());
+    const LoadedModel whole(path, {.threads = 1}), headless(path, {.threads = 1, .head = Head::kNone});
+    CHECK_FALSE(headless.config().has_head);
+    CHECK(headless.model().weights.head.data == nullptr);
+    const Index head_bytes = whole.config().tied_embeddings ? 0 : whole.model().weights.head.bytes();
+    CHECK(weight_bytes(headless.model()) == weight_bytes(whole.model()) - head_bytes);
+    CHECK(headless.checkpoint.tensors.size() == whole.checkpoint.tensors.size() - (head_bytes > 0 ? 1 : 0));
+    test::Random random(603);
+    const auto tokens = test::random_tokens(random, 9, whole.config());
+    Embedder a(headless), b(whole);
+    CHECK(test::same_bits(a.hidden(tokens), b.hidden(tokens)));
+    CHECK(a.embed(tokens) == b.embed(tokens));
+    CHECK(names(error_of([&] { headless.require_head(); }), path.string() + ": opened without its head, which logits"));
+    CHECK_NOTHROW(whole.require_head());
+  }
 }
 
 TEST_CASE("texts and layers that are not there are refused with their numbers, and the next text is read") {

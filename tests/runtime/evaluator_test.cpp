@@ -8,6 +8,7 @@
 #include "mixtral/io/huggingface.hpp"
 #include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/generate.hpp"
+#include "support/error_of.hpp"
 #include "support/float_environments.hpp"
 #include "support/golden.hpp"
 #include "support/models.hpp"
@@ -221,4 +222,14 @@ TEST_CASE("cross-entropy and balance do not depend on the host's floating-point 
     evaluator.run(ids, std::span(ids).subspan(1));
     return std::pair(*evaluator.cross_entropy(), evaluator.load_balancing_loss());
   });
+}
+
+TEST_CASE("evaluator: a model without its head is refused by name, and nothing is counted") {
+  const LoadedModel headless(test::tiny_dir(), {.threads = 1, .head = Head::kNone});
+  Evaluator evaluator(headless);
+  const TokenId ids[] = {1, 5, 9};
+  const Error error = test::error_of([&] { evaluator.run(ids, std::span(ids).subspan(1)); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(test::names(error, "opened without its head"));
+  CHECK(evaluator.n_targets() == 0);
 }

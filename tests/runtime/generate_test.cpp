@@ -8,6 +8,7 @@
 #include "mixtral/io/huggingface.hpp"
 #include "mixtral/ops/isa.hpp"
 #include "mixtral/runtime/routing_stats.hpp"
+#include "support/error_of.hpp"
 #include "support/golden.hpp"
 
 using namespace mixtral;
@@ -188,4 +189,24 @@ TEST_CASE("generate: a sampler of the caller's goes on with its random numbers")
     return ids;
   };
   CHECK(draw_six(6) == draw_six(2));
+}
+
+TEST_CASE("generate: a model without its head is refused, and the session keeps its tokens") {
+  const LoadedModel headless(test::tiny_dir(), {.threads = 1, .head = Head::kNone});
+  Session session(headless);
+  session.feed(headless.prompt("RETURN VALUE"));
+  const std::vector<TokenId> before(session.tokens().begin(), session.tokens().end());
+  const auto same = [&] {
+    return std::equal(before.begin(), before.end(), session.tokens().begin(), session.tokens().end());
+  };
+  Sampler sampler{SamplerOptions{}};
+  CHECK(test::names(test::error_of([&] { step(session, sampler); }), "opened without its head"));
+  CHECK(same());
+  GenerateOptions options;
+  bool heard = false;
+  options.on_token = [&](TokenId, std::string_view) { return heard = true; };
+  const Error error = test::error_of([&] { generate(session, &headless.require_tokenizer(), options); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(same());
+  CHECK_FALSE(heard);
 }

@@ -441,3 +441,28 @@ TEST_CASE("session: an eval inside an eval is refused, and the outer one goes on
   CHECK(reenter.refused == model_b().config.n_layers);
   CHECK(session.length() == 5);
 }
+
+TEST_CASE("session: without a head an eval computes nothing, and the tokens stay queued") {
+  Model headless = model_b();
+  headless.weights.head = {};
+  headless.config.has_head = false;
+  SerialExecutor executor;
+  const LoadedModel loaded(headless, table(), executor);
+  Session session(loaded, {.chunk = 4});
+  CHECK_NOTHROW(session.eval());  // of nothing
+  const auto ids = some_ids(10);
+  session.feed(ids);
+  struct : ForwardObserver {
+    int steps = 0;
+    void on_step(std::span<const RowInfo>) override { ++steps; }
+  } observer;
+  const Error error = test::error_of([&] { session.eval(&observer); });
+  CHECK(error.code() == ErrorCode::kNotFound);
+  CHECK(test::names(error, "opened without its head"));
+  CHECK(observer.steps == 0);
+  CHECK(session.length() == 0);
+  CHECK(std::vector<TokenId>(session.tokens().begin(), session.tokens().end()) == ids);
+  CHECK(session.logits().empty());
+  CHECK(test::error_of([&] { Session(session).eval(); }).code() == ErrorCode::kNotFound);
+  CHECK_NOTHROW(session.truncate(0));
+}

@@ -21,7 +21,7 @@ enum class TensorKind {
   kW2,             // [dim, hidden_dim]: down projection
   kW3,             // [hidden_dim, dim]: up projection
   kFinalNorm,      // [dim], as [1, dim]
-  kHead,           // [vocab_size, dim]; absent if tied_embeddings
+  kHead,           // [vocab_size, dim]; only if ModelConfig::has_own_head()
 };
 
 // Where a tensor belongs. `layer` and `expert` are -1 where they have no meaning.

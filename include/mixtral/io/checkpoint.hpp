@@ -55,6 +55,14 @@ enum class QuantizedImport : std::int32_t {
   kFloat32 = 1,  // exactly; four bytes a weight
 };
 
+// Whether the head is opened, too. Pinned.
+enum class Head : std::int32_t {
+  kRequired = 0,
+  // A checkpoint may lack it, and one that has it is opened as if it did not: for embeddings. Logits are refused, also
+  // of a model whose head is its embedding.
+  kNone = 1,
+};
+
 struct LoadOptions {
   // Copies the weights into memory of the process, huge pages where the system has them, and closes the files: reading
   // from it is faster, opening slower. Pages of the files are given back as they are copied: weights are there once.
@@ -66,6 +74,7 @@ struct LoadOptions {
   Index memory_bytes = -1;  // that imported weights may take; -1: what the system has free
   // Bytes of a file that were imported, of all; from the calling thread. What it throws ends the loading.
   std::function<void(Index done, Index all)> progress = {};
+  Head head = Head::kRequired;
 };
 
 // Loads by the format that is there: a file is a GGUF one by its name or its first bytes (io/gguf.hpp; of a split one

@@ -17,6 +17,6 @@ namespace mixtral {
 //
 // Throws Error as load_huggingface() does. kUnsupported is also a model without `moe`, and every member that is
 // not known here and not null: biases, quantisation, adapters, vision encoders.
-Checkpoint load_consolidated(const std::filesystem::path& dir);
+Checkpoint load_consolidated(const std::filesystem::path& dir, Head head = Head::kRequired);
 
 }  // namespace mixtral

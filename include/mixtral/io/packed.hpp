@@ -29,8 +29,9 @@ namespace mixtral {
 // then w2, or w1, w3, w2 row-major; each of these parts begins at a multiple of 4096.
 
 // Maps the file; no weight is copied. Throws Error(kNotFound | kIo | kBadFormat | kUnsupported) that names file, tensor
-// and numbers. Of the checksums only those of the embedded files are looked at.
-Checkpoint load_packed(const std::filesystem::path& path);
+// and numbers; kNotFound also if a head is required of a file that was packed without. Of the checksums only those of
+// the embedded files are looked at.
+Checkpoint load_packed(const std::filesystem::path& path, Head head = Head::kRequired);
 
 // Reads the whole file and compares all checksums, all workers at once. Returns the names of the tensors that differ,
 // "layers.3.experts.5", in the file's order; "header" first if that was changed. `progress` gets the bytes that are
@@ -78,7 +79,8 @@ struct PackOptions {
 // or experts at a time are in memory: one is written while the next is packed. All workers of the context take part;
 // the bytes depend on weights and options alone. Throws Error(kUnsupported) if the source gives packed weights of
 // another format, Error(kBadFormat) if a number of a router or a norm is not finite, Error(kInvalidArgument) if an
-// embedded file is named like a tensor, and what ops::pack() and AtomicFileWriter throw.
+// embedded file is named like a tensor, and what ops::pack() and AtomicFileWriter throw. A
+// configuration without a head makes a file without one.
 void pack_model(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
                 const PackOptions& options);
 

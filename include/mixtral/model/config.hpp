@@ -29,11 +29,14 @@ struct ModelConfig {
   RopePairing rope_pairing = RopePairing::kHalfSplit;
   RopeScaling rope_scaling = {};
   bool tied_embeddings = false;  // the head is the embedding matrix
+  bool has_head = true;          // false: the model ends at the hidden rows, there are no logits
   TokenId bos_id = 1;            // -1: none
   std::vector<TokenId> eos_ids = {2};
 
   RopeFrequencies rope() const { return {head_dim, static_cast<double>(rope_theta), rope_scaling}; }
 
+  // Whether the head is a matrix of its own.
+  bool has_own_head() const noexcept { return has_head && !tied_embeddings; }
   // Throws Error(kInvalidArgument) that names the field and its value.
   void validate() const;
 };

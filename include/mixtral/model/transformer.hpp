@@ -87,6 +87,8 @@ inline void require_rows(const Model& model, const StepInput& in, Index begin, I
 }
 
 inline void require_logits(const Model& model, std::span<const Index> rows, Index n, TensorView<float, 2> logits) {
+  require(rows.empty() || model.config.has_head, ErrorCode::kNotFound, "step: logits of ", rows.size(),
+          " rows are wanted, the model has no head");
   require(logits.dim(0) == static_cast<Index>(rows.size()) &&
               (logits.dim(0) == 0 || logits.dim(1) == model.config.vocab_size),
           "step: logits are ", logits.shape(), ", expected [", rows.size(), ", ", model.config.vocab_size, "]");
@@ -236,7 +238,8 @@ class StepExecutor final : public Executor {
 // at reserved positions of the cache, which has all layers or those of the range: the caller commits them afterwards,
 // or rolls back after an exception, and then nothing has changed. Every row's result depends on its own sequence alone:
 // batches, splits of a prompt and the number of workers change no bit. Throws Error(kInvalidArgument) on inputs that do
-// not fit, and whatever the executor or a hook throws.
+// not fit, Error(kNotFound) where logits are wanted of a model without a head, and whatever the executor or a hook
+// throws.
 class Forward {
  public:
   // Logits [m, vocab_size] in the order of in.logit_rows.

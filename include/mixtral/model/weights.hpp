@@ -82,7 +82,7 @@ void for_each_tensor(const ModelConfig& c, F&& f) {
     }
   }
   call(kFinalNorm);
-  if (!c.tied_embeddings) call(kHead);
+  if (c.has_own_head()) call(kHead);
 }
 
 // What an adapter adds to a layer's attention; null: nothing.

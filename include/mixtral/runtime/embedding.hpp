@@ -22,8 +22,8 @@ inline constexpr Index kFinalHidden = -1;
 enum class Pooling { kMean = 1, kLast = 2 };
 std::string_view name_of(Pooling pooling) noexcept;
 
-// Reads texts without computing a logit: the head is never touched. Rows are those that a session has, to the bit. The
-// model must outlive it; one thread at a time uses it.
+// Reads texts without computing a logit: the head is never touched, and need not be there (ModelOptions::head). Rows
+// are those that a session has, to the bit. The model must outlive it; one thread at a time uses it.
 class Embedder {
  public:
   // Of the options, chunk and kv_dtype count. Throws Error(kInvalidArgument).

@@ -26,6 +26,7 @@ struct ModelOptions {
   bool resident = false;                    // as LoadOptions: weights in memory of the process
   QuantizedImport import = QuantizedImport::kPacked;
   std::function<void(Index done, Index all)> progress = {};  // of an import, as LoadOptions
+  Head head = Head::kRequired;  // kNone: for an Embedder; sessions refuse to evaluate
 };
 
 // What sessions, evaluations and comparisons run on; they look at it. Any number of threads may: passes take turns.
@@ -41,6 +42,8 @@ struct LoadedModel {
   const ModelConfig& config() const noexcept { return checkpoint.model.config; }
   // The tokenizer. Throws Error(kNotFound) if there is none.
   const Tokenizer& require_tokenizer() const;
+  // Throws Error(kNotFound) if the model has no head, and so no logits.
+  void require_head() const;
   // The style of conversations, and why. Throws what require_tokenizer() and choose_chat_style() throw.
   ChatStyleChoice chat_style() const;
   // The ids of a text to go on from: BOS where the tokenizer's files ask for it, then those of `text`. Throws what

@@ -53,8 +53,8 @@ class Session {
   void reserve(Index n);
 
   // Computes all queued tokens. With `all_logits`, it receives the logits of each of them. Whatever is thrown,
-  // the session is as before the call: the tokens are still queued. Throws Error(kBusy) from inside an eval, and in the
-  // child of a fork() if another thread was inside one at that time.
+  // the session is as before the call: the tokens are still queued. Throws Error(kNotFound) if the model has no head,
+  // Error(kBusy) from inside an eval, and in the child of a fork() if another thread was inside one at that time.
   void eval(const StepHooks& hooks = {}, const LogitsSink& all_logits = {});
 
   // Logits of the last computed token, [vocab_size]; empty before the first, and after truncate() took them.
