@@ -147,7 +147,8 @@ enum {
 
 /** Values of mixtral_params::import_weights: what quantised weights of a GGUF file become in memory. Since 1.2. */
 enum {
-  MIXTRAL_IMPORT_PACKED = 0, /**< P4 or P8, whichever is nearer in bytes: fast, with their error on top of the file's */
+  MIXTRAL_IMPORT_PACKED = 0, /**< Q8_0, Q4_0, Q4_1 and Q4_K as they are; others P4 or P8, whichever is nearer in bytes,
+                                with their error on top of the file's */
   MIXTRAL_IMPORT_FLOAT = 1   /**< exactly, in four bytes a weight: for checks and small models */
 };
 

@@ -70,8 +70,8 @@ void add_model_options(CLI::App& command, CommonOptions& options) {
   command.add_flag("--resident", options.resident, "Copy the weights into memory first: slower to open, faster to run");
   command
       .add_option("--import", options.import,
-                  "What quantised weights of a GGUF file become in memory: packed, P4 or P8, whichever is nearer in "
-                  "bytes; or float, exactly, for checks and small models")
+                  "What quantised weights of a GGUF file become in memory: packed, Q8_0, Q4_0, Q4_1 and Q4_K as they "
+                  "are, others P4 or P8, whichever is nearer in bytes; or float, exactly, for checks and small models")
       ->check(CLI::IsMember({"packed", "float"}))
       ->capture_default_str();
   add_machine_options(command, options);

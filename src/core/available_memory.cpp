@@ -1,8 +1,10 @@
 #include "mixtral/core/available_memory.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
 #include <limits>
 #include <string_view>
 
@@ -14,10 +16,11 @@ constexpr Index kUnknown = std::numeric_limits<Index>::max();
 // The first bytes of a small file; empty: none.
 struct SmallFile {
   explicit SmallFile(const char* path) noexcept {
-    if (std::FILE* file = std::fopen(path, "re")) {
-      size = std::fread(text, 1, sizeof text, file);
-      std::fclose(file);
-    }
+    const int file = ::open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return;
+    const ssize_t got = ::read(file, text, sizeof text);
+    size = got < 0 ? 0 : static_cast<std::size_t>(got);
+    ::close(file);
   }
   std::string_view view() const noexcept { return {text, size}; }
 

@@ -172,7 +172,7 @@ std::vector<CheckpointTensor> GgufFiles::list(const ModelConfig& config) const {
   for (const auto& file : files_) {
     const std::string name = std::filesystem::path(file->name()).filename().string();
     for (const GgufTensor& tensor : file->tensors()) {
-      if (!config.has_head && tensor.name == names_of({TensorKind::kHead}).own) continue;
+      if (!config.has_head && tensor.name == gguf_names({TensorKind::kHead}).own) continue;
       out.push_back(
           {std::string(tensor.name), name, name_of(tensor.type), tensor.shape, static_cast<Index>(tensor.data.size())});
     }

@@ -72,7 +72,7 @@ SlabColumns columns_of(const PackedLinearArgs& a, Index s, Index t0) noexcept {
 }
 
 // The sums [tokens][32] of one panel become outputs.
-void store(const PackedLinearArgs& a, Index panel, Index t0, Index tokens, const float* sums) noexcept {
+inline void store(const PackedLinearArgs& a, Index panel, Index t0, Index tokens, const float* sums) noexcept {
   const Index r0 = panel * kPanelRows;
   const auto rows = static_cast<std::size_t>(a.rows - r0 < kPanelRows ? a.rows - r0 : kPanelRows);
   for (Index t = 0; t < tokens; ++t) {

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "mixtral/core/error.hpp"
+#include "support/block_weights.hpp"
 #include "support/error_of.hpp"
 #include "support/models.hpp"
 
@@ -104,6 +105,34 @@ TEST_CASE("of packed weights the scales of their own rows are looked at") {
     CHECK(find_non_finite(second, 0, rows).count == 1);
     CHECK(find_non_finite(second, 0, rows).row == 19);
     CHECK(find_non_finite(second, 0, 16).count == 0);
+  }
+}
+
+TEST_CASE("of weights with a scale for each block all scales are looked at, and their minima") {
+  test::Random random(6);
+  for (const GgmlType type : test::kBlockTypes) {
+    CAPTURE(name_of(type));
+    const GgmlTypeInfo& info = info_of(type);
+    const Index rows = 37, blocks = 768 / info.block_weights;
+    const bool minima = type == GgmlType::kQ4_1 || type == GgmlType::kQ4_K;
+    for (const Index block : {Index{0}, blocks - 1}) {
+      for (Index half = 0; half <= minima; ++half) {
+        test::BlockRows w(random, type, rows, 768);
+        CHECK(find_non_finite(test::BlockPanels(w).view, 0, rows).count == 0);
+        w.put_half((35 * blocks + block) * info.block_bytes + 2 * half, std::numeric_limits<double>::infinity());
+        const test::BlockRows sound(random, type, rows, 768);
+        const test::BlockPanels alone(w), pair(sound, &w);
+        for (const MatrixView& view : {alone.view, pair.second}) {
+          const NonFinite found = find_non_finite(view, 0, rows);
+          CHECK(found.count == 1);
+          CHECK(found.row == 35);
+          CHECK(found.col == block * info.block_weights);
+          CHECK(std::isinf(found.value));
+        }
+        CHECK(find_non_finite(pair.view, 0, rows).count == 0);
+        CHECK(find_non_finite(alone.view, 0, 35).count == 0);
+      }
+    }
   }
 }
 

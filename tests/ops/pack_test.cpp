@@ -71,14 +71,14 @@ const Index kOddCols[] = {1, 4, 31, 32, 33, 64, 65, 511, 512, 513, 600, 1100};
 }  // namespace
 
 TEST_CASE("the layouts have the sizes that are written down") {
-  CHECK(PackedLayout{4, 4096}.panel_bytes() == 8 * (128 + 8 * (64 + 1024)));
-  CHECK(PackedLayout{8, 4096}.panel_bytes() == 8 * (128 + 8 * 2048));
-  CHECK(8.0 * static_cast<double>(PackedLayout{4, 4096}.panel_bytes()) / (32 * 4096) <= 4.32);
-  CHECK(8.0 * static_cast<double>(PackedLayout{8, 4096}.panel_bytes()) / (32 * 4096) <= 8.07);
+  CHECK(PackedLayout{DType::kP4, 4096}.panel_bytes() == 8 * (128 + 8 * (64 + 1024)));
+  CHECK(PackedLayout{DType::kP8, 4096}.panel_bytes() == 8 * (128 + 8 * 2048));
+  CHECK(8.0 * static_cast<double>(PackedLayout{DType::kP4, 4096}.panel_bytes()) / (32 * 4096) <= 4.32);
+  CHECK(8.0 * static_cast<double>(PackedLayout{DType::kP8, 4096}.panel_bytes()) / (32 * 4096) <= 8.07);
   // A last slab that is not full holds only the tiles that it needs.
-  CHECK(PackedLayout{4, 512 + 65}.panel_bytes() == PackedLayout{4, 512}.panel_bytes() + 128 + 2 * (64 + 1024));
-  CHECK(PackedLayout{8, 1}.panel_bytes() == 128 + 2048);
-  CHECK(PackedLayout{4, 0}.panel_bytes() == 0);
+  CHECK(PackedLayout{DType::kP4, 512 + 65}.panel_bytes() == PackedLayout{DType::kP4, 512}.panel_bytes() + 128 + 2 * (64 + 1024));
+  CHECK(PackedLayout{DType::kP8, 1}.panel_bytes() == 128 + 2048);
+  CHECK(PackedLayout{DType::kP4, 0}.panel_bytes() == 0);
 }
 
 TEST_CASE("P4 keeps Gaussian weights to 0.079 and Laplace weights to 0.094, P8 Gaussian ones to 0.0075") {
@@ -185,7 +185,7 @@ TEST_CASE("products of multiplier and nibble stay within a byte") {
   Index widest = 0;
   for (Index panel = 0; panel < 2; ++panel) {
     for (Index s = 0; s < 2; ++s) {
-      simd::detail::unpack_slab<simd::Scalar, 4>(p.view.row(32 * panel) + p.view.layout().slab_offset(s), 8, numbers);
+      simd::detail::unpack_slab<simd::Scalar, DType::kP4>(p.view.row(32 * panel) + p.view.layout().slab_offset(s), 8, numbers);
       for (const std::int16_t n : numbers) widest = std::max<Index>(widest, std::abs(n));
     }
   }

@@ -2,6 +2,7 @@
 // be in here.
 #include <immintrin.h>
 
+#include "kernels/packed_blocks.hpp"
 #include "kernels/vnni_ymm.hpp"
 
 namespace mixtral::test {

@@ -40,6 +40,7 @@ inline constexpr Index kSlabTiles = kSlabCols / kTileCols;    // 8
 inline constexpr Index kTileBlocks = kTileCols / kBlockCols;  // 2
 inline constexpr Index kSuperTiles = 4;                       // 256 columns: those of one d and e of Q4_K
 
+// What is not short is inlined: kernels' files use it, too, and share no function with the others.
 struct PackedLayout {
   DType dtype = DType::kP4;
   Index cols = 0;
@@ -57,7 +58,7 @@ struct PackedLayout {
   }
   constexpr Index tile_bytes() const noexcept { return kPanelRows * kTileCols * bits() / 8; }
   // Where the tiles of a slab begin.
-  constexpr Index scale_bytes(Index n_tiles) const noexcept {
+  [[gnu::always_inline]] constexpr Index scale_bytes(Index n_tiles) const noexcept {
     const Index numbers = n_tiles * kTileBlocks * kPanelRows;  // a byte of each block
     switch (dtype) {
       case DType::kP8: return kRowScaleBytes;
@@ -67,7 +68,7 @@ struct PackedLayout {
     }
   }
   // Rows of float16 with which the scales of a slab begin.
-  constexpr Index half_rows(Index n_tiles) const noexcept {
+  [[gnu::always_inline]] constexpr Index half_rows(Index n_tiles) const noexcept {
     switch (dtype) {
       case DType::kP4:
       case DType::kP8: return 0;
@@ -78,10 +79,12 @@ struct PackedLayout {
   }
   // How many times 256 columns some tiles are.
   static constexpr Index supers(Index n_tiles) noexcept { return (n_tiles + kSuperTiles - 1) / kSuperTiles; }
-  constexpr Index slab_bytes(Index n_tiles) const noexcept { return scale_bytes(n_tiles) + n_tiles * tile_bytes(); }
+  [[gnu::always_inline]] constexpr Index slab_bytes(Index n_tiles) const noexcept {
+    return scale_bytes(n_tiles) + n_tiles * tile_bytes();
+  }
   // Where slab s begins in its panel.
   constexpr Index slab_offset(Index s) const noexcept { return s * slab_bytes(kSlabTiles); }
-  constexpr Index panel_bytes() const noexcept {
+  [[gnu::always_inline]] constexpr Index panel_bytes() const noexcept {
     return cols == 0 ? 0 : slab_offset(slabs() - 1) + slab_bytes(slab_tiles(slabs() - 1));
   }
 };

@@ -153,7 +153,7 @@ void block_scales(const std::byte* slab, Index tiles, BlockScales* out) noexcept
       if constexpr (kType == DType::kQ4_K) {
         const Index super = b / (kSuperTiles * kTileBlocks);
         scale = halves(super, r) * numbers(b, r);
-        offset = V::zero() - halves(supers + super, r) * numbers(blocks + b, r);
+        offset = V::broadcast(-1) * halves(supers + super, r) * numbers(blocks + b, r);
       } else {
         scale = halves(b, r);
         if constexpr (kType == DType::kQ4_1) offset = halves(blocks + b, r);
