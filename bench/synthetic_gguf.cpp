@@ -76,20 +76,20 @@ class Blocks {
   std::vector<std::byte> bytes_;
 };
 
-struct Tensor {
+struct FileTensor {
   std::string name;
   GgmlType type;
   std::vector<Index> shape;  // the last one is contiguous
   Index bytes = 0;
 };
 
-std::vector<Tensor> list(const ModelConfig& config, const std::string& mix, bool merged) {
-  std::vector<Tensor> out;
+std::vector<FileTensor> list(const ModelConfig& config, const std::string& mix, bool merged) {
+  std::vector<FileTensor> out;
   for_each_tensor(config, [&](const TensorSlot& slot, const Shape<2>& shape) {
     const GgufNames names = gguf_names(slot);
     const bool expert = group_of(slot.kind) == TensorGroup::kExperts;
     if (expert && merged && slot.expert > 0) return;
-    Tensor t{expert && merged ? names.merged : names.own, type_of(slot, mix), {shape[0], shape[1]}};
+    FileTensor t{expert && merged ? names.merged : names.own, type_of(slot, mix), {shape[0], shape[1]}};
     if (group_of(slot.kind) == TensorGroup::kNorms) t.shape = {shape[1]};
     if (expert && merged) t.shape.insert(t.shape.begin(), config.n_experts);
     Index weights = 1;
@@ -135,7 +135,7 @@ int main(int argc, char** argv) {
   }
   const std::string mix = argv[2];
   const ModelConfig config = synthetic_config("mixtral-8x7b", std::atoi(argv[4]));
-  const std::vector<Tensor> tensors = list(config, mix, std::string(argv[3]) == "merged");
+  const std::vector<FileTensor> tensors = list(config, mix, std::string(argv[3]) == "merged");
   GgufKeys keys;
   keys.text("general.architecture", "llama");
   keys.text("general.name", "random");
@@ -143,7 +143,7 @@ int main(int argc, char** argv) {
   add_tokenizer(config.vocab_size, keys);
   std::string head = keys.header(static_cast<Index>(tensors.size()));
   Index offset = 0;
-  for (const Tensor& t : tensors) {
+  for (const FileTensor& t : tensors) {
     append_gguf(head, std::string_view(t.name));
     append_gguf(head, static_cast<std::uint32_t>(t.shape.size()));
     for (auto n = t.shape.rbegin(); n != t.shape.rend(); ++n) append_gguf(head, static_cast<std::uint64_t>(*n));
@@ -154,7 +154,7 @@ int main(int argc, char** argv) {
   head.resize(static_cast<std::size_t>(padded(static_cast<Index>(head.size()))), '\0');
   AtomicFileWriter file(argv[1]);
   file.write(std::as_bytes(std::span(head)));
-  for (const Tensor& t : tensors) {
+  for (const FileTensor& t : tensors) {
     Blocks(t.type).write(file, t.bytes);
     const std::byte zeros[32] = {};
     file.write(std::span(zeros).first(static_cast<std::size_t>(padded(t.bytes) - t.bytes)));

@@ -1,4 +1,5 @@
 // GGUF files as a checkpoint format.
+#include <cmath>
 #include <fstream>
 
 #include "io/finite.hpp"
@@ -46,7 +47,8 @@ void require_memory(Index need, const LoadOptions& options, const std::filesyste
 void tell(const std::vector<ImportedGroup>& groups, std::vector<std::string>& notes) {
   for (const ImportedGroup& g : groups) {
     const bool exact = g.squared_error == 0;
-    const std::string how = exact ? "the same weights" : str("relative error ", static_cast<float>(g.relative_error()));
+    const std::string how =
+        exact ? "the same weights" : str("relative error ", std::round(1e5 * g.relative_error()) / 1e5);
     notes.push_back(str(name_of(g.group), ": ", g.from, " -> ", name_of(g.to), ", ", giga(g.file_bytes), " -> ",
                         giga(g.bytes), ", ", how));
   }

@@ -10,14 +10,16 @@
 
 using namespace mixtral;
 using test::error_of;
-using test::names;
 using test::gguf_key;
+using test::names;
 using Kind = RopeScaling::Kind;
 using Keys = std::vector<std::string>;
 
 namespace {
 
-std::string u32(const std::string& name, std::uint32_t value) { return gguf_key("llama." + name, GgufType::kU32, value); }
+std::string u32(const std::string& name, std::uint32_t value) {
+  return gguf_key("llama." + name, GgufType::kU32, value);
+}
 std::string f32(const std::string& name, float value) { return gguf_key("llama." + name, GgufType::kF32, value); }
 std::string type(const std::string& value) { return gguf_key("llama.rope.scaling.type", GgufType::kString, value); }
 
@@ -47,9 +49,9 @@ TEST_CASE("a GGUF file that scales nothing, in any spelling, has no scaling") {
   CHECK(read({type("none"), f32("rope.scaling.factor", 4)}).rope_scaling == RopeScaling{});
   CHECK(read({type("linear"), f32("rope.scaling.factor", 1)}).rope_scaling == RopeScaling{});
   CHECK(read({type("linear"), f32("rope.scaling.factor", 0)}).rope_scaling == RopeScaling{});
-  CHECK(
-      read({gguf_key("llama.rope.scaling.finetuned", GgufType::kBool, std::uint8_t{1}), f32("rope.scaling.attn_factor", 1)})
-          .rope_scaling == RopeScaling{});
+  CHECK(read({gguf_key("llama.rope.scaling.finetuned", GgufType::kBool, std::uint8_t{1}),
+              f32("rope.scaling.attn_factor", 1)})
+            .rope_scaling == RopeScaling{});
 }
 
 TEST_CASE("linear scaling of a GGUF file is its factor, with or without a type; attn_factor is the magnitude") {
@@ -106,4 +108,39 @@ TEST_CASE("a scaling of a GGUF file that is unknown or out of range is refused b
     CHECK(error.code() == c.code);
     CHECK(names(error, c.message));
   }
+}
+
+TEST_CASE("scaling that is written is read as it was, magnitudes to the bit") {
+  ModelConfig config = read({});
+  config.vocab_size = 300;
+  std::vector<RopeScaling> all;
+  for (const float factor : {1.5f, 4.0f, 32.0f}) {
+    all.push_back({.kind = Kind::kLinear, .factor = factor});
+    all.push_back({.kind = Kind::kLinear, .factor = factor, .attention_factor = 0.7f});
+    const auto own = static_cast<float>(yarn_attention_factor(static_cast<double>(factor)));
+    for (const float more : {1.0f, 0.3f, 1.0f / 3, 2.0f}) {
+      all.push_back({.kind = Kind::kYarn,
+                     .factor = factor,
+                     .attention_factor = own * more,
+                     .original_max_positions = 8192,
+                     .beta_fast = 24,
+                     .beta_slow = 2});
+    }
+  }
+  for (const RopeScaling& scaling : all) {
+    config.rope_scaling = scaling;
+    GgufKeys keys;
+    keys.text("general.architecture", "llama");
+    add_gguf_config(config, keys);
+    const std::string bytes = keys.header(0);
+    const ModelConfig got = read_gguf_config(GgufFile(std::as_bytes(std::span(bytes)), "file"));
+    CAPTURE(name_of(scaling.kind));
+    CAPTURE(scaling.factor);
+    CAPTURE(scaling.attention_factor);
+    CHECK(got.rope_scaling == scaling);
+  }
+  config.rope_scaling = all.back();
+  config.rope_scaling.truncate = false;
+  GgufKeys keys;
+  CHECK(test::error_of([&] { add_gguf_config(config, keys); }).code() == ErrorCode::kUnsupported);
 }
