@@ -376,7 +376,8 @@ TEST_CASE("a directory's tokenizer becomes the keys that another program's conve
     CHECK(std::equal(own->bytes.begin(), own->bytes.end(), key.bytes.begin(), key.bytes.end()));
   }
   const Tokenizer tokenizer = Tokenizer::load(dir / "m.gguf");
-  for (const json& c : test::read_json(test::golden_dir() / "tokenizer/tokenizer_1/cases.json").at("encode")) {
+  const json cases = test::read_json(test::golden_dir() / "tokenizer/tokenizer_1/cases.json");
+  for (const json& c : cases.at("encode")) {
     CHECK(tokenizer.encode(c.at("text").get<std::string>()) == c.at("ids").get<std::vector<TokenId>>());
   }
 }
