@@ -168,6 +168,7 @@ void require_formats_of(const Options& o) {
 }
 
 void verify(const std::filesystem::path& path, int threads) {
+  require(!is_gguf(path), ErrorCode::kUnsupported, path.string(), ": a GGUF file has no checksums to compare");
   ThreadExecutor executor(threads);
   ProgressBar bar("verify");
   Index bytes = 0;

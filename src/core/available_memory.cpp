@@ -1,6 +1,7 @@
 #include "mixtral/core/available_memory.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -53,8 +54,17 @@ Index left_of_group() noexcept {
   return most == kUnknown || used == kUnknown ? kUnknown : std::max<Index>(most - used, 0);
 }
 
+// Of the process's own limit of addresses.
+Index left_of_addresses() noexcept {
+  rlimit limit{};
+  const Index pages = number_in(SmallFile("/proc/self/statm").view());
+  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || pages == kUnknown) return kUnknown;
+  const auto most = static_cast<Index>(std::min<rlim_t>(limit.rlim_cur, static_cast<rlim_t>(kUnknown)));
+  return std::max<Index>(most - pages * static_cast<Index>(::sysconf(_SC_PAGESIZE)), 0);
+}
+
 }  // namespace
 
-Index available_memory() noexcept { return std::min(available_to_all(), left_of_group()); }
+Index available_memory() noexcept { return std::min({available_to_all(), left_of_group(), left_of_addresses()}); }
 
 }  // namespace mixtral

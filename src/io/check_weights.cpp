@@ -28,6 +28,7 @@ std::vector<NonFiniteTensor> check_weights(const Model& model, Executor& executo
   Index all = 0, done = 0;
   for_each_tensor(model.config, [&](const TensorSlot& slot, const Shape<2>&) {
     const MatrixView& w = model.weights.at(slot);
+    require(w.data != nullptr, slot_name(slot), ": no weights are there, of headers alone");
     const Index step = w.row_step();
     const Index rows = std::max<Index>(kPieceBytes / std::max<Index>(step * w.row_bytes, 1), 1) * step;
     for (Index r = 0; r < w.rows; r += rows) {

@@ -1,4 +1,5 @@
 // GGUF files as a checkpoint format.
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 
@@ -33,24 +34,28 @@ Index sum_over(const ModelConfig& config, Of&& of) {
   return sum;
 }
 
-std::string giga(Index bytes) { return str(static_cast<double>(bytes / 10'000'000) / 100, " GB"); }
+std::string size_text(Index bytes) {
+  const bool large = bytes >= 1'000'000'000;
+  return str(std::round(static_cast<double>(bytes) / (large ? 1e7 : 1e4)) / 100, large ? " GB" : " MB");
+}
 
 // Before anything is imported.
 void require_memory(Index need, const LoadOptions& options, const std::filesystem::path& path) {
   const Index have = options.memory_bytes < 0 ? available_memory() : options.memory_bytes;
-  require(need <= have, ErrorCode::kOutOfMemory, path.string(), ": its weights take ", need, " bytes (", giga(need),
-          ") of memory, ", have, " (", giga(have), ") are free: mixtral pack IN OUT --weights import writes a file of ",
-          giga(need), " that is used from the disk");
+  require(need <= have, ErrorCode::kOutOfMemory, path.string(), ": its weights take ", need, " bytes (",
+          size_text(need), ") of memory, ", have, " (", size_text(have),
+          ") are free: mixtral pack IN OUT --weights import writes a file of ", size_text(need),
+          " that is used from the disk");
 }
 
 // What became of each group, for people.
 void tell(const std::vector<ImportedGroup>& groups, std::vector<std::string>& notes) {
   for (const ImportedGroup& g : groups) {
-    const bool exact = g.squared_error == 0;
+    const bool exact = !is_packed(g.to) || has_block_scales(g.to);
     const std::string how =
         exact ? "the same weights" : str("relative error ", std::round(1e5 * g.relative_error()) / 1e5);
-    notes.push_back(str(name_of(g.group), ": ", g.from, " -> ", name_of(g.to), ", ", giga(g.file_bytes), " -> ",
-                        giga(g.bytes), ", ", how));
+    notes.push_back(str(name_of(g.group), ": ", g.from, " -> ", name_of(g.to), ", ", size_text(g.file_bytes), " -> ",
+                        size_text(g.bytes), ", ", how));
   }
 }
 
@@ -100,10 +105,13 @@ Checkpoint load_gguf(const std::filesystem::path& path, const LoadOptions& optio
   Workshop workshop(options.executor == nullptr ? caller : *options.executor);
   GgufImporter importer(files, out.model.config, workshop.ctx, options.import, options.resident);
   const Index memory = sum_over(out.model.config, [&](const TensorSlot& slot) { return importer.memory_bytes(slot); });
+  Index room = 0;  // of the matrix, or pair, that takes most while it is imported
+  for_each_tensor(out.model.config,
+                  [&](const TensorSlot& slot, const Shape<2>&) { room = std::max(room, importer.room_bytes(slot)); });
   if (options.headers_only) {
     describe_weights(importer, out);
   } else {
-    require_memory(memory, options, path);
+    require_memory(memory + room, options, path);
     import_weights(importer, files, options, out);
     require_finite_routing(out.model.weights, out.model.config, path.string());
   }
@@ -134,9 +142,9 @@ struct GgufWeights::State {
   ModelConfig config;
   Workshop workshop;
   GgufImporter importer;
-  // The tensor or the expert that was asked for last.
-  TensorSlot at{TensorKind::kEmbedding};
-  std::unique_ptr<ImportedWeights> one;
+  // What was asked for last: an expert, or some of a layer's other tensors.
+  Index layer = -2, expert_id = -2;
+  std::unique_ptr<ImportedWeights> others;
   moe::ExpertWeights expert;
 };
 
@@ -153,17 +161,14 @@ DType GgufWeights::type_of(const TensorSlot& slot) const { return state_->import
 
 MatrixView GgufWeights::operator()(const TensorSlot& slot, const Shape<2>&) {
   State& s = *state_;
-  const bool same = slot.expert >= 0 && slot.layer == s.at.layer && slot.expert == s.at.expert;
-  if (!same) {
-    s.one.reset();
+  if (slot.layer != s.layer || slot.expert != s.expert_id) {
+    s.layer = s.expert_id = -2;  // until it is there
     s.expert = {};
+    s.others = std::make_unique<ImportedWeights>(s.files);
+    if (slot.expert >= 0) s.expert = s.importer.import_expert(slot.layer, slot.expert);
+    s.layer = slot.layer, s.expert_id = slot.expert;
   }
-  s.at = slot;
-  if (slot.expert < 0) {
-    s.one = std::make_unique<ImportedWeights>(s.files);
-    return s.importer.import_one(slot, *s.one);
-  }
-  if (!same) s.expert = s.importer.import_expert(slot.layer, slot.expert);
+  if (slot.expert < 0) return s.importer.import_one(slot, *s.others);
   return slot.kind == TensorKind::kW1 ? s.expert.w1 : slot.kind == TensorKind::kW2 ? s.expert.w2 : s.expert.w3;
 }
 

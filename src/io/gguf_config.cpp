@@ -117,6 +117,8 @@ RopeScaling read_rope_scaling(const GgufFile& file, const Keys& keys, Index max_
           name_of(kLinear), " and ", name_of(kYarn));
   RopeScaling s;
   const float factor = keys.number("rope.scaling.factor", 0.0f, 0);
+  require(factor == 0 || factor >= kMinFloat, ErrorCode::kBadFormat, file.name(), ": llama.rope.scaling.factor is ",
+          factor, ", expected 0 or at least ", kMinFloat);
   if (type != name_of(kNone) && factor != 0) s.factor = factor;
   s.attention_factor = keys.number("rope.scaling.attn_factor", 1.0f, kMinFloat);
   if (type == name_of(kYarn)) {

@@ -60,6 +60,16 @@ MatrixView dequantized(const GgufMatrix& m, Executor& executor, std::byte* out) 
 
 double ImportedGroup::relative_error() const noexcept { return square > 0 ? std::sqrt(squared_error / square) : 0; }
 
+template <class F>
+auto GgufImporter::named(const TensorSlot& slot, F&& f) const {
+  try {
+    return f();
+  } catch (const Error& error) {
+    fail(error.code(), files_->head().name(), ": ", slot_name(slot), slot.kind == TensorKind::kW1 ? " or w3: " : ": ",
+         error.what());
+  }
+}
+
 GgufMatrix GgufImporter::find(const TensorSlot& slot) const {
   return files_->find(slot, shape_of(config_, slot.kind), config_);
 }
@@ -83,6 +93,12 @@ Index GgufImporter::memory_bytes(const TensorSlot& slot) const {
   const DType to = type_of(slot);
   if (m.is_dense() && m.dense().dtype == to && !resident_) return 0;
   return view_of(to, m, nullptr).bytes();
+}
+
+Index GgufImporter::room_bytes(const TensorSlot& slot) const {
+  const DType to = type_of(slot);
+  if (!is_packed(to) || has_block_scales(to)) return 0;
+  return find(slot).float_bytes() * (slot.kind == TensorKind::kW1 || slot.kind == TensorKind::kW3 ? 2 : 1);
 }
 
 MatrixView GgufImporter::describe(const TensorSlot& slot) const {
@@ -124,11 +140,7 @@ MatrixView GgufImporter::make(const TensorSlot& slot, ImportedWeights& owner) {
 }
 
 MatrixView GgufImporter::import_one(const TensorSlot& slot, ImportedWeights& owner) {
-  try {
-    return make(slot, owner);
-  } catch (const Error& error) {
-    fail(error.code(), files_->head().name(), ": ", slot_name(slot), ": ", error.what());
-  }
+  return named(slot, [&] { return make(slot, owner); });
 }
 
 moe::ExpertWeights GgufImporter::import_expert(Index layer, Index expert) {
@@ -142,7 +154,7 @@ moe::ExpertWeights GgufImporter::import_expert(Index layer, Index expert) {
   } else {
     const GgufMatrix w1 = find(s1), w3 = find(s3);
     std::byte* const pair = owner->take(ops::packed_pair_bytes(to, w1.rows, w1.cols));
-    try {
+    named(s1, [&] {
       if (has_block_scales(to)) {
         repack(w1, &w3, to, ctx_.executor, pair);
         release_mapped(bytes_of(w1));
@@ -152,9 +164,7 @@ moe::ExpertWeights GgufImporter::import_expert(Index layer, Index expert) {
         const MatrixView first = floats_of(w1, room), second = floats_of(w3, room);
         ops::pack_pair(ctx_, first, second, to, {}, pair);
       }
-    } catch (const Error& error) {
-      fail(error.code(), files_->head().name(), ": ", slot_name(s1), " and w3: ", error.what());
-    }
+    });
     out.w1 = view_of(to, w1, pair, PanelPart::kFirst);
     out.w3 = view_of(to, w3, pair, PanelPart::kSecond);
   }
@@ -181,7 +191,8 @@ void GgufImporter::add_to(std::vector<ImportedGroup>& groups, const TensorSlot& 
   some.rows = std::min(kPanelRows, m.rows - m.rows / 2 / kPanelRows * kPanelRows);
   ImportedWeights room(files_);
   const MatrixView exact = dequantized(some, ctx_.executor, room.take(some.float_bytes()));
-  const MatrixView packed = ops::pack(ctx_, exact, to, {}, room.take(ops::packed_bytes(to, some.rows, some.cols)));
+  std::byte* const out = room.take(ops::packed_bytes(to, some.rows, some.cols));
+  const MatrixView packed = named(slot, [&] { return ops::pack(ctx_, exact, to, {}, out); });
   const TensorView<float, 2> back(reinterpret_cast<float*>(room.take(some.float_bytes())),
                                   Shape<2>{{some.rows, some.cols}});
   ops::unpack(packed, back);

@@ -38,6 +38,8 @@ class GgufImporter {
   Index memory_bytes(const TensorSlot& slot) const;
   // Bytes of the file that a matrix has.
   Index file_bytes(const TensorSlot& slot) const { return find(slot).bytes(); }
+  // Float32 that is there beside it while it becomes P4 or P8; of w1 and w3 both.
+  Index room_bytes(const TensorSlot& slot) const;
   // A view of the type and shape that it becomes, with nothing to look at if it takes memory.
   MatrixView describe(const TensorSlot& slot) const;
 
@@ -46,11 +48,14 @@ class GgufImporter {
   // w1, w2, w3 and their owner.
   moe::ExpertWeights import_expert(Index layer, Index expert);
 
-  // Counts a matrix with its group, if it changes its type, and looks how far a part of it is from the file.
+  // Counts a matrix with its group, if its type changes, and looks how far a part of it is from the file.
   void add_to(std::vector<ImportedGroup>& groups, const TensorSlot& slot) const;
 
  private:
   GgufMatrix find(const TensorSlot& slot) const;
+  // f(), whose errors get the names of file and matrix.
+  template <class F>
+  auto named(const TensorSlot& slot, F&& f) const;
   MatrixView make(const TensorSlot& slot, ImportedWeights& owner);
   MatrixView floats_of(const GgufMatrix& m, ImportedWeights& owner);
 

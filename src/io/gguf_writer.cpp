@@ -216,6 +216,8 @@ class GgufWriter {
 void write_gguf(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
                 const GgufOptions& options) {
   const FloatScope floats;
+  require(config.has_head, ErrorCode::kUnsupported, path.string(),
+          ": a GGUF file without a head is one whose head is the embedding: a model without its head has none");
   GgufWriter(ctx, config, source, options).write(path);
 }
 

@@ -105,6 +105,7 @@ class Packer {
   // To become `dtype`.
   MatrixView read(const TensorSlot& slot, const Shape<2>& shape, DType dtype) {
     const MatrixView w = source_(slot, shape);
+    require(w.data != nullptr, slot_name(slot), ": no weights are there, of headers alone");
     require(is_weight(w.dtype) || w.dtype == dtype, ErrorCode::kUnsupported, slot_name(slot), ": ", name_of(w.dtype),
             " weights cannot be packed again");
     require(w.rows == shape[0] && w.cols == shape[1], slot_name(slot), ": expected ", shape, ", the source gives [",

@@ -73,6 +73,11 @@ LoadedModel::LoadedModel(const std::filesystem::path& at, const ModelOptions& op
 LoadedModel::LoadedModel(Model made, const KernelTable& kernels, Executor& workers)
     : table(kernels), executor(std::shared_ptr<void>(), &workers) {
   checkpoint.model = std::move(made);
+  // What has a shape must be there; experts that a host's own store brings have none.
+  for_each_tensor(config(), [&](const TensorSlot& slot, const Shape<2>&) {
+    const MatrixView& w = model().weights.at(slot);
+    require(w.data != nullptr || w.rows == 0, slot_name(slot), ": no weights are there, of headers alone");
+  });
 }
 
 const Tokenizer& LoadedModel::require_tokenizer() const {

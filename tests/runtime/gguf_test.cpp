@@ -4,10 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
+#include <numeric>
 
+#include "mixtral/core/file.hpp"
+#include "mixtral/io/check_weights.hpp"
 #include "mixtral/io/gguf.hpp"
-#include "mixtral/io/gguf_writer.hpp"
 #include "mixtral/io/gguf_weights.hpp"
+#include "mixtral/io/gguf_writer.hpp"
 #include "mixtral/io/packed.hpp"
 #include "mixtral/runtime/evaluator.hpp"
 #include "mixtral/runtime/loaded_model.hpp"
@@ -135,9 +139,8 @@ TEST_CASE("imported to packed weights, the golden files stay near") {
     MESSAGE(path.filename().string(), ": KL ", mean, ", at most ", most);
     // The same weights: only the activations are rounded. Other types of four bits become P4, whose scales are other
     // ones: a second rounding, of random weights, which exaggerate.
-    const bool exact = std::ranges::all_of(model.checkpoint.imported, [](const ImportedGroup& g) {
-      return g.to != DType::kP4 && g.to != DType::kP8;
-    });
+    const bool exact = std::ranges::all_of(
+        model.checkpoint.imported, [](const ImportedGroup& g) { return g.to != DType::kP4 && g.to != DType::kP8; });
     const json& budget = tolerances.at("quantised_activations");
     CHECK(mean < (exact ? budget.at("kl_mean").get<double>() : 0.2));
     if (exact) CHECK(most < budget.at("kl_max").get<double>());
@@ -213,11 +216,9 @@ TEST_CASE("packing what an import makes keeps its bits, of all types, with two t
     SerialExecutor executor;
     GgufWeights source(path, executor, QuantizedImport::kPacked);
     pack_model(dir / "m", {model.table, executor, scratch}, source.config(), source,
-               {.formats = {},
-                .importance = {},
-                .files = {},
-                .progress = {},
-                .type_of = [&](const TensorSlot& slot) { return source.type_of(slot); }});
+               {.formats = {}, .importance = {}, .files = {}, .progress = {}, .type_of = [&](const TensorSlot& slot) {
+                  return source.type_of(slot);
+                }});
     const LoadedModel packed = open(dir / "m");
     CHECK(packed.checkpoint.mapped);
     for_each_tensor(model.config(), [&](const TensorSlot& slot, const Shape<2>&) {
@@ -283,6 +284,66 @@ TEST_CASE("an import that does not fit into memory is refused with both numbers,
   CHECK(test::names(error, str(", ", need - 1, " (")));
   CHECK(test::names(error, "mixtral pack IN OUT --weights import"));
   CHECK(load_checkpoint(path, {.memory_bytes = need}).model.weights.head.data != nullptr);
+}
+
+TEST_CASE("views of a layer's matrices stay until another layer's is asked for, and an error is one each time") {
+  const std::filesystem::path path = test::golden_dir() / "gguf/models/K_q4_k_m.gguf";
+  SerialExecutor executor;
+  GgufWeights source(path, executor);
+  const ModelConfig& config = source.config();
+  const auto ask = [&](TensorKind kind, Index layer = -1, Index expert = -1) {
+    return source({kind, layer, expert}, shape_of(config, kind));
+  };
+  const auto sum = [](const MatrixView& w) {
+    const auto* const x = reinterpret_cast<const float*>(w.data);
+    return std::accumulate(x, x + w.rows * w.cols, 0.0);
+  };
+  const MatrixView wq = ask(TensorKind::kWq, 0);
+  const double before = sum(wq);
+  const MatrixView wo = ask(TensorKind::kWo, 0);
+  CHECK(sum(wq) == before);
+  CHECK(sum(wo) != before);
+  const MatrixView w1 = ask(TensorKind::kW1, 0, 1), w2 = ask(TensorKind::kW2, 0, 1);
+  CHECK(w1.data != w2.data);
+
+  const test::TempDir dir;
+  std::string bytes = read_file(path, Index{1} << 30);
+  const GgufFile file(path);
+  const std::string_view name = "blk.0.attn_q.weight";
+  const auto data = file.find_tensor(name)->data;
+  const std::string block(reinterpret_cast<const char*>(data.data()), 144);
+  const std::size_t at = bytes.find(block);
+  bytes[at] = 0;
+  bytes[at + 1] = '\x7c';  // d is infinite
+  std::ofstream(dir / "bad.gguf", std::ios::binary) << bytes;
+  GgufWeights bad(dir / "bad.gguf", executor, QuantizedImport::kPacked);
+  for (int i = 0; i < 2; ++i) {
+    const Error error = test::error_of([&] { bad({TensorKind::kWq, 0, -1}, shape_of(bad.config(), TensorKind::kWq)); });
+    CHECK(test::names(error, "layers.0.wq: tensor blk.0.attn_q.weight: a scale is infinite or no number"));
+  }
+}
+
+TEST_CASE("a model of headers alone is no model to run, check or pack") {
+  const std::filesystem::path path = test::golden_dir() / "gguf/models/K_q4_k_m.gguf";
+  const Checkpoint headers = load_checkpoint(path, {.headers_only = true});
+  SerialExecutor executor;
+  const char* const why = "no weights are there, of headers alone";
+  CHECK(test::names(test::error_of([&] { LoadedModel(headers.model, make_table(best_isa()), executor); }), why));
+  CHECK(test::names(test::error_of([&] { check_weights(headers.model, executor); }), why));
+  const test::TempDir dir;
+  Scratch scratch;
+  const KernelTable table = make_table(best_isa());
+  CheckpointWeights source(headers);
+  CHECK(test::names(test::error_of([&] {
+                      pack_model(dir / "m", {table, executor, scratch}, headers.model.config, source, {});
+                    }),
+                    why));
+  const Checkpoint headless = load_checkpoint(path, {.import = QuantizedImport::kFloat32, .head = Head::kNone});
+  CheckpointWeights floats(headless);
+  CHECK(test::names(test::error_of([&] {
+                      write_gguf(dir / "m.gguf", {table, executor, scratch}, headless.model.config, floats, {});
+                    }),
+                    "without its head"));
 }
 
 TEST_CASE("a resident import leaves nothing in the file") {
