@@ -51,7 +51,7 @@ void require_memory(Index need, const LoadOptions& options, const std::filesyste
 // What became of each group, for people.
 void tell(const std::vector<ImportedGroup>& groups, std::vector<std::string>& notes) {
   for (const ImportedGroup& g : groups) {
-    const bool exact = !is_packed(g.to) || has_block_scales(g.to);
+    const bool exact = !decltype(KernelTable::pack_slab)::has(g.to);
     const std::string how =
         exact ? "the same weights" : str("relative error ", std::round(1e5 * g.relative_error()) / 1e5);
     notes.push_back(str(name_of(g.group), ": ", g.from, " -> ", name_of(g.to), ", ", size_text(g.file_bytes), " -> ",

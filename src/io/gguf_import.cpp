@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "io/copy_bytes.hpp"
 #include "io/ggml_blocks.hpp"
 #include "io/ggml_panels.hpp"
 #include "mixtral/core/error.hpp"
@@ -97,7 +98,7 @@ Index GgufImporter::memory_bytes(const TensorSlot& slot) const {
 
 Index GgufImporter::room_bytes(const TensorSlot& slot) const {
   const DType to = type_of(slot);
-  if (!is_packed(to) || has_block_scales(to)) return 0;
+  if (!ctx_.table.pack_slab.has(to)) return 0;
   return find(slot).float_bytes() * (slot.kind == TensorKind::kW1 || slot.kind == TensorKind::kW3 ? 2 : 1);
 }
 
@@ -121,10 +122,7 @@ MatrixView GgufImporter::make(const TensorSlot& slot, ImportedWeights& owner) {
   if (m.is_dense() && m.dense().dtype == to) {
     if (!resident_) return m.dense();
     std::byte* const out = owner.take(m.bytes());
-    constexpr Index kTask = Index{1} << 20;
-    ctx_.executor.parallel_for((m.bytes() + kTask - 1) / kTask, [&](Index i, int) {
-      std::copy_n(m.data + i * kTask, std::min(kTask, m.bytes() - i * kTask), out + i * kTask);
-    });
+    copy_bytes(ctx_.executor, m.data, m.bytes(), out);
     release_mapped(bytes_of(m));
     return view_of(to, m, out);
   }
@@ -184,7 +182,7 @@ void GgufImporter::add_to(std::vector<ImportedGroup>& groups, const TensorSlot& 
   found->weights += m.rows * m.cols;
   found->file_bytes += m.bytes();
   found->bytes += memory_bytes(slot);
-  if (!is_packed(to) || has_block_scales(to)) return;
+  if (!ctx_.table.pack_slab.has(to)) return;
   // One panel of each matrix says how far it will be.
   GgufMatrix some = m;
   some.data += m.rows / 2 / kPanelRows * kPanelRows * m.row_bytes();

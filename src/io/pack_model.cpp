@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "io/checksum.hpp"
+#include "io/copy_bytes.hpp"
 #include "io/finite.hpp"
 #include "io/overlapped_writer.hpp"
 #include "io/packed_format.hpp"
@@ -40,7 +41,7 @@ class Packer {
   Packer(const OpContext& ctx, const ModelConfig& config, WeightSource source, const PackOptions& options)
       : ctx_(ctx), config_(config), source_(source), options_(options) {
     for (const DType dtype : {options.formats.experts, options.formats.attention, options.formats.head}) {
-      const bool known = dtype == DType::kP4 || dtype == DType::kP8 || dtype == DType::kBF16;
+      const bool known = ctx.table.pack_slab.has(dtype) || dtype == DType::kBF16;
       require(known, "pack: format ", name_of(dtype), ", expected P4, P8 or BF16");
     }
     config.validate();
@@ -162,12 +163,8 @@ class Packer {
 
   // Panels as they are.
   void copy(const MatrixView& w, std::byte* out, std::byte* end) {
-    constexpr Index kTask = Index{1} << 20;
-    const Index bytes = w.storage_bytes();
-    ctx_.executor.parallel_for((bytes + kTask - 1) / kTask, [&](Index i, int) {
-      std::copy_n(w.data + i * kTask, std::min(kTask, bytes - i * kTask), out + i * kTask);
-    });
-    zero(out + bytes, end);
+    copy_bytes(ctx_.executor, w.data, w.storage_bytes(), out);
+    zero(out + w.storage_bytes(), end);
   }
 
   // As it is, or to bf16.

@@ -25,7 +25,8 @@ const std::byte* scale_bytes(const Slab<kType>& slab, Index i, Index row) noexce
 // Q4_K's whole numbers: s of block b is number b, m is number `blocks` + b.
 template <class V>
 typename V::Floats block_numbers(const Slab<DType::kQ4_K>& slab, Index i, Index row) noexcept {
-  const std::byte* numbers = slab.data + 2 * PackedLayout::supers(slab.tiles) * PackedLayout::kHalfScaleBytes;
+  const std::byte* numbers =
+      slab.data + PackedLayout{DType::kQ4_K}.half_rows(slab.tiles) * PackedLayout::kHalfScaleBytes;
   return V::to_floats(V::widen(numbers + i * kPanelRows + row));
 }
 

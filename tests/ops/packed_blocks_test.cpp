@@ -8,6 +8,7 @@
 #include "mixtral/moe/expert_ffn.hpp"
 #include "mixtral/ops/linear.hpp"
 #include "support/block_weights.hpp"
+#include "support/byte_products.hpp"
 #include "support/compare.hpp"
 #include "support/contexts.hpp"
 
@@ -47,18 +48,7 @@ TEST_CASE("a product by blocks is what its numbers say, in double") {
       ops::linear(c.op, p.view, x.cview(), y.view());
       for (Index t = 0; t < 3; ++t) {
         for (Index r = 0; r < rows; ++r) {
-          double want = 0, size = 0;
-          for (Index k0 = 0; k0 < cols; k0 += kSlabCols) {
-            std::int8_t q[kSlabCols];
-            simd::SlabMeta meta;
-            const Index n = std::min(kSlabCols, cols - k0);
-            c.table.quantize_slab(x.row(t) + k0, n, q, &meta);
-            for (Index k = 0; k < n; ++k) {
-              const double product = static_cast<double>(numbers.row(r)[k0 + k]) * meta.scale * q[k];
-              want += product;
-              size += std::abs(product);
-            }
-          }
+          const auto [want, size] = test::product_of_bytes(c.table, numbers.row(r), x.row(t), cols);
           // A few roundings of float32, of parts that a minimum makes larger than the sum.
           CHECK(std::abs(y.row(t)[r] - want) <= 4e-6 * size);
         }

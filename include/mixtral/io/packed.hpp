@@ -79,8 +79,8 @@ struct PackOptions {
 // or experts at a time are in memory: one is written while the next is packed. All workers of the context take part;
 // the bytes depend on weights and options alone. Throws Error(kUnsupported) if the source gives packed weights of
 // another format, Error(kBadFormat) if a number of a router or a norm is not finite, Error(kInvalidArgument) if an
-// embedded file is named like a tensor, and what ops::pack() and AtomicFileWriter throw. A
-// configuration without a head makes a file without one.
+// embedded file is named like a tensor, and what ops::pack() and AtomicFileWriter throw. A configuration without a head
+// makes a file without one.
 void pack_model(const std::filesystem::path& path, const OpContext& ctx, const ModelConfig& config, WeightSource source,
                 const PackOptions& options);
 
